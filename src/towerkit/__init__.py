@@ -1,0 +1,73 @@
+"""towerkit: from tables to a live recommender, search engine, ad ranker or multimodal classifier.
+
+The names below load what they need at first use, so that ``import towerkit`` itself is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from towerkit._version import __version__
+
+if TYPE_CHECKING:
+    from towerkit.api import fit, read
+    from towerkit.core.errors import (
+        DataError,
+        MissingExtraError,
+        RunError,
+        ShapeError,
+        SpecError,
+        TowerkitError,
+        TrainingError,
+    )
+    from towerkit.data.dataset import Dataset
+    from towerkit.evaluation.compare import compare
+    from towerkit.run import Run
+    from towerkit.run import load_run as load
+    from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
+
+_HOMES = {
+    "Dataset": "towerkit.data.dataset",
+    "ExperimentSpec": "towerkit.spec",
+    "ModelingSpec": "towerkit.spec",
+    "Run": "towerkit.run",
+    "compare": "towerkit.evaluation.compare",
+    "fit": "towerkit.api",
+    "load": "towerkit.run:load_run",
+    "load_spec": "towerkit.spec",
+    "read": "towerkit.api",
+    **dict.fromkeys(
+        ["DataError", "MissingExtraError", "RunError", "ShapeError", "SpecError", "TowerkitError", "TrainingError"],
+        "towerkit.core.errors",
+    ),
+}
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "ExperimentSpec",
+    "MissingExtraError",
+    "ModelingSpec",
+    "Run",
+    "RunError",
+    "ShapeError",
+    "SpecError",
+    "TowerkitError",
+    "TrainingError",
+    "__version__",
+    "compare",
+    "fit",
+    "load",
+    "load_spec",
+    "read",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'towerkit' has no attribute '{name}'")
+    module, _, attribute = _HOMES[name].partition(":")
+    return getattr(import_module(module), attribute or name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,135 @@
+"""The Python door: read tables, fit a model of any kind, get a Run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from towerkit.core.errors import SpecError
+from towerkit.core.spec import parse
+from towerkit.data.dataset import Dataset, EntityTable, make_dataset, read_dataset
+from towerkit.data.readers import read_table
+from towerkit.data.spec import DataSpec
+from towerkit.experiment import train_and_evaluate
+from towerkit.run import Run, write_run
+from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
+from towerkit.storage.atomic import check_target
+from towerkit.training.loop import Progress, Silent
+
+
+def read(
+    examples: Any,
+    *,
+    query: str | None = None,
+    candidate: str | None = None,
+    time: str | None = None,
+    weight: str | None = None,
+    test: Any = None,
+    entities: Mapping[str, Any] | None = None,
+    split: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Read tables into a data set.
+
+    Args:
+        examples: A path, or a pandas, Polars, DuckDB or Arrow table: one row per event, pair or labelled object.
+        query: Column with the query's key (a user, a search).
+        candidate: Column with the candidate's key (an item, a document).
+        time: Column with the time.
+        weight: Column with the weight of each row.
+        test: A test table given apart.
+        entities: Example column -> its table, or ``{"table": …, "key": …, "title": …}``.
+        split: ``{"kind": "time" | "per_query" | "random", "validation": 0.1, "test": 0.1}``.
+        seed: Draws a random split.
+
+    Raises:
+        DataError: If a table cannot be used; names file, column, row and value.
+        SpecError: If a setting is not one that towerkit knows.
+
+    Example:
+        >>> data = read({"user": ["a", "b"] * 20, "item": [str(n) for n in range(40)]}, query="user", candidate="item")
+        >>> data.parts.sizes()
+        {'train': 32, 'validation': 4, 'test': 4}
+    """
+    table = read_table(examples)
+    roles = {"query": query, "candidate": candidate, "time": time, "weight": weight}
+    tables = {name: _entity(name, given) for name, given in (entities or {}).items()}
+    described: dict[str, Any] = {
+        "examples": {"path": table.name, **{role: column for role, column in roles.items() if column is not None}},
+        "entities": {name: {"path": e.table.name, "key": e.key, "title": e.title} for name, e in tables.items()},
+    }
+    if split is not None:
+        described["split"] = dict(split)
+    if test is not None:
+        test = read_table(test)
+        described["test"] = {"path": test.name}
+    return make_dataset(parse(DataSpec, described, "read"), table, test=test, entities=tables, seed=seed)
+
+
+def _entity(name: str, given: Any) -> EntityTable:
+    if isinstance(given, Mapping) and "table" in given:
+        return EntityTable(name, given.get("key") or name, read_table(given["table"]), given.get("title"))
+    return EntityTable(name, name, read_table(given))
+
+
+def fit(
+    spec: ModelingSpec | Mapping[str, Any] | str | os.PathLike[str] | Any,
+    dataset: Dataset | None = None,
+    *,
+    run: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **roles: Any,
+) -> Run:
+    """Train, evaluate once on held-out rows beside the baselines, and write a Run.
+
+    Three ways to call it: ``fit("spec.yaml")``; ``fit({"model": …}, dataset)``; and, for a two-tower over ids with default
+    settings, ``fit(table, query="user", candidate="item", time="ts")``.
+
+    Args:
+        spec: A spec, its plain data, the path of a spec file, or a table of pairs.
+        dataset: The data, where the spec does not say it.
+        run: Folder to write; a new temporary one when not given (see ``Run.path``).
+        overwrite: Replace an existing Run.
+        progress: Told after each epoch.
+        roles: For a table of pairs, the arguments of :func:`read`.
+
+    Returns:
+        The opened Run.
+
+    Raises:
+        SpecError: If the spec is not one that towerkit knows.
+        DataError: If the data cannot be used.
+        RunError: If the folder cannot be written.
+    """
+    folder = Path(run) if run is not None else Path(tempfile.mkdtemp(prefix="towerkit-")) / "run"
+    check_target(folder, overwrite)
+    modeling, base = _modeling(spec, roles)
+    if dataset is None:
+        if not isinstance(modeling, ExperimentSpec):
+            dataset = read(spec, **roles)
+        else:
+            dataset = read_dataset(modeling.data, base=base, seed=modeling.training.seed)
+    outcome = train_and_evaluate(modeling, dataset, progress or Silent())
+    return write_run(folder, modeling, dataset, outcome, overwrite=overwrite)
+
+
+def _modeling(spec: Any, roles: Mapping[str, Any]) -> tuple[ModelingSpec, Path | None]:
+    if isinstance(spec, ModelingSpec):
+        return spec, None
+    if isinstance(spec, (str, os.PathLike)) and str(spec).endswith((".yaml", ".yml", ".json")):
+        return load_spec(Path(spec)), Path(spec).resolve().parent
+    if isinstance(spec, Mapping) and "model" in spec:
+        return parse(ExperimentSpec if "data" in spec else ModelingSpec, dict(spec), "the spec"), None
+    if not roles:
+        raise SpecError(
+            "fit needs a spec, or a table with the names of its columns: fit(table, query='user', candidate='item'). "
+            f"Received {type(spec).__name__}."
+        )
+    ids = {"kind": "id", "dim": 64}
+    return parse(
+        ModelingSpec, {"model": {"kind": "two_tower", "query": ids, "candidate": ids}}, "the default spec"
+    ), None

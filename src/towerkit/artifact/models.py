@@ -1,0 +1,196 @@
+"""Trained models to files and back. Loading runs no code: weights are safetensors, the rest is JSON and Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from scipy.sparse import csr_array
+from torch import nn
+
+from towerkit.artifact.arrow import load_table, save_table
+from towerkit.core.errors import RunError
+from towerkit.core.spec import Spec, parse
+from towerkit.data.readers import Table
+from towerkit.features.base import column
+from towerkit.features.encoded import Catalogue
+from towerkit.features.encoder import Encoder
+from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.tower_model import TowerModelSpec
+from towerkit.models.two_tower import TwoTowerSpec
+from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.tensors import load_tensors, save_tensors
+
+S = TypeVar("S", bound=Spec)
+
+
+def save_predictor(folder: Path, predictor: TaskPredictor) -> None:
+    """Write a tower model into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _save_parts(folder, predictor.spec, predictor.encoder, predictor.model, {"entities": sorted(predictor.entities)})
+    for number, name in enumerate(sorted(predictor.entities)):
+        save_table(folder / f"entity-{number}.arrow", _needed(predictor.entities[name], predictor.encoder, name))
+
+
+def load_predictor(folder: Path) -> TaskPredictor:
+    """Read a tower model from a folder.
+
+    Raises:
+        RunError: If a file is missing, damaged, or does not fit the others.
+    """
+    content, spec, encoder = _load_parts(folder, TowerModelSpec)
+    with torch.random.fork_rng(devices=[]):
+        model = spec.build(encoder)
+    load_weights(folder, model)
+    entities = {
+        name: _load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
+    }
+    return TaskPredictor(spec, encoder, model, entities)
+
+
+def save_retriever(folder: Path, retriever: Retriever) -> None:
+    """Write a two-tower with its catalogues and trained pairs into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = retriever.model
+    _save_parts(
+        folder,
+        retriever.spec,
+        retriever.encoder,
+        model,
+        {
+            "query": model.query_entity,
+            "candidate": model.candidate_entity,
+            "queries_average_candidates": retriever.queries_average_candidates,
+            "titles": dict(retriever.titles),
+        },
+    )
+    save_table(folder / "query.arrow", _needed(retriever.query, retriever.encoder, model.query_entity))
+    save_table(folder / "candidate.arrow", _shown(retriever.candidate, retriever.encoder, model.candidate_entity))
+    save_tensors(
+        folder / "seen.safetensors",
+        {
+            "starts": retriever.seen.indptr.astype(np.int64),
+            "candidates": retriever.seen.indices.astype(np.int32),
+        },
+    )
+
+
+def load_retriever(folder: Path) -> Retriever:
+    """Read a two-tower from a folder.
+
+    Raises:
+        RunError: If a file is missing, damaged, or does not fit the others.
+    """
+    content, spec, encoder = _load_parts(folder, TwoTowerSpec)
+    with torch.random.fork_rng(devices=[]):
+        model = spec.build(encoder, (content["query"], content["candidate"]))
+    load_weights(folder, model)
+    query, candidate = _load_catalogue(folder / "query.arrow"), _load_catalogue(folder / "candidate.arrow")
+    pairs = load_tensors(folder / "seen.safetensors")
+    shape = (query.num_known, candidate.num_known)
+    try:
+        seen = csr_array(
+            (np.ones(len(pairs["candidates"]), np.float32), pairs["candidates"], pairs["starts"]), shape=shape
+        )
+    except (KeyError, ValueError) as error:
+        raise RunError(
+            f"{folder / 'seen.safetensors'} does not fit the catalogues ({error}); train the Run again."
+        ) from None
+    return Retriever(
+        spec,
+        encoder,
+        model,
+        query,
+        candidate,
+        seen,
+        queries_average_candidates=content["queries_average_candidates"],
+        titles=content["titles"],
+    )
+
+
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Fill a module with the weights of a folder and set it to evaluation.
+
+    Raises:
+        RunError: If names or shapes differ from the module's.
+    """
+    tensors = {
+        name: torch.from_numpy(np.array(array)) for name, array in load_tensors(folder / "weights.safetensors").items()
+    }
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise RunError(f"{folder / 'weights.safetensors'} does not fit its spec: {error}") from None
+    model.eval()
+
+
+def save_encoder(folder: Path, encoder: Encoder) -> None:
+    """Write a fitted encoder."""
+    content, vocabularies = encoder.as_dict()
+    write_json(folder / "encoder.json", content)
+    for number, values in enumerate(vocabularies):
+        save_table(folder / f"vocabulary-{number}.arrow", pa.table({"value": values}))
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """Read a fitted encoder.
+
+    Raises:
+        RunError: If a file is missing or damaged.
+    """
+    content = read_json(folder / "encoder.json")
+    try:
+        numbers = {
+            entry["vocabulary"]
+            for entries in content["features"].values()
+            for entry in entries
+            if "vocabulary" in entry
+        }
+        files = [folder / f"vocabulary-{number}.arrow" for number in range(len(numbers))]
+        return Encoder.from_dict(content, [column(load_table(file), "value") for file in files])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(f"{folder / 'encoder.json'} is not an encoder this version wrote ({error!r}).") from None
+
+
+def _save_parts(folder: Path, spec: Spec, encoder: Encoder, model: nn.Module, extra: Mapping[str, Any]) -> None:
+    write_json(folder / "model.json", {"spec": spec.model_dump(mode="json"), **extra})
+    save_encoder(folder, encoder)
+    save_tensors(folder / "weights.safetensors", dict(model.state_dict()))
+
+
+def _load_parts(folder: Path, spec_type: type[S]) -> tuple[dict[str, Any], S, Encoder]:
+    content = read_json(folder / "model.json")
+    return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder)
+
+
+def _needed(catalogue: Catalogue, encoder: Encoder, entity: str) -> pa.Table:
+    """The key, and only the columns that the towers read: no more about a person than the model needs."""
+    return _with_key(catalogue, [name for name in encoder.columns(entity) if name in catalogue.table.data.column_names])
+
+
+def _shown(catalogue: Catalogue, encoder: Encoder, entity: str) -> pa.Table:
+    """The key, and every column but pictures and sounds that no tower reads: titles and filters want them."""
+    read = set(encoder.columns(entity))
+    fields = catalogue.table.data.schema
+    return _with_key(
+        catalogue, [field.name for field in fields if field.name in read or not pa.types.is_binary(field.type)]
+    )
+
+
+def _with_key(catalogue: Catalogue, names: list[str]) -> pa.Table:
+    columns = {catalogue.key: catalogue.keys}
+    return pa.table(columns | {name: catalogue.table.data.column(name) for name in names if name != catalogue.key})
+
+
+def _load_catalogue(path: Path) -> Catalogue:
+    """The first column is the key."""
+    table = load_table(path)
+    key = table.column_names[0]
+    keys = column(table, key)
+    return Catalogue(key, keys, len(keys), Table(table, path.name, 0))

@@ -1,0 +1,66 @@
+"""Every error that towerkit raises on purpose.
+
+A message says three things: the rule, what was received, the next step. A data error also names
+the file, the column, the row and the value where they are known.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TowerkitError(Exception):
+    """Base of all errors raised on purpose; the command line prints them without a traceback."""
+
+
+class SpecError(TowerkitError, ValueError):
+    """A spec, or a setting given on the command line, is not one that towerkit knows."""
+
+
+class DataError(TowerkitError, ValueError):
+    """A file, column, row or value cannot be used as data."""
+
+
+class RunError(TowerkitError, ValueError):
+    """A Run folder is missing, damaged, newer than this version, or cannot do what was asked."""
+
+
+class ShapeError(TowerkitError, ValueError):
+    """Two parts that meet do not have the widths they need."""
+
+
+class TrainingError(TowerkitError, RuntimeError):
+    """Training cannot go on, for example because a loss is not a number."""
+
+
+class MissingExtraError(TowerkitError, ImportError):
+    """An optional package is needed; the message names the extra to install."""
+
+
+def listed(names: Iterable[object], limit: int = 12) -> str:
+    """The names, sorted, quoted and cut after ``limit``.
+
+    Example:
+        >>> listed(["b", "a"])
+        "'a', 'b'"
+        >>> listed("abc", limit=2)
+        "'a', 'b', … (3 in all)"
+    """
+    found = sorted(str(name) for name in names)
+    shown = ", ".join(f"'{name}'" for name in found[:limit])
+    return shown if len(found) <= limit else f"{shown}, … ({len(found):,} in all)"
+
+
+def nearest(name: object, names: Iterable[object]) -> str:
+    """A closing phrase with the nearest known name, or nothing when none is near.
+
+    Example:
+        >>> nearest("ligth", ["light", "dark"])
+        "; did you mean 'light'?"
+        >>> nearest("zzz", ["light", "dark"])
+        ''
+    """
+    known = {str(known).lower(): str(known) for known in names}
+    close = difflib.get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{known[close[0]]}'?" if close else ""

@@ -1,0 +1,102 @@
+"""A batch: encoded columns of its distinct rows, and for each example the position of its row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Bag:
+    """A ragged column: for each row a set of codes with weights (hashed n-grams, multi-hot values)."""
+
+    codes: Tensor
+    """``[entries]`` int64."""
+    offsets: Tensor
+    """``[rows + 1]`` int64; row ``r`` owns ``codes[offsets[r]:offsets[r + 1]]``."""
+    weights: Tensor
+    """``[entries]`` float32."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def take(self, rows: Tensor) -> Bag:
+        """The bags of some rows, in their order."""
+        starts, counts = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        offsets = torch.zeros(len(rows) + 1, dtype=torch.int64)
+        torch.cumsum(counts, 0, out=offsets[1:])
+        entry = torch.arange(int(offsets[-1])) + torch.repeat_interleave(starts - offsets[:-1], counts)
+        return Bag(self.codes[entry], offsets, self.weights[entry])
+
+    @property
+    def is_empty(self) -> Tensor:
+        """``[rows]`` bool: the row has no entry, for example because its text is missing."""
+        return self.offsets[1:] == self.offsets[:-1]
+
+
+Column: TypeAlias = Tensor | Bag
+Columns: TypeAlias = Mapping[str, Column]
+
+
+def take(columns: Columns, rows: Tensor) -> dict[str, Column]:
+    """The columns of some rows: an array slice, no work per row."""
+    return {
+        name: column.take(rows) if isinstance(column, Bag) else column.index_select(0, rows)
+        for name, column in columns.items()
+    }
+
+
+def dense(columns: Columns, name: str) -> Tensor:
+    """A column that is a plain tensor."""
+    column = columns[name]
+    assert isinstance(column, Tensor), f"the column '{name}' is ragged"
+    return column
+
+
+def joined(first: Column, second: Column) -> Column:
+    """The rows of one column after those of another of the same feature."""
+    if isinstance(first, Bag) and isinstance(second, Bag):
+        return Bag(
+            torch.cat([first.codes, second.codes]),
+            torch.cat([first.offsets, second.offsets[1:] + first.offsets[-1]]),
+            torch.cat([first.weights, second.weights]),
+        )
+    assert isinstance(first, Tensor) and isinstance(second, Tensor)
+    return torch.cat([first, second])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates beside the positives, drawn by the negatives of the objective."""
+
+    index: Tensor
+    """``[batch, drawn]`` position among the candidate rows of the batch."""
+    collision: Tensor | None = None
+    """``[batch, drawn]`` true where the drawn candidate is a positive of the query and must not count."""
+    log_q: Tensor | None = None
+    """``[batch, drawn]`` natural log of the probability of having been drawn; None when constant."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model sees. An entity's columns hold each distinct row once; ``index`` points into them."""
+
+    columns: Mapping[str, Columns]
+    """Entity (and ``example``) -> encoded columns of the distinct rows in this batch."""
+    index: Mapping[str, Tensor]
+    """Entity -> ``[batch]`` position into those rows."""
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+    """Task -> ``[batch]`` class code."""
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    """Task -> ``[batch]`` bool: the label is known."""
+    weights: Tensor | None = None
+    """``[batch]`` weight of each example; None when all weigh one."""
+    pool: Mapping[str, Pool] = field(default_factory=dict)
+    """Candidate entity -> the candidates drawn as negatives."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.index.values())))

@@ -1,0 +1,38 @@
+"""Times written as text: ISO 8601 with or without a clock time and a zone, read alike wherever a time is needed."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CLOCK = r"[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
+_ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})"
+ISO_TIME = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}({_CLOCK}{_ZONE}?)?$"
+"""What counts as a time in text: ``2024-05-31``, ``2024-05-31T10:00``, ``2024-05-31 10:00:00.5+02:00``."""
+
+
+def parse_times(text: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array | None:
+    """Times in UTC, or None when some value is not a time; a time without a zone is taken as UTC.
+
+    Args:
+        text: ``[rows]`` strings; null where missing.
+
+    Returns:
+        ``[rows]`` of ``timestamp[us]``; digits below a microsecond are cut.
+
+    Example:
+        >>> str(parse_times(pa.array(["2024-05-31T10:00:00+02:00"]))[0])
+        '2024-05-31 08:00:00'
+        >>> parse_times(pa.array(["2024-05-31", "yesterday"])) is None
+        True
+    """
+    if not pc.all(pc.match_substring_regex(text, ISO_TIME), min_count=0).as_py():
+        return None
+    text = pc.replace_substring_regex(text, r"(\.[0-9]{6})[0-9]+", r"\1")
+    zoned, nothing = pc.match_substring_regex(text, _CLOCK + _ZONE + "$"), pa.scalar(None, pa.string())
+    try:
+        with_zone = pc.if_else(zoned, text, nothing).cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+        without = pc.if_else(zoned, nothing, text).cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:  # the shape of a date, but no such day
+        return None
+    return pc.coalesce(with_zone, without)

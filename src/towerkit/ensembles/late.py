@@ -1,0 +1,227 @@
+"""Late fusion: members fitted apart, their probabilities combined. Stacking learns from out-of-fold predictions only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from towerkit.baselines.logistic import LogisticRegression, fit_logistic
+from towerkit.core.errors import RunError, SpecError
+from towerkit.core.random import generator
+from towerkit.core.spec import Spec, parse
+from towerkit.data.dataset import Dataset
+from towerkit.data.readers import Table
+from towerkit.data.splits import Rows
+from towerkit.ensembles.members import LOADERS, AnyMemberSpec, Member, fit_member, save_member
+from towerkit.features.encoder import Demand
+from towerkit.features.labels import Labels
+from towerkit.models.tower_model import Name
+from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.tensors import load_tensors, save_tensors
+from towerkit.training.loop import Progress
+from towerkit.training.spec import TrainingSpec
+
+Probabilities = NDArray[np.float64]
+_SMALLEST = 1e-6
+
+
+class AverageSpec(Spec):
+    """The mean of the members' probabilities."""
+
+    kind: Literal["average"] = "average"
+
+
+class StackSpec(Spec):
+    """A logistic regression on the members' log-odds, fitted on out-of-fold predictions."""
+
+    kind: Literal["stack"] = "stack"
+    folds: int = Field(5, ge=2, le=50)
+    l2: float = Field(1.0, ge=0.0)
+
+
+AnyCombineSpec = Annotated[AverageSpec | StackSpec, Field(discriminator="kind")]
+"""The menu of combiners."""
+
+
+class LateFusionSpec(Spec):
+    """Members of any family, each on its own columns, merged at the level of decisions."""
+
+    kind: Literal["late_fusion"] = "late_fusion"
+    members: dict[Name, AnyMemberSpec] = Field(min_length=2)
+    combine: AnyCombineSpec = StackSpec()
+
+    def demand(self, dataset: Dataset) -> Demand:
+        """What all members read together, and the labels that all predict."""
+        demands = [member.demand(dataset) for member in self.members.values()]
+        shared = Demand(labels=dict(demands[0].labels))
+        for name, demand in zip(self.members, demands, strict=True):
+            for entity, features in demand.features.items():
+                shared.add(entity, features)
+            if {label.column for label in demand.labels.values()} != {label.column for label in shared.labels.values()}:
+                raise SpecError(
+                    f"All members must predict the same columns; '{next(iter(self.members))}' predicts "
+                    f"{sorted(label.column for label in shared.labels.values())}, '{name}' predicts "
+                    f"{sorted(label.column for label in demand.labels.values())}. Give them the same label columns."
+                )
+        return shared
+
+
+@dataclass(frozen=True, eq=False)
+class LateFusion:
+    """Fitted members and their combiner: a predictor, not a module."""
+
+    spec: LateFusionSpec
+    members: Mapping[str, Member]
+    tasks: Mapping[str, Labels]
+    combiners: Mapping[str, LogisticRegression]
+    """Task -> the stacker; empty for an average."""
+
+    def predict(self, table: Table) -> dict[str, Probabilities]:
+        """Task -> ``[rows, classes]`` probabilities of raw rows."""
+        return self.combined(self.member_predictions(table))
+
+    def member_predictions(self, table: Table) -> dict[str, dict[str, Probabilities]]:
+        """Member -> task -> ``[rows, classes]``, under this fusion's task names and classes."""
+        return {name: aligned(member, member.predict(table), self.tasks) for name, member in self.members.items()}
+
+    def combined(self, predictions: Mapping[str, Mapping[str, Probabilities]]) -> dict[str, Probabilities]:
+        """Merge predictions that are already there."""
+        found = {}
+        for task in self.tasks:
+            each = [predictions[name][task] for name in self.members]
+            stacker = self.combiners.get(task)
+            found[task] = np.mean(each, axis=0) if stacker is None else stacker.predict(log_odds(each))
+        return found
+
+
+def fit_late_fusion(spec: LateFusionSpec, dataset: Dataset, training: TrainingSpec, progress: Progress) -> LateFusion:
+    """Fit the combiner on out-of-fold predictions, then every member on all rows.
+
+    Args:
+        spec: Members and combiner.
+        dataset: Raw tables; test rows are not read.
+        training: The settings of every member; the seed also draws the folds.
+        progress: Told after each epoch of each member.
+    """
+    labels = spec.demand(dataset).labels
+    rows = dataset.parts.train
+    tasks = {
+        task: Labels.fit(label.column, label.kind, dataset.labelled(label.column, rows))
+        for task, label in labels.items()
+    }
+    combiners: dict[str, LogisticRegression] = {}
+    if isinstance(spec.combine, StackSpec):
+        held_out = out_of_fold(spec, dataset, training, progress, tasks)
+        for task, label in tasks.items():
+            codes = label.encode(dataset.labelled(label.column, rows))
+            known = codes >= 0
+            inputs = log_odds([held_out[name][task][known] for name in spec.members])
+            combiners[task] = fit_logistic(inputs, codes[known], len(label.classes), l2=spec.combine.l2)
+    members = {name: fit_member(member, dataset, training, progress) for name, member in spec.members.items()}
+    return LateFusion(spec, members, tasks, combiners)
+
+
+def out_of_fold(
+    spec: LateFusionSpec, dataset: Dataset, training: TrainingSpec, progress: Progress, tasks: Mapping[str, Labels]
+) -> dict[str, dict[str, Probabilities]]:
+    """Member -> task -> ``[training rows, classes]``: each row predicted by members that never saw it.
+
+    Args:
+        spec: Members and number of folds.
+        dataset: Raw tables.
+        training: Settings of the members; in a fold they are not refitted, so that validation rows stay unseen.
+        progress: Told after each epoch.
+        tasks: Tasks and classes.
+    """
+    assert isinstance(spec.combine, StackSpec)
+    rows = dataset.parts.train
+    fold_of = folds(len(rows), spec.combine.folds, training.seed)
+    within = training.model_copy(update={"refit": False})
+    found = {
+        name: {task: np.zeros((len(rows), len(label.classes))) for task, label in tasks.items()}
+        for name in spec.members
+    }
+    for fold in range(spec.combine.folds):
+        inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        part = dataset.with_parts(replace(dataset.parts, train=rows[inside]))
+        table = replace(dataset.examples, data=dataset.examples.data.take(rows[outside]), first_row=0)
+        for name, member_spec in spec.members.items():
+            member = fit_member(member_spec, part, within, progress)
+            for task, values in aligned(member, member.predict(table), tasks).items():
+                found[name][task][outside] = values
+    return found
+
+
+def folds(num_rows: int, num_folds: int, seed: int) -> Rows:
+    """The fold of each row: random, of equal sizes within one, a pure function of the seed."""
+    return generator(seed, "folds").permutation(np.arange(num_rows) % num_folds)
+
+
+def log_odds(predictions: list[Probabilities]) -> Probabilities:
+    """The members' probabilities as inputs of the stacker.
+
+    Args:
+        predictions: Per member ``[rows, classes]``.
+
+    Returns:
+        ``[rows, inputs]``: for two classes each member's log-odds, for more each member's log-probabilities.
+    """
+    logs = [np.log(np.clip(values, _SMALLEST, 1.0)) for values in predictions]
+    return np.concatenate([log[:, 1:] - log[:, :1] if log.shape[1] == 2 else log for log in logs], axis=1)
+
+
+def aligned(
+    member: Member, predictions: Mapping[str, Probabilities], tasks: Mapping[str, Labels]
+) -> dict[str, Probabilities]:
+    """A member's predictions under shared task names and classes; a class that it never saw gets probability 0."""
+    by_column = {label.column: (task, label) for task, label in member.tasks.items()}
+    found = {}
+    for task, label in tasks.items():
+        own_task, own = by_column[label.column]
+        values = np.zeros((len(predictions[own_task]), len(label.classes)))
+        places = [label.classes.index(name) for name in own.classes if name in label.classes]
+        kept = [place for place, name in enumerate(own.classes) if name in label.classes]
+        values[:, places] = predictions[own_task][:, kept]
+        found[task] = values / np.maximum(values.sum(axis=1, keepdims=True), _SMALLEST)
+    return found
+
+
+def save_late_fusion(folder: Path, fusion: LateFusion) -> None:
+    """Write the combiner, and each member into a folder of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kinds = {name: save_member(folder / "members" / name, member) for name, member in fusion.members.items()}
+    tasks = {task: label.as_dict() for task, label in fusion.tasks.items()}
+    write_json(folder / "model.json", {"spec": fusion.spec.model_dump(mode="json"), "members": kinds, "tasks": tasks})
+    tensors = {}
+    for number, task in enumerate(fusion.combiners):
+        tensors[f"{number}/coefficients"] = fusion.combiners[task].coefficients
+        tensors[f"{number}/intercept"] = fusion.combiners[task].intercept
+    save_tensors(folder / "combiner.safetensors", tensors)
+
+
+def load_late_fusion(folder: Path) -> LateFusion:
+    """Read a late fusion and its members.
+
+    Raises:
+        RunError: If a file is missing or damaged.
+    """
+    content = read_json(folder / "model.json")
+    spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
+    tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
+    members = {name: LOADERS[content["members"][name]](folder / "members" / name) for name in spec.members}
+    combiners = {}
+    if isinstance(spec.combine, StackSpec):
+        tensors = load_tensors(folder / "combiner.safetensors")
+        try:
+            for number, task in enumerate(tasks):
+                parts = tensors[f"{number}/coefficients"], tensors[f"{number}/intercept"]
+                combiners[task] = LogisticRegression(*parts, iterations=0, converged=True)
+        except KeyError as error:
+            raise RunError(f"{folder / 'combiner.safetensors'} lacks {error}; train the Run again.") from None
+    return LateFusion(spec, members, tasks, combiners)

@@ -1,0 +1,80 @@
+"""Members: anything that fits on rows and gives probabilities for raw rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from towerkit.artifact.models import load_predictor, save_predictor
+from towerkit.data.dataset import Dataset
+from towerkit.data.readers import Table
+from towerkit.ensembles.xgboost import XgboostMember, XgboostSpec, load_xgboost
+from towerkit.features.encoder import Encoder
+from towerkit.features.labels import Labels
+from towerkit.models.answer import TaskPredictor
+from towerkit.models.tower_model import TowerModelSpec
+from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
+from towerkit.training.fit import Trained, fit_recipe
+from towerkit.training.loop import Progress, Selection
+from towerkit.training.recipes import PredictionRecipe
+from towerkit.training.spec import TrainingSpec
+
+
+class Member(Protocol):
+    """A fitted model of any family."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """What it reads from raw rows."""
+
+    @property
+    def tasks(self) -> Mapping[str, Labels]:
+        """Task -> its classes."""
+
+    def predict(self, table: Table) -> dict[str, NDArray[np.float64]]:
+        """Task -> ``[rows, classes]`` probabilities of raw rows."""
+
+
+AnyMemberSpec = Annotated[TowerModelSpec | XgboostSpec, Field(discriminator="kind")]
+"""The menu of members."""
+
+
+def fit_member(spec: AnyMemberSpec, dataset: Dataset, training: TrainingSpec, progress: Progress) -> Member:
+    """Fit a member on the data set's training rows, its validation rows deciding when to stop."""
+    if isinstance(spec, XgboostSpec):
+        return spec.fit(dataset, training, progress)
+    return fit_tower_model(spec, FixedBalanceSpec(), dataset, training, progress)[0]
+
+
+def fit_tower_model(
+    spec: TowerModelSpec,
+    balance: AnyBalanceSpec,
+    dataset: Dataset,
+    training: TrainingSpec,
+    progress: Progress,
+    selection: Selection | None = None,
+) -> tuple[TaskPredictor, Trained]:
+    """Train a tower model and make it answer raw rows."""
+    recipe = PredictionRecipe(spec, balance, selection or Selection("loss", higher_is_better=False))
+    trained = fit_recipe(recipe, dataset, training, progress)
+    encoded = trained.prepared.encoded
+    return TaskPredictor(spec, encoded.encoder, trained.model, encoded.catalogues), trained
+
+
+def save_member(folder: Path, member: Member) -> str:
+    """Write a member into a folder; returns the kind that :data:`LOADERS` reads it by."""
+    if isinstance(member, XgboostMember):
+        member.save(folder)
+        return "xgboost"
+    assert isinstance(member, TaskPredictor)
+    save_predictor(folder, member)
+    return "tower_model"
+
+
+LOADERS: Mapping[str, Callable[[Path], Member]] = {"tower_model": load_predictor, "xgboost": load_xgboost}
+"""Kind -> how a member is read from its folder."""

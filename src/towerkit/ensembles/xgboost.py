@@ -1,0 +1,162 @@
+"""Gradient-boosted trees as a member; stored in XGBoost's own JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from towerkit.artifact.models import load_encoder, save_encoder
+from towerkit.core.errors import RunError, SpecError
+from towerkit.core.optional import optional_import
+from towerkit.core.random import stream
+from towerkit.core.spec import Spec, parse
+from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.data.readers import Table
+from towerkit.data.splits import Rows
+from towerkit.features.base import FeatureSpec, column
+from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec, numbers
+from towerkit.features.encoder import Demand, Encoder, named
+from towerkit.features.labels import Labels
+from towerkit.heads.heads import AnyHeadSpec
+from towerkit.models.wiring import schema_of
+from towerkit.storage.hashes import read_json, write_json
+from towerkit.training.loop import Progress
+from towerkit.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True, eq=False)
+class XgboostMember:
+    """Fitted trees with their encoder."""
+
+    spec: XgboostSpec
+    encoder: Encoder
+    booster: Any
+    """An ``xgboost.Booster``."""
+
+    @property
+    def tasks(self) -> Mapping[str, Labels]:
+        """The one task, named after its column."""
+        return self.encoder.labels
+
+    def predict(self, table: Table) -> dict[str, NDArray[np.float64]]:
+        """Task -> ``[rows, classes]`` probabilities of raw rows."""
+        (task,) = self.tasks
+        raw = np.asarray(self.booster.predict(_matrix(self.encoder, table)), np.float64)
+        found = np.stack([1.0 - raw, raw], axis=1) if raw.ndim == 1 else raw
+        return {task: found / found.sum(axis=1, keepdims=True)}
+
+    def save(self, folder: Path) -> None:
+        """Write the trees, the encoder and the spec."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "model.json", {"spec": self.spec.model_dump(mode="json")})
+        save_encoder(folder, self.encoder)
+        self.booster.save_model(str(folder / "trees.json"))
+
+
+class XgboostSpec(Spec):
+    """XGBoost on table columns for one task; rounds are chosen on validation."""
+
+    kind: Literal["xgboost"] = "xgboost"
+    columns: tuple[str, ...] = Field(min_length=1)
+    task: AnyHeadSpec
+    rounds: int = Field(500, ge=1)
+    depth: int = Field(6, ge=1, le=20)
+    lr: float = Field(0.1, gt=0.0)
+    min_child_weight: float = Field(1.0, ge=0.0)
+    subsample: float = Field(1.0, gt=0.0, le=1.0)
+
+    def demand(self, dataset: Dataset) -> Demand:
+        """Numbers and categories of the example rows, and the label."""
+        schema = schema_of(dataset, EXAMPLE)
+        if self.task.layers:
+            raise SpecError("task.layers: trees have no layers; remove the key.")
+        demand = Demand(labels={self.task.column: self.task.label()})
+        features: list[FeatureSpec] = []
+        for name in self.columns:
+            is_number = schema.require(name, dataset.examples.name).type == "number"
+            features.append(NumberSpec(column=name) if is_number else CategorySpec(column=name))
+        demand.add(EXAMPLE, features)
+        return demand
+
+    def fit(self, dataset: Dataset, training: TrainingSpec, progress: Progress) -> XgboostMember:
+        """Find the number of rounds on validation; with ``refit``, grow the trees again on all rows.
+
+        Args:
+            dataset: Raw tables; training and validation rows are read.
+            training: Seed, patience and refit.
+            progress: Not told: trees take seconds.
+        """
+        parts = dataset.parts
+        encoder = Encoder.fit(self.demand(dataset), dataset, parts.train)
+        watched = [self._data(encoder, dataset, parts.validation)] if len(parts.validation) else []
+        booster = self._grow(encoder, self._data(encoder, dataset, parts.train), watched, self.rounds, training.seed)
+        if watched and training.refit:
+            rounds = booster.best_iteration + 1
+            both = np.union1d(parts.train, parts.validation)
+            encoder = Encoder.fit(self.demand(dataset), dataset, both)
+            booster = self._grow(encoder, self._data(encoder, dataset, both), [], rounds, training.seed)
+        elif watched:
+            booster = booster[: booster.best_iteration + 1]
+        return XgboostMember(self, encoder, booster)
+
+    def _data(self, encoder: Encoder, dataset: Dataset, rows: Rows) -> Any:
+        (labels,) = encoder.labels.values()
+        codes = labels.encode(dataset.labelled(labels.column, rows))
+        known = rows[codes >= 0]
+        table = Table(dataset.examples.data.take(known), dataset.examples.name, 0)
+        return _matrix(encoder, table, label=codes[codes >= 0])
+
+    def _grow(self, encoder: Encoder, train: Any, watched: list[Any], rounds: int, seed: int) -> Any:
+        xgboost = optional_import("xgboost", extra="trees")
+        (labels,) = encoder.labels.values()
+        binary = labels.kind == "binary"
+        settings = {
+            "objective": "binary:logistic" if binary else "multi:softprob",
+            "max_depth": self.depth,
+            "eta": self.lr,
+            "min_child_weight": self.min_child_weight,
+            "subsample": self.subsample,
+            "seed": stream(seed, "xgboost") % 2**31,
+            "verbosity": 0,
+        } | ({} if binary else {"num_class": len(labels.classes)})
+        early = {"early_stopping_rounds": 30, "verbose_eval": False} if watched else {}
+        return xgboost.train(settings, train, rounds, evals=[(data, "validation") for data in watched], **early)
+
+
+def load_xgboost(folder: Path) -> XgboostMember:
+    """Read the member from a folder.
+
+    Raises:
+        RunError: If a file is missing or damaged.
+    """
+    spec = parse(XgboostSpec, read_json(folder / "model.json")["spec"], str(folder / "model.json"))
+    xgboost = optional_import("xgboost", extra="trees")
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(str(folder / "trees.json"))
+    except xgboost.core.XGBoostError as error:
+        raise RunError(f"{folder / 'trees.json'} cannot be read by XGBoost ({str(error).splitlines()[0]}).") from None
+    return XgboostMember(spec, load_encoder(folder), booster)
+
+
+def _matrix(encoder: Encoder, table: Table, label: NDArray[np.int64] | None = None) -> Any:
+    """Raw numbers (NaN where missing) and category codes (NaN where unknown); trees need no standardisation."""
+    xgboost = optional_import("xgboost", extra="trees")
+    columns, types = [], []
+    for fitted in encoder.features[EXAMPLE]:
+        (name,) = fitted.spec.column_names()
+        if isinstance(fitted.feature, CategoryFeature):
+            codes = np.asarray(named(table.name, fitted.feature.encode, table.data), np.float32)
+            columns.append(np.where(codes > 0, codes - 1, np.nan))
+            types.append("c")
+        else:
+            columns.append(named(table.name, numbers, column(table.data, name), name))
+            types.append("q")
+    array = np.stack(columns, axis=1).astype(np.float32)
+    return xgboost.DMatrix(array, label=label, feature_types=types, enable_categorical=True)

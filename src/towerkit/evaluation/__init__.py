@@ -1,0 +1,1 @@
+"""One evaluator: it sees a ranker or predictions, truth and a protocol, never a model."""

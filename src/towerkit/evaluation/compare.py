@@ -1,0 +1,137 @@
+"""Two evaluations against each other on the same queries or rows: what differs, and whether it is more than chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from towerkit.core.errors import RunError
+from towerkit.evaluation.prediction import THRESHOLD
+from towerkit.evaluation.result import Evaluation
+from towerkit.metrics.classification import ClassificationRows
+from towerkit.metrics.intervals import default_resamples, paired_difference, statistic_intervals
+
+_MUST_AGREE = {
+    "ranking": ("part", "split", "candidates", "seen", "positives", "cold_candidates", "exact"),
+    "prediction": ("part", "split", "rows", "threshold"),
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``second - first`` of one metric, with its interval."""
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p_value: float | None
+    """Of the two-sided randomization test; None for metrics that are not a mean over rows."""
+    n: int
+
+    @property
+    def is_clear(self) -> bool:
+        """The interval does not contain zero."""
+        return self.low > 0.0 or self.high < 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "clear": self.is_clear}
+
+
+def compare(first: Evaluation, second: Evaluation, *, seed: int = 0) -> dict[str, Difference]:
+    """Paired differences of every metric that both have.
+
+    Args:
+        first: The baseline.
+        second: What is compared with it.
+        seed: Of the resamples.
+
+    Returns:
+        Metric -> ``second - first``.
+
+    Raises:
+        RunError: If the two were not measured under one protocol; says what differs.
+    """
+    _check_protocols(first, second)
+    if first.protocol["kind"] == "ranking":
+        return _compare_rankings(first, second, seed)
+    found: dict[str, Difference] = {}
+    for task, table in first.details.items():
+        if task in second.details:
+            found |= _compare_task(task, table, second.details[task], first, second, seed)
+    if not found:
+        raise RunError(
+            f"The two Runs have no task in common: one predicts {sorted(first.details)}, the other {sorted(second.details)}. "
+            "Compare Runs that predict the same columns."
+        )
+    return found
+
+
+def _check_protocols(first: Evaluation, second: Evaluation) -> None:
+    one, other = first.protocol, second.protocol
+    names = ("kind",) if one["kind"] != other["kind"] else _MUST_AGREE[one["kind"]]
+    differing = [f"{name}: {one[name]} against {other[name]}" for name in names if one[name] != other[name]]
+    if differing:
+        raise RunError(
+            "Runs can be compared only under one protocol; these differ in "
+            + "; ".join(differing)
+            + ". Train both on the same data and split."
+        )
+
+
+def _compare_rankings(first: Evaluation, second: Evaluation, seed: int) -> dict[str, Difference]:
+    one, other = first.details["ranking"], second.details["ranking"]
+    place = pc.index_in(one.column("query"), value_set=other.column("query").combine_chunks())
+    if place.null_count or len(one) != len(other):
+        raise RunError("The two Runs were evaluated on different queries; train both on the same data and split.")
+    other = other.take(place)
+    found = {}
+    for metric in one.column_names:
+        if metric == "query" or metric not in other.column_names:
+            continue
+        a, b = one.column(metric).to_numpy(), other.column(metric).to_numpy()
+        pair = paired_difference(b, a, seed=seed)
+        found[metric] = Difference(
+            float(a.mean()), float(b.mean()), pair.difference, pair.low, pair.high, pair.p_value, pair.n
+        )
+    return found
+
+
+def _compare_task(
+    task: str, one: pa.Table, other: pa.Table, first: Evaluation, second: Evaluation, seed: int
+) -> dict[str, Difference]:
+    if not (one.column("row").equals(other.column("row")) and one.column("truth").equals(other.column("truth"))):
+        raise RunError(
+            f"The task '{task}' was evaluated on different rows or labels; train both on the same data and split."
+        )
+    kind = first.protocol["tasks"][task]["kind"]
+    rows = [
+        ClassificationRows(t.column("truth").to_numpy(), _matrix(t), kind=kind, threshold=THRESHOLD)
+        for t in (one, other)
+    ]
+
+    def difference(weight: NDArray[np.float64]) -> dict[str, float]:
+        a, b = (each.metrics(weight[None]) for each in rows)
+        return {name: float(b[name][0] - a[name][0]) for name in a}
+
+    n = len(one)
+    base, new = (each.metrics(np.ones((1, n))) for each in rows)
+    several = len(first.details) > 1 or len(second.details) > 1
+    return {
+        f"{task}/{name}" if several else name: Difference(
+            float(base[name][0]), float(new[name][0]), interval.value, interval.low, interval.high, None, n
+        )
+        for name, interval in statistic_intervals(difference, n, resamples=default_resamples(n), seed=seed).items()
+    }
+
+
+def _matrix(table: pa.Table) -> NDArray[np.float64]:
+    names = [name for name in table.column_names if name.startswith("p")]
+    return np.stack([table.column(name).to_numpy() for name in names], axis=1)

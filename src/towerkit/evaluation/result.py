@@ -1,0 +1,84 @@
+"""What an evaluation gives: figures with intervals, the protocol they were measured under, and the values behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from towerkit.core.errors import RunError
+from towerkit.metrics.intervals import Interval
+
+INTERVAL = "95 % percentile bootstrap"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of one model under one protocol."""
+
+    protocol: Mapping[str, Any]
+    metrics: Mapping[str, Interval]
+    """``recall@20`` or, with several tasks, ``task/auc``."""
+    details: Mapping[str, pa.Table] = field(default_factory=dict)
+    """The values behind the figures: ``ranking`` has a row per query, a task's table a row per labelled row."""
+    confusion: Mapping[str, list[list[int]]] = field(default_factory=dict)
+    """Task -> rows are true classes, columns predicted ones."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The shape that ``evaluate --json`` promises."""
+        found: dict[str, Any] = {
+            "protocol": dict(self.protocol),
+            "metrics": {name: interval.as_dict() for name, interval in self.metrics.items()},
+        }
+        if self.confusion:
+            found["confusion"] = dict(self.confusion)
+        return found
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], details: Mapping[str, pa.Table]) -> Evaluation:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            RunError: If the data is not an evaluation.
+        """
+        try:
+            metrics = {name: _interval(values) for name, values in data["metrics"].items()}
+            return cls(dict(data["protocol"]), metrics, details, data.get("confusion", {}))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RunError(f"A stored evaluation cannot be read ({error!r}); train the Run again.") from None
+
+
+def _interval(values: Mapping[str, Any]) -> Interval:
+    low, high, value = (
+        float("nan") if values[name] is None else float(values[name]) for name in ("low", "high", "value")
+    )
+    return Interval(value=value, low=low, high=high, n=int(values["n"]))
+
+
+def protocol_line(protocol: Mapping[str, Any]) -> str:
+    """The protocol as one line for people."""
+    if protocol["kind"] == "ranking":
+        parts = [
+            f"{protocol['queries']:,} queries of the {protocol['part']} part",
+            f"{protocol['candidates']:,} candidates, all ranked",
+            f"seen: {protocol['seen']}",
+            f"ties: {protocol['ties']}",
+        ]
+        if protocol["cold_candidates"]:
+            parts.append(f"{protocol['cold_candidates']:,} positives are of cold candidates")
+        if protocol["unknown_queries"]:
+            parts.append(f"{protocol['unknown_queries']:,} queries unknown")
+    else:
+        parts = [f"{protocol['rows']:,} rows of the {protocol['part']} part"]
+        for task, about in protocol["tasks"].items():
+            unknown = f", {about['unknown_labels']:,} labels missing or unknown" if about["unknown_labels"] else ""
+            parts.append(f"{task}: {about['kind']}, {about['rows']:,} labelled rows{unknown}")
+    return " · ".join([*parts, f"split: {_split_line(protocol['split'])}", protocol["interval"]])
+
+
+def _split_line(split: Mapping[str, Any]) -> str:
+    return (
+        ", ".join(f"{key} {value}" for key, value in split.items() if key != "kind" and value) + f" ({split['kind']})"
+    )

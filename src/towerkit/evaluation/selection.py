@@ -1,0 +1,78 @@
+"""Model selection: which validation figure decides, and how a ranking is validated after each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from towerkit.core.errors import SpecError, listed, nearest
+from towerkit.data.dataset import Dataset
+from towerkit.data.splits import Rows
+from towerkit.evaluation.ranking import RankingTask, ranking_task, ranking_values
+from towerkit.evaluation.spec import EvaluationSpec
+from towerkit.features.encoded import Encoded
+from towerkit.index.ranker import VectorRanker
+from towerkit.metrics.classification import higher_is_better
+from towerkit.metrics.ranking import RANKING_METRICS
+from towerkit.models.two_tower import TwoTower
+from towerkit.training.loop import Selection
+from towerkit.training.recipes import pairs_matrix
+
+
+def ranking_selection(spec: EvaluationSpec) -> Selection:
+    """The ranking figure that decides; NDCG at the largest ``k`` when the spec names none.
+
+    Raises:
+        SpecError: If the named figure is not measured.
+    """
+    known = [f"{name}@{k}" for name in RANKING_METRICS for k in spec.k]
+    return _selection(spec.select_by or f"ndcg@{max(spec.k)}", known)
+
+
+def task_selection(spec: EvaluationSpec, tasks: Iterable[str]) -> Selection:
+    """The loss that decides; the weighted sum over tasks when the spec names none.
+
+    Raises:
+        SpecError: If the named figure is not measured.
+    """
+    return _selection(spec.select_by or "loss", ["loss", *(f"{task}/loss" for task in tasks)])
+
+
+def _selection(name: str, known: list[str]) -> Selection:
+    if name not in known:
+        raise SpecError(
+            f"evaluation.select_by: '{name}' is not measured on validation{nearest(name, known) or '.'} "
+            f"Measured are {listed(known, limit=30)}."
+        )
+    return Selection(name, higher_is_better=not name.endswith("loss") and higher_is_better(name))
+
+
+def ranking_validator(
+    dataset: Dataset, spec: EvaluationSpec
+) -> Callable[[TwoTower, Encoded, Rows, Rows], Mapping[str, float]]:
+    """A function that ranks all candidates for the validation queries; the task is built once."""
+    tasks: list[RankingTask] = []
+
+    def validate(model: TwoTower, encoded: Encoded, train: Rows, held_out: Rows) -> Mapping[str, float]:
+        entities = model.query_entity, model.candidate_entity
+        query, candidate = (encoded.catalogues[entity] for entity in entities)
+        if not tasks:
+            keys: list[pa.Array] = [dataset.labelled(entity, held_out) for entity in entities]
+            tasks.append(ranking_task(query, candidate, pairs_matrix(encoded, train, entities), *keys))
+        values = ranking_values(model_ranker(model, encoded), tasks[0], spec.k)
+        return {name: float(np.mean(value)) for name, value in values.items()}
+
+    return validate
+
+
+def model_ranker(model: TwoTower, encoded: Encoded) -> VectorRanker:
+    """The model as it is, ranking the candidates known before the test part; query row 0 is the unknown query."""
+
+    with torch.no_grad():
+        queries = model.query(encoded.tables[model.query_entity])
+        candidates = model.candidate(encoded.tables[model.candidate_entity])
+    known = encoded.catalogues[model.candidate_entity].num_known
+    return VectorRanker(queries.numpy(), candidates[1 : known + 1].numpy(), model.match.similarity)

@@ -1,0 +1,201 @@
+"""From a spec and a data set to a Run: train, evaluate once on test, measure the baselines, write the folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
+
+from towerkit.baselines.item_knn import ItemKNN
+from towerkit.baselines.popularity import Popularity
+from towerkit.baselines.tasks import task_baselines
+from towerkit.core.errors import SpecError
+from towerkit.data.dataset import Dataset
+from towerkit.data.splits import Rows
+from towerkit.data.table import Table, require_columns
+from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
+from towerkit.ensembles.members import fit_tower_model
+from towerkit.evaluation.prediction import evaluate_tasks
+from towerkit.evaluation.ranking import RankingTask, evaluate_ranking, ranking_task
+from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
+from towerkit.features.base import column
+from towerkit.features.encoder import Demand
+from towerkit.features.labels import Labels
+from towerkit.index.ranker import VectorRanker
+from towerkit.matching.updates import OneBackpropSpec
+from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
+from towerkit.models.tower_model import TowerModelSpec
+from towerkit.models.two_tower import TwoTowerSpec
+from towerkit.spec import ModelingSpec
+from towerkit.training.fit import fit_recipe
+from towerkit.training.loop import History, Progress
+from towerkit.training.recipes import RetrievalRecipe, pairs_matrix
+
+Model = Retriever | TaskPredictor | LateFusion
+"""The three model kinds, trained; each answers raw rows."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained model with everything that was measured."""
+
+    model: Model
+    evaluation: Evaluation
+    baselines: Mapping[str, Evaluation]
+    history: History
+    seconds: float
+
+
+def train_and_evaluate(spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
+    """Train a model of any kind and measure it once, beside its baselines, on the held-out part.
+
+    Without a test part, the validation part is measured (it also chose the epoch, and the protocol says so), and the
+    model is not refitted on it.
+
+    Args:
+        spec: The model, its training and evaluation.
+        dataset: Raw tables with their split.
+        progress: Told after each epoch.
+    """
+    started = time.perf_counter()
+    if not len(dataset.parts.test):
+        spec = spec.model_copy(update={"training": spec.training.model_copy(update={"refit": False})})
+    kind = spec.model
+    if isinstance(kind, TwoTowerSpec):
+        found = _retrieval(kind, spec, dataset, progress)
+    elif isinstance(kind, TowerModelSpec):
+        found = _prediction(kind, spec, dataset, progress)
+    else:
+        found = _late_fusion(kind, spec, dataset, progress)
+    return replace(found, seconds=time.perf_counter() - started)
+
+
+def held_out_part(dataset: Dataset) -> tuple[str, Rows, Rows]:
+    """The name and the rows of the part that is measured, and the rows that the final model may learn from.
+
+    Raises:
+        SpecError: If the split holds nothing out.
+    """
+    parts = dataset.parts
+    if len(parts.test):
+        return "test", parts.test, np.union1d(parts.train, parts.validation)
+    if not len(parts.validation):
+        raise SpecError(
+            "The split holds neither validation nor test rows out; set split.validation or split.test above 0."
+        )
+    return "validation (which also chose the epoch)", parts.validation, parts.train
+
+
+def _retrieval(model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
+    part, held_out, learned = held_out_part(dataset)
+    validator = ranking_validator(dataset, spec.evaluation)
+    recipe = RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator)
+    trained = fit_recipe(recipe, dataset, spec.training, progress)
+    encoded, entities = trained.prepared.encoded, model.entities(dataset)
+    if not spec.training.refit:
+        learned = dataset.parts.train
+    seen = pairs_matrix(encoded, learned, entities)
+    titles = {name: dataset.entities[name].title if name in dataset.entities else None for name in entities}
+    retriever = retriever_of(
+        model,
+        encoded.encoder,
+        trained.model,
+        encoded.catalogues,
+        seen,
+        queries_average_candidates=isinstance(spec.update, OneBackpropSpec),
+        titles=titles,
+    )
+    task = ranking_task_of(retriever, *(dataset.labelled(entity, held_out) for entity in entities))
+    about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
+    baselines = {
+        name: evaluate_ranking(ranker, task, spec.evaluation.k, **about)
+        for name, ranker in ranking_baselines(retriever.seen).items()
+    }
+    evaluation = evaluate_ranking(ranker_of(retriever), task, spec.evaluation.k, **about)
+    return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
+
+
+def ranker_of(retriever: Retriever) -> VectorRanker:
+    """Ranks the catalogue for query rows; row 0 is the unknown query."""
+    return VectorRanker(retriever.query_vectors, retriever.candidate_vectors[1:], retriever.model.match.similarity)
+
+
+def ranking_baselines(seen: csr_array) -> dict[str, Popularity | ItemKNN]:
+    """Popularity and item-kNN on the trained pairs; query row 0 is the unknown query, which has seen nothing."""
+    interactions = seen_with_unknown(seen)[:, 1:]
+    return {"popularity": Popularity(interactions), "item_knn": ItemKNN(interactions)}
+
+
+def seen_with_unknown(seen: csr_array) -> csr_array:
+    """``[queries, candidates]`` with an empty row and an empty column in front, for the unknown ones."""
+    below = csr_array((seen.data, seen.indices + 1, seen.indptr), shape=(seen.shape[0], seen.shape[1] + 1))
+    return csr_array(vstack([csr_array((1, below.shape[1]), dtype=below.dtype), below], format="csr"))
+
+
+def ranking_task_of(retriever: Retriever, query_keys: pa.Array, candidate_keys: pa.Array) -> RankingTask:
+    """The ranking task that held-out pairs of keys ask of a trained retriever."""
+    seen = seen_with_unknown(retriever.seen)
+    return ranking_task(retriever.query, retriever.candidate, seen, query_keys, candidate_keys)
+
+
+def _prediction(model: TowerModelSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
+    selection = task_selection(spec.evaluation, model.heads)
+    predictor, trained = fit_tower_model(model, spec.balance, dataset, spec.training, progress, selection)
+    evaluation, baselines = _measured(predictor, model.demand(dataset), spec, dataset)
+    return Outcome(predictor, evaluation, baselines, trained.history, 0.0)
+
+
+def _late_fusion(model: LateFusionSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
+    history = _Recorder(progress)
+    fusion = fit_late_fusion(model, dataset, spec.training, history)
+    evaluation, baselines = _measured(fusion, model.demand(dataset), spec, dataset)
+    return Outcome(fusion, evaluation, baselines, history.history, 0.0)
+
+
+def _measured(
+    model: TaskPredictor | LateFusion, demand: Demand, spec: ModelingSpec, dataset: Dataset
+) -> tuple[Evaluation, dict[str, Evaluation]]:
+    """Evaluate a predictor through its raw-row path, then its members and baselines on the same rows."""
+    part, held_out, learned = held_out_part(dataset)
+    learned = learned if spec.training.refit else dataset.parts.train
+    table = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
+    about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
+    truth = truth_of(model.tasks, table)
+    others = dict(task_baselines(demand, dataset, learned, held_out))
+    if isinstance(model, LateFusion):
+        members = model.member_predictions(table)
+        others |= {f"member {name}": values for name, values in members.items()}
+        found = model.combined(members)
+    else:
+        found = model.predict(table)
+    baselines = {name: evaluate_tasks(values, truth, model.tasks, **about) for name, values in others.items()}
+    return evaluate_tasks(found, truth, model.tasks, **about), baselines
+
+
+def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, NDArray[np.int64]]:
+    """Task -> ``[rows]`` class codes of raw rows; -1 where the label is missing or unknown.
+
+    Raises:
+        DataError: If a label column is missing.
+    """
+    require_columns([label.column for label in tasks.values()], table.data.column_names, table.name)
+    return {task: label.encode(column(table.data, label.column)) for task, label in tasks.items()}
+
+
+class _Recorder:
+    """Passes the epochs of all members on, and keeps them."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.history = progress, History()
+
+    def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
+        """Keep one epoch and pass it on."""
+        self.history.records.append(dict(record))
+        self.progress.epoch(record, stage=stage, epochs=epochs, is_best=is_best)

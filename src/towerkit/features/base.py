@@ -1,0 +1,96 @@
+"""What a feature is: fitted on training rows, then a pure function from raw columns to a tensor column."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from towerkit.core.errors import DataError, RunError
+from towerkit.core.spec import Spec
+from towerkit.data.batch import Column
+from towerkit.features.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class State:
+    """A fitted feature as data: small values go to JSON, vocabularies to Arrow files."""
+
+    values: Mapping[str, Any]
+    vocabulary: Vocabulary | None = None
+
+    def known(self) -> Vocabulary:
+        """The vocabulary.
+
+        Raises:
+            RunError: If the feature was stored without one.
+        """
+        if self.vocabulary is None:
+            raise RunError(f"A stored feature lacks its vocabulary ({dict(self.values)}); train the Run again.")
+        return self.vocabulary
+
+
+class Feature(ABC):
+    """A fitted feature. Unknown and missing values have a place of their own in what it returns."""
+
+    name: str
+    """Its key in ``Batch.columns[entity]``; equal features of one entity share it."""
+
+    @abstractmethod
+    def encode(self, table: pa.Table) -> Column:
+        """Raw rows to one tensor column, row for row."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """What :meth:`FeatureSpec.restore` needs to rebuild this feature."""
+
+    @abstractmethod
+    def sample(self) -> Mapping[str, Any]:
+        """A made-up raw value for each column it reads, to build a request that holds no one's data."""
+
+
+class FeatureSpec(Spec):
+    """Which columns a feature reads and how; ``fit`` makes the :class:`Feature`."""
+
+    def column_names(self) -> tuple[str, ...]:
+        """The raw columns it reads."""
+        raise NotImplementedError
+
+    def fit(self, table: pa.Table) -> Feature:
+        """Fit on training rows only.
+
+        Args:
+            table: Rows of the entity that occur in training.
+        """
+        raise NotImplementedError
+
+    def restore(self, state: State) -> Feature:
+        """Rebuild a fitted feature from its state."""
+        raise NotImplementedError
+
+
+def column(table: pa.Table, name: str) -> pa.Array:
+    """One column as a single array.
+
+    Raises:
+        DataError: If the table has no such column.
+    """
+    if name not in table.column_names:
+        raise DataError(
+            f"The column '{name}' is missing; the table has {table.column_names}. Add it (empty values are fine)."
+        )
+    combined = table.column(name).combine_chunks()
+    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def as_text(values: pa.Array) -> pa.Array:
+    """Values as strings, as a person would write them: ``3.0`` and ``3`` are the same category."""
+    if pa.types.is_floating(values.type):
+        whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
+        if pc.all(pc.fill_null(whole, True)).as_py():
+            values = pc.cast(values, pa.int64())
+    return values if pa.types.is_string(values.type) else pc.cast(values, pa.string())

@@ -1,0 +1,195 @@
+"""Fit every feature and label a model asks for, then turn raw tables into encoded ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field, TypeAdapter
+
+from towerkit.core.errors import DataError
+from towerkit.data.batch import Column, joined
+from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.data.readers import Table
+from towerkit.data.splits import Rows
+from towerkit.features.base import Feature, FeatureSpec, State
+from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
+from towerkit.features.labels import Labels, TaskKind
+from towerkit.features.ngrams import NgramsSpec
+from towerkit.features.vocabulary import Vocabulary
+
+AnyFeatureSpec = Annotated[IdSpec | CategorySpec | NumberSpec | NgramsSpec, Field(discriminator="kind")]
+"""The menu of features."""
+_MENU: TypeAdapter[FeatureSpec] = TypeAdapter(AnyFeatureSpec)
+
+
+@dataclass(frozen=True)
+class LabelSpec:
+    """A task's label column and what kind of classes it holds."""
+
+    column: str
+    kind: TaskKind
+
+
+@dataclass
+class Demand:
+    """What a model needs from the data, collected from its towers and heads."""
+
+    features: dict[str, list[FeatureSpec]] = field(default_factory=dict)
+    """Entity -> features."""
+    labels: dict[str, LabelSpec] = field(default_factory=dict)
+    """Task -> label."""
+
+    def add(self, entity: str, features: Iterable[FeatureSpec]) -> None:
+        """Ask for features of an entity; asking twice for an equal one costs nothing."""
+        wanted = self.features.setdefault(entity, [])
+        wanted.extend(feature for feature in features if feature not in wanted)
+
+    def refuse_labels_as_features(self) -> None:
+        """A label that is also a feature would leak.
+
+        Raises:
+            DataError: If an example column plays both parts.
+        """
+        for feature in self.features.get(EXAMPLE, []):
+            for task, label in self.labels.items():
+                if label.column in feature.column_names():
+                    raise DataError(
+                        f"The column '{label.column}' is the label of the task '{task}' and also a feature of a tower: "
+                        "the answer would leak into the question. Remove it from the tower's columns."
+                    )
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A feature with the spec it was fitted from."""
+
+    spec: FeatureSpec
+    feature: Feature
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Fitted features of every entity and fitted labels of every task."""
+
+    features: Mapping[str, tuple[Fitted, ...]]
+    labels: Mapping[str, Labels]
+
+    @classmethod
+    def fit(cls, demand: Demand, dataset: Dataset, rows: Rows) -> Encoder:
+        """Fit on training rows only: no vocabulary, statistic or class comes from any other row.
+
+        Args:
+            demand: What to fit.
+            dataset: The raw tables.
+            rows: Training rows of the example table; an entity is fitted on its rows that these point to.
+        """
+        demand.refuse_labels_as_features()
+        features: dict[str, tuple[Fitted, ...]] = {}
+        for entity, specs in demand.features.items():
+            table = training_rows(dataset, entity, rows)
+            fit_on = {
+                spec: training_keys(dataset, entity, rows) if isinstance(spec, IdSpec) else table.data for spec in specs
+            }
+            features[entity] = tuple(Fitted(spec, named(table.name, spec.fit, fit_on[spec])) for spec in specs)
+        labels = {
+            task: named(
+                dataset.examples.name, Labels.fit, label.column, label.kind, dataset.labelled(label.column, rows)
+            )
+            for task, label in demand.labels.items()
+        }
+        return cls(features, labels)
+
+    def encode(self, entity: str, table: Table) -> dict[str, Column]:
+        """Columns of an entity; row 0 is the unknown row, row ``r`` is row ``r - 1`` of the table.
+
+        Raises:
+            DataError: If a column is missing or holds a value of another kind; names the file.
+        """
+        encoded: dict[str, Column] = {}
+        for fitted in self.features.get(entity, ()):
+            columns = fitted.spec.column_names()
+            unknown = pa.table({name: pa.nulls(1, _type_of(table.data, name)) for name in columns})
+            feature = fitted.feature
+            encoded[feature.name] = joined(feature.encode(unknown), named(table.name, feature.encode, table.data))
+        return encoded
+
+    def feature(self, entity: str, spec: FeatureSpec) -> Feature:
+        """The fitted form of a feature that was asked for."""
+        return next(fitted.feature for fitted in self.features[entity] if fitted.spec == spec)
+
+    def columns(self, entity: str) -> tuple[str, ...]:
+        """Raw columns that the features of an entity read, each once."""
+        read = (name for fitted in self.features.get(entity, ()) for name in fitted.spec.column_names())
+        return tuple(dict.fromkeys(read))
+
+    def sample(self, entity: str) -> dict[str, Any]:
+        """A made-up row of an entity that holds no one's data."""
+        return {
+            name: value for fitted in self.features.get(entity, ()) for name, value in fitted.feature.sample().items()
+        }
+
+    def as_dict(self) -> tuple[dict[str, Any], list[pa.Array]]:
+        """Plain data for JSON, and the vocabularies it refers to by number."""
+        vocabularies: list[pa.Array] = []
+        entities: dict[str, list[dict[str, Any]]] = {}
+        for entity, all_fitted in self.features.items():
+            entities[entity] = []
+            for fitted in all_fitted:
+                state = fitted.feature.state()
+                entry: dict[str, Any] = {"spec": fitted.spec.model_dump(mode="json"), "state": dict(state.values)}
+                if state.vocabulary is not None:
+                    entry["vocabulary"] = len(vocabularies)
+                    vocabularies.append(state.vocabulary.values)
+                entities[entity].append(entry)
+        return {
+            "features": entities,
+            "labels": {task: label.as_dict() for task, label in self.labels.items()},
+        }, vocabularies
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], vocabularies: list[pa.Array]) -> Encoder:
+        """The inverse of :meth:`as_dict`."""
+        features = {}
+        for entity, entries in data["features"].items():
+            restored = []
+            for entry in entries:
+                spec = _MENU.validate_python(entry["spec"])
+                values = vocabularies[entry["vocabulary"]] if "vocabulary" in entry else None
+                state = State(entry["state"], None if values is None else Vocabulary(values))
+                restored.append(Fitted(spec, spec.restore(state)))
+            features[entity] = tuple(restored)
+        return cls(features, {task: Labels.from_dict(label) for task, label in data["labels"].items()})
+
+
+def training_rows(dataset: Dataset, entity: str, rows: Rows) -> Table:
+    """The rows of an entity that some examples point to, each once; for examples, the rows themselves."""
+    if entity == EXAMPLE:
+        return replace(dataset.examples, data=dataset.examples.data.take(pa.array(rows)), first_row=0)
+    if entity not in dataset.entities:
+        return Table(training_keys(dataset, entity, rows), dataset.examples.name, 0)
+    source = dataset.entities[entity]
+    keys = Vocabulary.fit(dataset.labelled(entity, rows))
+    used = np.flatnonzero(keys.encode(source.table.data.column(source.key).combine_chunks()))
+    return replace(source.table, data=source.table.data.take(pa.array(used)), first_row=0)
+
+
+def training_keys(dataset: Dataset, entity: str, rows: Rows) -> pa.Table:
+    """A one-column table with the key of each example, under the entity's key name."""
+    key = dataset.entities[entity].key if entity in dataset.entities else entity
+    return pa.table({key: dataset.labelled(entity, rows)})
+
+
+def named(source: str, function: Any, *arguments: Any) -> Any:
+    """Call a function; a data error it raises gets the name of the table in front."""
+    try:
+        return function(*arguments)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
+
+
+def _type_of(table: pa.Table, name: str) -> pa.DataType:
+    return table.schema.field(name).type if name in table.column_names else pa.null()

@@ -1,0 +1,1 @@
+"""Heads: a state to the logits of one task."""

@@ -1,0 +1,151 @@
+"""Heads: a state to the logits of one task, and logits to probabilities."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from towerkit.core.spec import Spec
+from towerkit.features.encoder import LabelSpec
+from towerkit.features.labels import TaskKind
+from towerkit.losses.tasks import binary_cross_entropy, cross_entropy, ordinal_cross_entropy, ordinal_log_probabilities
+from towerkit.towers.layers import perceptron
+
+
+class Head(nn.Module):
+    """A state to logits. The loss per row and the probabilities belong to the kind of task.
+
+    Args:
+        in_dim: Width of the state.
+        layers: Hidden widths of the head's own layers.
+        out_dim: Number of logits.
+    """
+
+    def __init__(self, in_dim: int, layers: tuple[int, ...], out_dim: int) -> None:
+        super().__init__()
+        self.mlp = perceptron(in_dim, layers, out_dim)
+
+    def forward(self, state: Tensor) -> Tensor:
+        """``[batch, in_dim]`` to logits ``[batch, out_dim]``."""
+        return self.mlp(state)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """One loss per row, in nats."""
+        raise NotImplementedError
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """``[batch, classes]``, each row summing to one."""
+        raise NotImplementedError
+
+
+class BinaryHead(Head):
+    """One log-odds."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Binary cross-entropy."""
+        return binary_cross_entropy(logits, labels)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Both classes, the positive one second."""
+        return torch.sigmoid(torch.cat([-logits, logits], dim=1))
+
+
+class MulticlassHead(Head):
+    """One logit per class."""
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return cross_entropy(logits, labels)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax."""
+        return torch.softmax(logits, dim=1)
+
+
+class OrdinalHead(Head):
+    """One score per row against ordered cut points that all rows share (proportional odds).
+
+    Args:
+        in_dim: Width of the state.
+        layers: Hidden widths.
+        num_classes: Number of ordered classes.
+    """
+
+    def __init__(self, in_dim: int, layers: tuple[int, ...], num_classes: int) -> None:
+        super().__init__(in_dim, layers, 1)
+        self.first = nn.Parameter(torch.tensor(-0.5 * (num_classes - 2)))
+        self.gaps = nn.Parameter(torch.full((num_classes - 2,), 0.5413))  # softplus(0.5413) = 1
+
+    def forward(self, state: Tensor) -> Tensor:
+        """``[batch, in_dim]`` to the log-odds of lying above each class but the last, ``[batch, classes - 1]``."""
+        steps = torch.cumsum(functional.softplus(self.gaps), dim=0)
+        cuts = torch.cat([self.first[None], self.first + steps])  # increasing
+        return self.mlp(state) - cuts
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Negative log-likelihood of the ordered class."""
+        return ordinal_cross_entropy(logits, labels)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Differences of neighboring cumulative probabilities."""
+        return ordinal_log_probabilities(logits).exp()
+
+
+class HeadSpec(Spec):
+    """What every head has: its label column, its own layers, and its weight in the sum of losses."""
+
+    column: str
+    layers: tuple[int, ...] = ()
+    weight: float = Field(1.0, gt=0.0)
+
+    def label(self) -> LabelSpec:
+        """The label column and the kind of its classes."""
+        kind: TaskKind = getattr(self, "kind")  # noqa: B009 - each concrete spec has it
+        return LabelSpec(self.column, kind)
+
+    def build(self, in_dim: int, num_classes: int) -> Head:
+        """Make the module.
+
+        Args:
+            in_dim: Width of the state.
+            num_classes: Classes found in the training labels.
+        """
+        raise NotImplementedError
+
+
+class BinaryHeadSpec(HeadSpec):
+    """Yes or no."""
+
+    kind: Literal["binary"] = "binary"
+
+    def build(self, in_dim: int, num_classes: int) -> Head:
+        """One logit."""
+        return BinaryHead(in_dim, self.layers, 1)
+
+
+class MulticlassHeadSpec(HeadSpec):
+    """One of several classes without an order."""
+
+    kind: Literal["multiclass"] = "multiclass"
+
+    def build(self, in_dim: int, num_classes: int) -> Head:
+        """A logit per class."""
+        return MulticlassHead(in_dim, self.layers, num_classes)
+
+
+class OrdinalHeadSpec(HeadSpec):
+    """One of several classes in an order, such as one to five stars."""
+
+    kind: Literal["ordinal"] = "ordinal"
+
+    def build(self, in_dim: int, num_classes: int) -> Head:
+        """One score and a cut point between each two classes."""
+        return OrdinalHead(in_dim, self.layers, num_classes)
+
+
+AnyHeadSpec = Annotated[BinaryHeadSpec | MulticlassHeadSpec | OrdinalHeadSpec, Field(discriminator="kind")]
+"""The menu of heads."""

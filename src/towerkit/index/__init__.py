@@ -1,0 +1,1 @@
+"""Ranking all candidates for queries: the exact ranker, and later the approximate indexes."""

@@ -1,0 +1,377 @@
+"""Exact ranking of all candidates for each query, in chunks, with ties broken fairly.
+
+Equal scores are ordered by a fixed pseudo-random order of the candidates and not by catalogue position:
+catalogues often come sorted by popularity, where a collapsed model, whose scores are all the same, would
+look better than chance.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal, cast, final, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from towerkit.core.errors import DataError, RunError, ShapeError, SpecError, listed, nearest
+from towerkit.core.random import random_bits, stream
+
+Similarity = Literal["dot", "cosine", "euclidean"]
+
+_BLOCK_BYTES = 64 * 2**20
+# Matrix products take other paths, with other roundings, for fewer rows than this. Padding both sides to
+# full tiles makes a score independent of the chunk it is computed in, and keeps equal vectors exactly tied.
+_TILE_ROWS = 16
+# The square of twice this length still fits in float32.
+_MAX_LENGTH = 3e18
+
+
+@dataclass(frozen=True)
+class Hits:
+    """The best candidates of each query, best first.
+
+    Attributes:
+        rows: ``[queries, k]`` candidate rows; -1 where fewer than ``k`` candidates are left.
+        scores: ``[queries, k]`` their float32 scores; minus infinity where there is none.
+        counts: ``[queries]`` how many of the ``k`` places hold a candidate.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+
+def candidate_tie_order(num_candidates: int) -> NDArray[np.int64]:
+    """The place of each candidate among equals: a fixed pseudo-random permutation, smaller first.
+
+    Two candidates keep their relative order when the catalogue grows at its end.
+
+    Example:
+        >>> sorted(candidate_tie_order(4).tolist())
+        [0, 1, 2, 3]
+    """
+    keys = random_bits(stream(0, "candidate ties"), np.arange(num_candidates, dtype=np.uint64))
+    places = np.empty(num_candidates, dtype=np.int64)
+    places[np.argsort(keys, kind="stable")] = np.arange(num_candidates)
+    return places
+
+
+def rank_reference(
+    scores: NDArray[np.float32],
+    k: int,
+    exclude: csr_array | None,
+    allowed: NDArray[np.bool_] | None,
+    tie_order: NDArray[np.int64],
+) -> Hits:
+    """The plain twin of :meth:`Ranker.rank`: sort everything; used as the oracle in tests.
+
+    Args:
+        scores: ``[queries, candidates]``.
+        k: Places to fill.
+        exclude: ``[queries, candidates]``; every stored entry is excluded.
+        allowed: ``[candidates]``.
+        tie_order: ``[candidates]`` place of each candidate among equals.
+
+    Returns:
+        The hits.
+    """
+    masked = scores.copy()
+    if exclude is not None:
+        entries = exclude.tocoo()
+        masked[entries.row, entries.col] = -np.inf
+    if allowed is not None:
+        masked[:, ~allowed] = -np.inf
+    order = np.lexsort((np.broadcast_to(tie_order, masked.shape), -masked), axis=-1)[:, :k]
+    return _hits(order, np.take_along_axis(masked, order, axis=1), k)
+
+
+class Ranker(ABC):
+    """Ranks all candidates for queries; a subclass says only how to score them.
+
+    Attributes:
+        exact: Whether every candidate is scored; an approximate ranker says False.
+        num_candidates: Candidates in the catalogue.
+    """
+
+    exact: bool
+    num_candidates: int
+
+    @abstractmethod
+    def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Score every candidate for some query rows.
+
+        Args:
+            queries: ``[n]`` query rows.
+
+        Returns:
+            ``[n, num_candidates]``, higher is better, minus infinity for "not a candidate". A writable array
+            is overwritten by :meth:`rank`, so return a fresh one, or a read-only view of a kept one.
+        """
+
+    @final
+    def rank(
+        self,
+        queries: NDArray[np.int64],
+        k: int,
+        *,
+        exclude: csr_array | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+        chunk_rows: int | None = None,
+    ) -> Hits:
+        """Find the ``k`` best candidates of each query, exactly, whatever the chunks and the order of the queries.
+
+        Args:
+            queries: ``[queries]`` query rows.
+            k: Places to fill; may be more than there are candidates.
+            exclude: ``[queries, candidates]``; row ``i`` belongs to ``queries[i]``. Every stored entry is
+                excluded, whatever its value.
+            allowed: ``[candidates]``; False takes a candidate away from all queries.
+            chunk_rows: Queries scored at a time; by default as many as fill about 64 MB of scores.
+
+        Returns:
+            The hits, ordered by score, then by :func:`candidate_tie_order`.
+
+        Raises:
+            ShapeError: If ``exclude``, ``allowed`` or the scores do not fit the queries and the candidates.
+            SpecError: If ``k`` or ``chunk_rows`` is below 1.
+            RunError: If a score that could be ranked is not a number.
+        """
+        queries = _checked_queries(queries)
+        _check_at_least_one(k=k, chunk_rows=chunk_rows)
+        _check_masks(len(queries), self.num_candidates, exclude, allowed)
+        exclude = None if exclude is None else csr_array(exclude)  # another sparse layout would be read wrongly
+        ties = torch.from_numpy(candidate_tie_order(self.num_candidates).astype(np.int32))
+        step = chunk_rows or _default_chunk_rows(self.num_candidates)
+        parts = []
+        for start in range(0, len(queries), step):
+            chunk = queries[start : start + step]
+            block = self._block(chunk)
+            _mask(block, start, exclude, allowed)
+            parts.append(_best(torch.from_numpy(block), min(k, self.num_candidates), ties, chunk))
+        rows = np.concatenate([part[0] for part in parts]) if parts else np.empty((0, 0), dtype=np.int64)
+        scores = np.concatenate([part[1] for part in parts]) if parts else np.empty((0, 0), dtype=np.float32)
+        return _hits(rows, scores, k)
+
+    def _block(self, chunk: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The scores of one chunk, checked, as an array that may be written to."""
+        block = np.asarray(self.scores(chunk))
+        if block.shape != (len(chunk), self.num_candidates):
+            raise ShapeError(
+                f"{type(self).__name__}.scores must return [queries, candidates], here "
+                f"{(len(chunk), self.num_candidates)}; received {block.shape}. Score every candidate for each query."
+            )
+        return np.require(block, dtype=np.float32, requirements="W")
+
+
+class VectorRanker(Ranker):
+    """Ranks candidates by the similarity of their vectors to a query's vector.
+
+    Args:
+        query_vectors: ``[queries, dim]``.
+        candidate_vectors: ``[candidates, dim]``.
+        similarity: ``dot``; ``cosine``, where a zero vector scores 0 with everything; or ``euclidean``, the
+            negative squared distance.
+
+    Raises:
+        ShapeError: If the two sides do not share their last axis.
+        SpecError: If the similarity is unknown.
+        RunError: If a vector is not finite, or 3e18 long or longer (its square would overflow).
+
+    Example:
+        >>> ranker = VectorRanker(np.eye(2), np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]]), "dot")
+        >>> ranker.rank(np.array([0, 1]), k=1).rows.tolist()
+        [[1], [2]]
+    """
+
+    exact = True
+
+    def __init__(
+        self, query_vectors: NDArray[np.floating], candidate_vectors: NDArray[np.floating], similarity: Similarity
+    ) -> None:
+        if similarity not in get_args(Similarity):
+            known = get_args(Similarity)
+            raise SpecError(
+                f"similarity must be one of {listed(known)}; received '{similarity}'{nearest(similarity, known)}"
+            )
+        query, candidate = _vectors("query", query_vectors), _vectors("candidate", candidate_vectors)
+        if query.shape[1] != candidate.shape[1]:
+            raise ShapeError(
+                f"query and candidate vectors must share the last axis; received {tuple(query.shape)} and "
+                f"{tuple(candidate.shape)}. Give both towers the same out_dim."
+            )
+        self.num_queries, self.num_candidates = len(query), len(candidate)
+        self.similarity = similarity
+        if similarity == "cosine":
+            query, candidate = _unit(query), _unit(candidate)
+        elif similarity == "euclidean":
+            query, candidate = _as_product(query, candidate)
+        self._query, self._candidate = query, _padded(candidate)
+
+    def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Score every candidate for some query rows.
+
+        Raises:
+            DataError: If a query row does not exist.
+        """
+        check_query_rows(queries, self.num_queries)
+        index = torch.from_numpy(np.asarray(queries, dtype=np.int64))
+        block = _padded(self._query[index]) @ self._candidate.T  # [n + padding, candidates + padding]
+        if self.similarity == "euclidean":
+            block.clamp_(max=0)  # rounding may leave a tiny negative distance between equal vectors
+        return cast("NDArray[np.float32]", block[: len(index), : self.num_candidates].numpy())
+
+
+def check_query_rows(queries: NDArray[np.int64], num_queries: int) -> None:
+    """Refuse query rows that do not exist.
+
+    Raises:
+        DataError: Naming the first such row and its position.
+    """
+    wrong = np.flatnonzero((queries < 0) | (queries >= num_queries))
+    if len(wrong):
+        raise DataError(
+            f"Query rows must be in [0, {num_queries:,}); received {queries[wrong[0]]} at position {wrong[0]} of the "
+            f"scored chunk ({len(wrong):,} such rows there). Leave out queries that the ranker was not built with."
+        )
+
+
+def _best(
+    block: Tensor, k: int, ties: Tensor, queries: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ``k`` best columns of each row, ordered by score and then by tie order, with their scores."""
+    num_candidates = block.shape[1]
+    values, rows = torch.topk(block, min(k + 1, num_candidates), dim=1)  # NaN counts as the largest of all
+    _check_numbers(values, rows, queries)
+    if k < num_candidates:
+        # Where the last place and the first one left out are equal, topk chose among equals in its own way.
+        tied = ((values[:, k - 1] == values[:, k]) & (values[:, k] > -torch.inf)).nonzero().ravel()
+        values, rows = values[:, :k], rows[:, :k]
+        if len(tied):
+            candidates = block[tied]
+            last = values[tied, -1:]
+            keys = torch.where(candidates > last, -1, torch.where(candidates == last, ties, num_candidates))
+            chosen = torch.topk(keys, k, dim=1, largest=False).indices
+            rows[tied], values[tied] = chosen, candidates.gather(1, chosen)
+    found, scores = rows.numpy(), values.numpy()
+    order = np.lexsort((ties.numpy()[found], -scores), axis=-1)
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(scores, order, axis=1)
+
+
+def _hits(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Hits:
+    """Sorted rows and scores as hits of width ``k``; minus infinity is no candidate."""
+    shape = (len(rows), k)
+    padded_rows = np.full(shape, -1, dtype=np.int64)
+    padded_scores = np.full(shape, -np.inf, dtype=np.float32)
+    padded_rows[:, : rows.shape[1]] = np.where(scores > -np.inf, rows, -1)
+    padded_scores[:, : rows.shape[1]] = scores
+    return Hits(padded_rows, padded_scores, (padded_rows >= 0).sum(axis=1))
+
+
+def _mask(block: NDArray[np.float32], start: int, exclude: csr_array | None, allowed: NDArray[np.bool_] | None) -> None:
+    """Write minus infinity over what may not be ranked; the block begins at query position ``start``."""
+    if exclude is not None:
+        pointers = exclude.indptr[start : start + len(block) + 1]
+        positions = np.repeat(np.arange(len(block)), np.diff(pointers))
+        block[positions, exclude.indices[pointers[0] : pointers[-1]]] = -np.inf
+    if allowed is not None and not allowed.all():
+        torch.from_numpy(block).masked_fill_(torch.from_numpy(~allowed), -torch.inf)
+
+
+def _default_chunk_rows(num_candidates: int) -> int:
+    rows = _BLOCK_BYTES // (4 * max(num_candidates, 1))
+    return max(rows - rows % _TILE_ROWS, _TILE_ROWS)
+
+
+def _padded(vectors: Tensor) -> Tensor:
+    """The vectors with zero rows appended, up to whole tiles."""
+    missing = -len(vectors) % _TILE_ROWS
+    return torch.cat([vectors, vectors.new_zeros(missing, vectors.shape[1])]) if missing else vectors
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """``[rows, 1]`` in float64, so that a long vector does not overflow."""
+    return cast("Tensor", torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64))
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """The vectors at length 1; zero vectors stay zero."""
+    lengths = _lengths(vectors).float()
+    return vectors / lengths.where(lengths > 0, 1.0)
+
+
+def _as_product(query: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """Longer vectors whose dot product is the negative squared distance: ``2 q.c - |c|^2 - |q|^2``."""
+    if len(candidate):  # centered: the same distances, from smaller numbers that cancel less
+        center = candidate.mean(dim=0, dtype=torch.float64).float()
+        query, candidate = query - center, candidate - center
+    query_square = query.square().sum(dim=1, keepdim=True)
+    candidate_square = candidate.square().sum(dim=1, keepdim=True)
+    ones = torch.ones_like
+    return (
+        torch.cat([2 * query, -ones(query_square), -query_square], dim=1),
+        torch.cat([candidate, candidate_square, ones(candidate_square)], dim=1),
+    )
+
+
+def _vectors(side: str, vectors: NDArray[np.floating]) -> Tensor:
+    """Float32 vectors, finite and short enough that no score can overflow or become NaN."""
+    with np.errstate(over="ignore"):
+        array = np.array(vectors, dtype=np.float32)
+    if array.ndim != 2:
+        raise ShapeError(f"{side} vectors must be [rows, dim]; received shape {array.shape}. Give one vector per row.")
+    tensor = torch.from_numpy(array)
+    wrong = (~(_lengths(tensor) < _MAX_LENGTH)).nonzero()
+    if len(wrong):
+        row = int(wrong[0, 0])
+        column = int(np.argmax(np.nan_to_num(np.abs(array[row]), nan=np.inf)))
+        raise RunError(
+            f"{side} vectors must be finite and shorter than {_MAX_LENGTH:g}; row {row} holds {array[row, column]} in "
+            f"column {column}. The training probably diverged: lower its learning rate."
+        )
+    return tensor
+
+
+def _checked_queries(queries: NDArray[np.int64]) -> NDArray[np.int64]:
+    array = np.asarray(queries)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and len(array)):
+        raise ShapeError(
+            f"queries must be a vector of integer query rows; received shape {array.shape} of {array.dtype}. "
+            "Give row numbers, not keys or vectors."
+        )
+    return array.astype(np.int64)
+
+
+def _check_at_least_one(**settings: int | None) -> None:
+    for name, value in settings.items():
+        if value is not None and value < 1:
+            raise SpecError(f"{name} must be at least 1; received {value}. Ask for one or more.")
+
+
+def _check_masks(
+    num_queries: int, num_candidates: int, exclude: csr_array | None, allowed: NDArray[np.bool_] | None
+) -> None:
+    if exclude is not None and exclude.shape != (num_queries, num_candidates):
+        raise ShapeError(
+            f"exclude must be [queries, candidates], here {(num_queries, num_candidates)}; received {exclude.shape}. "
+            "Its row i belongs to queries[i]: select the rows of the queries first."
+        )
+    if allowed is not None and (allowed.shape != (num_candidates,) or allowed.dtype != np.bool_):
+        raise ShapeError(
+            f"allowed must be one bool per candidate, here ({num_candidates},); received {allowed.shape} of "
+            f"{allowed.dtype}. Make it a mask, not a list of rows."
+        )
+
+
+def _check_numbers(values: Tensor, rows: Tensor, queries: NDArray[np.int64]) -> None:
+    wrong = values.isnan()
+    if bool(wrong.any()):
+        position, place = (int(part) for part in wrong.nonzero()[0])
+        candidate = int(rows[position, place])
+        raise RunError(
+            f"Every score must be a number; query row {queries[position]} and candidate row {candidate} "
+            "score NaN. The training probably diverged: lower its learning rate, or look for NaN in the features."
+        )

@@ -1,0 +1,1 @@
+"""Losses: tensors to tensors, one value per row."""

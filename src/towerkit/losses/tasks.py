@@ -1,0 +1,72 @@
+"""Losses of prediction tasks: logits and class codes in, one loss per row out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-likelihood of a coin with the given log-odds.
+
+    Args:
+        logits: ``[batch, 1]`` log-odds of the positive class.
+        labels: ``[batch]`` 0 or 1.
+
+    Returns:
+        ``[batch]`` nats.
+    """
+    return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype), reduction="none")
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-likelihood of the softmax.
+
+    Args:
+        logits: ``[batch, classes]``.
+        labels: ``[batch]`` class codes.
+
+    Returns:
+        ``[batch]`` nats.
+    """
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def ordinal_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-likelihood of an ordered class under the proportional-odds model.
+
+    ``P(y > c) = sigmoid(logits[:, c])``, so the classes' probabilities are differences of neighbors.
+
+    Args:
+        logits: ``[batch, classes - 1]`` log-odds of lying above each class but the last; not increasing along a row.
+        labels: ``[batch]`` class codes.
+
+    Returns:
+        ``[batch]`` nats.
+
+    Reference: McCullagh, Regression Models for Ordinal Data, 1980.
+    """
+    return -ordinal_log_probabilities(logits).gather(1, labels[:, None])[:, 0]
+
+
+def ordinal_log_probabilities(logits: Tensor) -> Tensor:
+    """Log-probability of each class from the log-odds of lying above it.
+
+    ``log(sigmoid(a) - sigmoid(b)) = logsigmoid(a) + logsigmoid(-b) + log(1 - exp(b - a))`` for ``a > b``.
+
+    Args:
+        logits: ``[batch, classes - 1]``, decreasing along a row.
+
+    Returns:
+        ``[batch, classes]``.
+
+    Example:
+        >>> import torch
+        >>> ordinal_log_probabilities(torch.tensor([[1.0, -1.0]])).exp().sum().item()
+        1.0
+    """
+    above, below = functional.logsigmoid(logits), functional.logsigmoid(-logits)  # log P(y > c), log P(y <= c)
+    gap = torch.clamp(logits[:, :-1] - logits[:, 1:], min=1e-6)
+    middle = above[:, :-1] + below[:, 1:] + torch.log(-torch.expm1(-gap))
+    return torch.cat([below[:, :1], middle, above[:, -1:]], dim=1)

@@ -1,0 +1,1 @@
+"""What stands between two towers: similarity, negatives, and how the gradient reaches each side."""

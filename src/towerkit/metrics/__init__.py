@@ -1,0 +1,1 @@
+"""Ranking metrics, classification metrics and their bootstrap intervals: pure functions of NumPy arrays."""

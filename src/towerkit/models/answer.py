@@ -1,0 +1,175 @@
+"""Trained models that answer raw rows: everything they need travels with them, the training data does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from towerkit.data.batch import Batch, Columns, take
+from towerkit.data.dataset import EXAMPLE
+from towerkit.data.readers import Table
+from towerkit.features.base import column
+from towerkit.features.encoded import Catalogue
+from towerkit.features.encoder import Encoder
+from towerkit.features.labels import Labels
+from towerkit.models.side import Side
+from towerkit.models.tower_model import TowerModel, TowerModelSpec
+from towerkit.models.two_tower import TwoTower, TwoTowerSpec
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class TaskPredictor:
+    """A trained tower model with its encoder: raw example rows to probabilities."""
+
+    spec: TowerModelSpec
+    encoder: Encoder
+    model: TowerModel
+    entities: Mapping[str, Catalogue]
+    """The entity tables that towers read beside the example rows."""
+
+    @property
+    def tasks(self) -> Mapping[str, Labels]:
+        """Task -> its classes."""
+        return self.encoder.labels
+
+    @cached_property
+    def _entity_columns(self) -> dict[str, Columns]:
+        return {name: self.encoder.encode(name, catalogue.table) for name, catalogue in self.entities.items()}
+
+    @torch.no_grad()
+    def predict(self, table: Table) -> dict[str, NDArray[np.float64]]:
+        """Probabilities of every task for raw rows; unseen ids and missing values have answers too.
+
+        Args:
+            table: Rows with the columns that the towers read; labels are not needed.
+
+        Returns:
+            Task -> ``[rows, classes]``.
+
+        Raises:
+            DataError: If a column is missing or holds a value of another kind.
+        """
+        self.model.eval()
+        tables = dict(self._entity_columns)
+        index = {name: torch.from_numpy(self.entities[name].rows(column(table.data, name))) for name in self.entities}
+        num_rows = table.data.num_rows
+        if EXAMPLE in self.encoder.features:
+            tables[EXAMPLE] = self.encoder.encode(EXAMPLE, table)
+            index[EXAMPLE] = torch.arange(1, num_rows + 1)
+        found: dict[str, list[NDArray[np.float64]]] = {task: [] for task in self.tasks}
+        for start in range(0, num_rows, _CHUNK):
+            own = {name: rows[start : start + _CHUNK] for name, rows in index.items()}
+            distinct = {name: torch.unique(rows, return_inverse=True) for name, rows in own.items()}
+            batch = Batch(
+                columns={name: take(tables[name], rows) for name, (rows, _) in distinct.items()},
+                index={name: place for name, (_, place) in distinct.items()},
+            )
+            for task, logits in self.model(batch).items():
+                found[task].append(self.model.head(task).probabilities(logits.double()).numpy())
+        empty = {task: np.empty((0, len(labels.classes))) for task, labels in self.tasks.items()}
+        return {task: np.concatenate(parts) if parts else empty[task] for task, parts in found.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Retriever:
+    """A trained two-tower with its catalogues: keys or raw rows to vectors."""
+
+    spec: TwoTowerSpec
+    encoder: Encoder
+    model: TwoTower
+    query: Catalogue
+    candidate: Catalogue
+    seen: csr_array
+    """``[queries, candidates]`` pairs that the model was trained on, by place in the catalogues."""
+    queries_average_candidates: bool
+    """The query ids moved by aggregation, so the mean of some candidates is a query vector."""
+    titles: Mapping[str, str | None]
+    """Entity -> the column shown to people."""
+
+    @cached_property
+    def query_vectors(self) -> NDArray[np.float32]:
+        """``[queries + 1, dim]`` as the match sees them; row 0 is a query that nothing is known of."""
+        return self.vectors_of(self.model.query, self.model.query_entity, self.query.table)
+
+    @cached_property
+    def candidate_vectors(self) -> NDArray[np.float32]:
+        """``[candidates + 1, dim]`` as the match sees them; row 0 is a candidate that nothing is known of."""
+        return self.vectors_of(self.model.candidate, self.model.candidate_entity, self.candidate.table)
+
+    @torch.no_grad()
+    def vectors_of(self, side: Side, entity: str, table: Table) -> NDArray[np.float32]:
+        """Vectors of raw rows of one side, as the match sees them.
+
+        Args:
+            side: The query or the candidate side of the model.
+            entity: Its entity.
+            table: Raw rows; a key that training never saw counts as unknown.
+
+        Returns:
+            ``[rows + 1, dim]``; row 0 is the unknown row.
+        """
+        self.model.eval()
+        columns = self.encoder.encode(entity, table)
+        chunks = torch.arange(table.data.num_rows + 1).split(_CHUNK)
+        vectors = [self.model.match.prepare(side(take(columns, rows))) for rows in chunks]
+        return torch.cat(vectors).numpy()
+
+    def vector_of_history(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The query vector after some events: the mean of the candidates' vectors.
+
+        Args:
+            places: ``[events]`` rows of the candidate catalogue, from 1.
+        """
+        return np.asarray(self.candidate_vectors[places].mean(axis=0), dtype=np.float32)
+
+
+def retriever_of(
+    spec: TwoTowerSpec,
+    encoder: Encoder,
+    model: TwoTower,
+    catalogues: Mapping[str, Catalogue],
+    seen: csr_array,
+    *,
+    queries_average_candidates: bool,
+    titles: Mapping[str, str | None],
+) -> Retriever:
+    """A retriever over the keys that were known before the test part.
+
+    Args:
+        spec: The model's spec.
+        encoder: The fitted encoder.
+        model: The trained module.
+        catalogues: Entity -> all its keys.
+        seen: ``[query rows, candidate rows]`` trained pairs, the unknown row 0 included.
+        queries_average_candidates: Whether the update moved the query ids by aggregation.
+        titles: Entity -> the column shown to people.
+    """
+    query = known_part(catalogues[model.query_entity])
+    candidate = known_part(catalogues[model.candidate_entity])
+    inner = csr_array(seen[1 : query.num_known + 1, 1 : candidate.num_known + 1])
+    inner.sort_indices()
+    return Retriever(
+        spec,
+        encoder,
+        model,
+        query,
+        candidate,
+        inner,
+        queries_average_candidates=queries_average_candidates,
+        titles=dict(titles),
+    )
+
+
+def known_part(catalogue: Catalogue) -> Catalogue:
+    """The catalogue without the keys that only test rows have."""
+    known = catalogue.num_known
+    table = replace(catalogue.table, data=catalogue.table.data.slice(0, known))
+    return Catalogue(catalogue.key, catalogue.keys.slice(0, known), known, table)

@@ -1,0 +1,111 @@
+"""One side of a two-tower: a single tower, or several merged by a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag
+from torch import Tensor, nn
+
+from towerkit.core.errors import SpecError
+from towerkit.core.spec import Spec
+from towerkit.data.batch import Columns
+from towerkit.data.dataset import Dataset
+from towerkit.features.base import FeatureSpec
+from towerkit.features.encoder import Encoder
+from towerkit.fusion import AnyBackboneSpec, Backbone, SumSpec
+from towerkit.models.wiring import key_of, schema_of
+from towerkit.towers import AnyTowerSpec, IdTower, Tower, TowerContext, TowerSpec
+
+
+class Side(nn.Module):
+    """Columns of one entity to vectors.
+
+    Args:
+        towers: The parts by name.
+        backbone: Merges the parts; None when there is one.
+    """
+
+    def __init__(self, towers: Mapping[str, Tower], backbone: Backbone | None) -> None:
+        super().__init__()
+        self.towers = nn.ModuleDict(towers)
+        self.backbone = backbone
+
+    @property
+    def out_dim(self) -> int:
+        """Width of the side's vectors."""
+        return self.backbone.out_dim if self.backbone else next(self.each())[1].out_dim
+
+    def each(self) -> Iterator[tuple[str, Tower]]:
+        """The towers with their names."""
+        for name, tower in self.towers.items():
+            assert isinstance(tower, Tower)
+            yield name, tower
+
+    def id_towers(self) -> dict[str, IdTower]:
+        """The id parts; their rows may be moved without a gradient."""
+        return {name: tower for name, tower in self.each() if isinstance(tower, IdTower)}
+
+    def parts(self, columns: Columns) -> dict[str, Tensor]:
+        """Tower name -> ``[rows, dim_i]``."""
+        return {name: tower(columns) for name, tower in self.each()}
+
+    def merge(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Parts to the side's vectors ``[rows, out_dim]``."""
+        return self.backbone(parts) if self.backbone else next(iter(parts.values()))
+
+    def forward(self, columns: Columns) -> Tensor:
+        """Columns to vectors ``[rows, out_dim]``."""
+        return self.merge(self.parts(columns))
+
+
+class FusedSideSpec(Spec):
+    """Several towers over the columns of one entity, merged into one vector."""
+
+    towers: dict[str, AnyTowerSpec] = Field(min_length=1)
+    backbone: AnyBackboneSpec = SumSpec()
+
+
+def _one_or_many(value: Any) -> str:
+    many = isinstance(value, FusedSideSpec) or (isinstance(value, Mapping) and "towers" in value)
+    return "many" if many else "one"
+
+
+SideSpec = Annotated[
+    Annotated[FusedSideSpec, Tag("many")] | Annotated[AnyTowerSpec, Tag("one")], Discriminator(_one_or_many)
+]
+"""A tower, or ``towers`` and a ``backbone``."""
+
+
+def towers_of(side: FusedSideSpec | TowerSpec) -> dict[str, TowerSpec]:
+    """The towers of a side by name; a single one goes by its kind."""
+    if isinstance(side, FusedSideSpec):
+        return dict(side.towers)
+    return {str(getattr(side, "kind")): side}  # noqa: B009 - each concrete spec has a kind
+
+
+def side_features(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str) -> list[FeatureSpec]:
+    """What the towers of a side read from its entity.
+
+    Raises:
+        SpecError: If a tower names another entity than its side's.
+    """
+    found: list[FeatureSpec] = []
+    for name, tower in towers_of(side).items():
+        if tower.entity not in (None, entity):
+            raise SpecError(
+                f"The tower '{name}' reads the entity '{tower.entity}', but its side of the two-tower is '{entity}'; "
+                "a side must be computable from its own entity alone. Remove the key entity."
+            )
+        found += tower.features(schema_of(dataset, entity), key_of(dataset, entity))
+    return found
+
+
+def build_side(side: FusedSideSpec | TowerSpec, encoder: Encoder, entity: str, *, sparse_rows: bool) -> Side:
+    """Make the module of a side from fitted features."""
+    context = TowerContext(encoder, entity, sparse_rows)
+    towers = {name: tower.build(context) for name, tower in towers_of(side).items()}
+    if isinstance(side, FusedSideSpec):
+        return Side(towers, side.backbone.build({name: tower.out_dim for name, tower in towers.items()}))
+    return Side(towers, None)

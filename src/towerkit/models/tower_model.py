@@ -1,0 +1,84 @@
+"""The tower model: towers, one backbone, one head per task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from towerkit.core.spec import Spec
+from towerkit.data.batch import Batch
+from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.features.encoder import Demand, Encoder
+from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
+from towerkit.heads.heads import AnyHeadSpec, Head
+from towerkit.models.wiring import key_of, schema_of
+from towerkit.towers import AnyTowerSpec, Tower, TowerContext
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+
+
+class TowerModel(nn.Module):
+    """Towers -> backbone -> heads.
+
+    Args:
+        towers: By name.
+        entities: Tower name -> the entity whose columns it reads.
+        backbone: Merges the towers' vectors.
+        heads: By task.
+    """
+
+    def __init__(
+        self, towers: Mapping[str, Tower], entities: Mapping[str, str], backbone: Backbone, heads: Mapping[str, Head]
+    ) -> None:
+        super().__init__()
+        self.towers = nn.ModuleDict(towers)
+        self.entities = dict(entities)
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Task -> logits ``[batch, outputs]``."""
+        parts = {}
+        for name, tower in self.towers.items():
+            entity = self.entities[name]
+            parts[name] = tower(batch.columns[entity])[batch.index[entity]]  # [batch, dim_i]
+        state = self.backbone(parts)  # [batch, dim]
+        return {task: head(state) for task, head in self.heads.items()}
+
+    def head(self, task: str) -> Head:
+        """The head of a task."""
+        head = self.heads[task]
+        assert isinstance(head, Head)
+        return head
+
+
+class TowerModelSpec(Spec):
+    """Prediction: any number of towers, merged, for one or more tasks."""
+
+    kind: Literal["tower_model"] = "tower_model"
+    towers: dict[Name, AnyTowerSpec] = Field(min_length=1)
+    backbone: AnyBackboneSpec = ConcatSpec()
+    heads: dict[Name, AnyHeadSpec] = Field(min_length=1)
+
+    def demand(self, dataset: Dataset) -> Demand:
+        """What the towers read, and the labels of the heads."""
+        demand = Demand(labels={task: head.label() for task, head in self.heads.items()})
+        for tower in self.towers.values():
+            entity = tower.entity or EXAMPLE
+            demand.add(entity, tower.features(schema_of(dataset, entity), key_of(dataset, entity)))
+        return demand
+
+    def build(self, encoder: Encoder, *, sparse_rows: bool = False) -> TowerModel:
+        """Make the module from fitted features and labels."""
+        entities = {name: tower.entity or EXAMPLE for name, tower in self.towers.items()}
+        towers = {
+            name: tower.build(TowerContext(encoder, entities[name], sparse_rows)) for name, tower in self.towers.items()
+        }
+        backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()})
+        heads = {
+            task: head.build(backbone.out_dim, len(encoder.labels[task].classes)) for task, head in self.heads.items()
+        }
+        return TowerModel(towers, entities, backbone, heads)

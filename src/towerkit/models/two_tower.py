@@ -1,0 +1,100 @@
+"""The two-tower: a query side and a candidate side, compared by a match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from towerkit.core.errors import DataError, ShapeError
+from towerkit.core.spec import Spec
+from towerkit.data.batch import Batch
+from towerkit.data.dataset import Dataset
+from towerkit.features.encoder import Demand, Encoder
+from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
+from towerkit.models.side import Side, SideSpec, build_side, side_features
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """One side of a batch after its towers: each part, and the merged vectors, for each distinct row."""
+
+    parts: Mapping[str, Tensor]
+    """Tower name -> ``[rows, dim_i]``."""
+    vectors: Tensor
+    """``[rows, dim]``."""
+
+
+class TwoTower(nn.Module):
+    """Vectors of both sides. Losses, negatives and updates are none of its business.
+
+    Args:
+        query: The query side.
+        candidate: The candidate side.
+        match: How two vectors give a score.
+        query_entity: Where the query side reads its columns.
+        candidate_entity: Where the candidate side reads its columns.
+    """
+
+    def __init__(self, query: Side, candidate: Side, match: Match, *, query_entity: str, candidate_entity: str) -> None:
+        super().__init__()
+        if query.out_dim != candidate.out_dim:
+            raise ShapeError(
+                f"The two sides must give vectors of one width to be compared; query gives {query.out_dim}, "
+                f"candidate gives {candidate.out_dim}. Set the same dim on both."
+            )
+        self.query, self.candidate, self.match = query, candidate, match
+        self.query_entity, self.candidate_entity = query_entity, candidate_entity
+
+    def forward(self, batch: Batch) -> tuple[Encoding, Encoding]:
+        """Encode the distinct rows of both sides of a batch."""
+        query_parts = self.query.parts(batch.columns[self.query_entity])
+        candidate_parts = self.candidate.parts(batch.columns[self.candidate_entity])
+        return (
+            Encoding(query_parts, self.query.merge(query_parts)),
+            Encoding(candidate_parts, self.candidate.merge(candidate_parts)),
+        )
+
+
+class TwoTowerSpec(Spec):
+    """Retrieval: rank candidates for a query by the similarity of two vectors."""
+
+    kind: Literal["two_tower"] = "two_tower"
+    query: SideSpec
+    candidate: SideSpec
+    match: AnyMatchSpec = DotSpec()
+
+    def demand(self, dataset: Dataset) -> Demand:
+        """What both sides read.
+
+        Raises:
+            DataError: If the data does not say which columns are query and candidate.
+        """
+        query, candidate = self.entities(dataset)
+        demand = Demand()
+        demand.add(query, side_features(self.query, dataset, query))
+        demand.add(candidate, side_features(self.candidate, dataset, candidate))
+        return demand
+
+    def entities(self, dataset: Dataset) -> tuple[str, str]:
+        """The names of the query and the candidate entity."""
+        query, candidate = dataset.roles.query, dataset.roles.candidate
+        if query is None or candidate is None:
+            raise DataError(
+                "A two-tower compares a query with a candidate: set data.examples.query and data.examples.candidate to "
+                f"the columns with their keys. The columns are {dataset.examples.data.column_names}."
+            )
+        return query, candidate
+
+    def build(self, encoder: Encoder, entities: tuple[str, str], *, sparse_rows: bool = False) -> TwoTower:
+        """Make the module from fitted features."""
+        query, candidate = entities
+        return TwoTower(
+            build_side(self.query, encoder, query, sparse_rows=sparse_rows),
+            build_side(self.candidate, encoder, candidate, sparse_rows=sparse_rows),
+            Match(self.match.kind),
+            query_entity=query,
+            candidate_entity=candidate,
+        )

@@ -1,0 +1,39 @@
+"""Small questions about a data set that every model kind asks while it is wired."""
+
+from __future__ import annotations
+
+from towerkit.core.errors import SpecError, listed, nearest
+from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.data.schema import Schema
+
+
+def schema_of(dataset: Dataset, entity: str) -> Schema:
+    """The columns of an entity; one that has no table of its own has only its key.
+
+    Raises:
+        SpecError: If there is no such entity.
+    """
+    if entity in dataset.schemas:
+        return dataset.schemas[entity]
+    key_of(dataset, entity)
+    return Schema(columns=())
+
+
+def key_of(dataset: Dataset, entity: str) -> str | None:
+    """The key column of an entity; None for the examples themselves.
+
+    Raises:
+        SpecError: If no table and no example column has that name.
+    """
+    if entity == EXAMPLE:
+        return None
+    if entity in dataset.entities:
+        return dataset.entities[entity].key
+    columns = dataset.examples.data.column_names
+    if entity not in columns:
+        known = [EXAMPLE, *dataset.entities, *columns]
+        raise SpecError(
+            f"Unknown entity '{entity}'{nearest(entity, known) or '.'} An entity is a table under data.entities or a "
+            f"column of the examples that holds keys; there are {listed(known)}."
+        )
+    return entity

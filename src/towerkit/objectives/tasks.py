@@ -1,0 +1,24 @@
+"""The prediction objective: one loss term per head, over the rows whose label is known."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from towerkit.data.batch import Batch
+from towerkit.models.tower_model import TowerModel
+from towerkit.objectives.retrieval import weighted_mean
+
+
+class TasksObjective:
+    """One forward pass, then each head's own loss; a row without a task's label still trains the others."""
+
+    def __call__(self, model: TowerModel, batch: Batch) -> dict[str, Tensor]:
+        """Task -> mean loss over its labelled rows; zero (with a gradient of zero) where the batch has none."""
+        terms = {}
+        for task, logits in model(batch).items():
+            known = batch.masks[task]
+            labels = batch.labels[task].clamp(min=0)
+            losses = model.head(task).loss(logits, labels)  # [batch]
+            weights = known.to(losses.dtype) if batch.weights is None else known * batch.weights
+            terms[task] = weighted_mean(losses, weights)
+        return terms

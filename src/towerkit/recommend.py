@@ -1,0 +1,174 @@
+"""Recommendations of a trained two-tower: for known keys, raw rows, a history, a new candidate, or given pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from towerkit.core.errors import DataError, RunError, listed, nearest
+from towerkit.data.readers import Table
+from towerkit.experiment import ranker_of
+from towerkit.features.base import column
+from towerkit.features.encoded import Catalogue
+from towerkit.features.vocabulary import same_type
+from towerkit.index.ranker import VectorRanker
+from towerkit.models.answer import Retriever
+
+Vectors = NDArray[np.float32]
+
+
+def for_keys(model: Retriever, keys: Sequence[Any], k: int, *, exclude_seen: bool) -> pa.Table:
+    """The best candidates of query keys; an unknown key gets the answer for nobody in particular, marked cold."""
+    typed = typed_keys(model.query, keys)
+    rows = model.query.rows(typed)
+    hits = ranker_of(model).rank(rows, k, exclude=_seen(model, rows) if exclude_seen else None)
+    shown = typed if typed.null_count == 0 else pa.array([str(key) for key in keys])
+    return _table(model, hits.rows, hits.scores, shown, rows == 0)
+
+
+def for_rows(model: Retriever, table: Table, k: int, *, exclude_seen: bool) -> pa.Table:
+    """The best candidates of raw query rows; a row may leave its key out, or have one that training never saw."""
+    table = _keyed(model.query, table)
+    vectors = model.vectors_of(model.model.query, model.model.query_entity, table)[1:]
+    keys = column(table.data, model.query.key)
+    rows = model.query.rows(keys)
+    ranker = _ranker(model, vectors, model.candidate_vectors[1:])
+    hits = ranker.rank(np.arange(len(vectors)), k, exclude=_seen(model, rows) if exclude_seen else None)
+    return _table(model, hits.rows, hits.scores, keys, rows == 0)
+
+
+def for_history(model: Retriever, history: Sequence[Any], k: int, *, exclude_seen: bool) -> pa.Table:
+    """The best candidates of a new query after some events.
+
+    Raises:
+        RunError: If the model's queries are not averages of candidates.
+        DataError: If a key of the history is not in the catalogue.
+    """
+    if not model.queries_average_candidates:
+        raise RunError(
+            "The queries of this Run learn by gradient, so a history is no query for it. Train it with "
+            "update: {kind: one_backprop}, or ask with --rows and the query's features."
+        )
+    places = known_places(model.candidate, history)
+    ranker = _ranker(model, model.vector_of_history(places)[None], model.candidate_vectors[1:])
+    allowed = np.ones(len(model.candidate.keys), bool)
+    if exclude_seen:
+        allowed[places - 1] = False
+    hits = ranker.rank(np.zeros(1, np.int64), k, allowed=allowed)
+    return _table(model, hits.rows, hits.scores, pa.array(["(history)"]), np.array([False]))
+
+
+def queries_for_rows(model: Retriever, table: Table, k: int) -> pa.Table:
+    """The queries that raw candidate rows fit best, from the rows alone: who would want this new item?"""
+    table = _keyed(model.candidate, table)
+    vectors = model.vectors_of(model.model.candidate, model.model.candidate_entity, table)[1:]
+    hits = _ranker(model, vectors, model.query_vectors[1:]).rank(np.arange(len(vectors)), k)
+    keep, owner = _kept(hits.rows)
+    return pa.table(
+        {
+            model.model.candidate_entity: column(table.data, model.candidate.key).take(pa.array(owner)),
+            "rank": _ranks(hits.rows)[keep],
+            model.model.query_entity: model.query.keys.take(pa.array(hits.rows.ravel()[keep])),
+            "score": hits.scores.ravel()[keep],
+        }
+    )
+
+
+def pair_scores(model: Retriever, table: Table) -> pa.Table:
+    """The score of each given pair of keys, and whether one of the two is cold.
+
+    Raises:
+        DataError: If the query or the candidate column is missing.
+    """
+    entities = model.model.query_entity, model.model.candidate_entity
+    for name in entities:
+        if name not in table.data.column_names:
+            raise DataError(
+                f"{table.name}: lacks the column '{name}'{nearest(name, table.data.column_names) or '.'} "
+                f"A pair needs '{entities[0]}' and '{entities[1]}'; the columns are {listed(table.data.column_names)}."
+            )
+    keys = column(table.data, entities[0]), column(table.data, entities[1])
+    rows = model.query.rows(keys[0]), model.candidate.rows(keys[1])
+    query, candidate = model.query_vectors[rows[0]], model.candidate_vectors[rows[1]]
+    if model.model.match.similarity == "euclidean":
+        scores = -np.square(query - candidate).sum(axis=1)
+    else:
+        scores = (query * candidate).sum(axis=1)
+    cold = (rows[0] == 0) | (rows[1] == 0)
+    return pa.table({entities[0]: keys[0], entities[1]: keys[1], "score": scores, "cold": cold})
+
+
+def typed_keys(catalogue: Catalogue, keys: Sequence[Any]) -> pa.Array:
+    """Keys in the type of a catalogue, so that the text ``7`` of a command line finds the number 7."""
+    return same_type(pa.array([str(key) for key in keys]), catalogue.keys.type)
+
+
+def known_places(catalogue: Catalogue, keys: Sequence[Any]) -> NDArray[np.int64]:
+    """``[keys]`` rows of keys that must be in the catalogue.
+
+    Raises:
+        DataError: Naming the first one that is not, with the nearest that is.
+    """
+    places = catalogue.rows(typed_keys(catalogue, keys))
+    if not len(places):
+        raise DataError("A history needs at least one key of a candidate.")
+    if (places == 0).any():
+        unknown = keys[int(np.flatnonzero(places == 0)[0])]
+        known = [str(key) for key in catalogue.keys.slice(0, 10_000).to_pylist()]
+        raise DataError(
+            f"The history names '{unknown}', which is not among the {len(catalogue.keys):,} known candidates"
+            f"{nearest(unknown, known) or '.'} Leave it out, or train with it."
+        )
+    return places
+
+
+def _ranker(model: Retriever, queries: Vectors, candidates: Vectors) -> VectorRanker:
+    return VectorRanker(queries, candidates, model.model.match.similarity)
+
+
+def _seen(model: Retriever, rows: NDArray[np.int64]) -> csr_array:
+    """``[rows, candidates]`` what each query row had in training; nothing for unknown ones."""
+    known = csr_array(model.seen[np.maximum(rows, 1) - 1])
+    counts = np.where(rows > 0, np.diff(known.indptr), 0)
+    entries = np.repeat(rows > 0, np.diff(known.indptr))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return csr_array((known.data[entries], known.indices[entries], starts), shape=known.shape)
+
+
+def _keyed(catalogue: Catalogue, table: Table) -> Table:
+    """Raw rows with a key column, empty where they have none: a newcomer has no key yet."""
+    if catalogue.key in table.data.column_names:
+        return table
+    nothing = pa.nulls(table.data.num_rows, catalogue.keys.type)
+    return Table(table.data.append_column(catalogue.key, nothing), table.name, table.first_row)
+
+
+def _table(
+    model: Retriever, rows: NDArray[np.int64], scores: Vectors, keys: pa.Array, cold: NDArray[np.bool_]
+) -> pa.Table:
+    keep, owner = _kept(rows)
+    places = pa.array(rows.ravel()[keep])
+    found: dict[str, Any] = {
+        "query": keys.take(pa.array(owner)),
+        "rank": _ranks(rows)[keep],
+        model.model.candidate_entity: model.candidate.keys.take(places),
+    }
+    title = model.titles.get(model.model.candidate_entity)
+    if title is not None:
+        found["title"] = column(model.candidate.table.data, title).take(places)
+    return pa.table(found | {"score": scores.ravel()[keep], "cold": cold[owner]})
+
+
+def _kept(rows: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which places of ``[queries, k]`` hold an answer, flat, and the query of each that does."""
+    keep = rows.ravel() >= 0
+    return keep, np.repeat(np.arange(len(rows)), rows.shape[1])[keep]
+
+
+def _ranks(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.tile(np.arange(1, rows.shape[1] + 1), len(rows))

@@ -1,0 +1,300 @@
+"""A Run: the trained folder. It verifies itself, loads without running code, and answers raw rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from towerkit import recommend
+from towerkit.artifact.arrow import load_table, save_table
+from towerkit.artifact.card import model_card
+from towerkit.artifact.models import load_predictor, load_retriever, save_predictor, save_retriever
+from towerkit.core.errors import RunError, SpecError, listed
+from towerkit.data.dataset import Dataset
+from towerkit.data.readers import read_table
+from towerkit.data.table import require_columns
+from towerkit.ensembles.late import load_late_fusion, save_late_fusion
+from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
+from towerkit.evaluation.ranking import evaluate_ranking
+from towerkit.evaluation.result import Evaluation
+from towerkit.experiment import Model, Outcome, ranker_of, ranking_task_of, truth_of
+from towerkit.features.base import column
+from towerkit.golden import golden_request, replay_golden
+from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.spec import ModelingSpec, plain
+from towerkit.storage.atomic import atomic_folder, check_target
+from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.manifest import Manifest, verify, write_manifest
+
+LOADERS: Mapping[str, Callable[[Path], Model]] = {
+    "two_tower": load_retriever,
+    "tower_model": load_predictor,
+    "late_fusion": load_late_fusion,
+}
+"""Kind -> how its model is read from a folder."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """An opened and verified Run folder; the model is loaded when first asked."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Run:
+        """Open a Run and check every file against its manifest.
+
+        Raises:
+            RunError: If the folder is not a Run, or a file is missing, unknown, truncated or changed.
+        """
+        folder = Path(path)
+        return cls(folder, verify(folder))
+
+    @property
+    def kind(self) -> str:
+        """``two_tower``, ``tower_model`` or ``late_fusion``."""
+        return self.manifest.kind
+
+    @cached_property
+    def spec(self) -> Mapping[str, Any]:
+        """The spec it was trained with, every default written out."""
+        found: Mapping[str, Any] = read_json(self.path / "spec.json")
+        return found
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model, its golden request replayed.
+
+        Raises:
+            RunError: If the model cannot be loaded, or answers its golden request differently than when it was saved.
+        """
+        if self.kind not in LOADERS:
+            raise RunError(
+                f"{self.path} holds a model of kind '{self.kind}'; this version knows {listed(LOADERS)}. Upgrade towerkit."
+            )
+        with damaged_is_a_run_error(self.path):
+            model = LOADERS[self.kind](self.path / "model")
+            replay_golden(model, read_json(self.path / "golden.json"), self.path)
+        return model
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """What was measured on the held-out part when the Run was trained."""
+        content = read_json(self.path / "metrics.json")
+        details = {name: load_table(self.path / file) for name, file in content["details"].items()}
+        return Evaluation.from_dict(content["model"], details)
+
+    @cached_property
+    def baselines(self) -> dict[str, Evaluation]:
+        """The baselines, measured on the same rows."""
+        content = read_json(self.path / "metrics.json")["baselines"]
+        return {name: Evaluation.from_dict(values, {}) for name, values in content.items()}
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that it predicts; empty for a ranking model."""
+        return [] if isinstance(self.model, Retriever) else list(self.model.tasks)
+
+    def evaluate(self, data: Any = None) -> Evaluation:
+        """The stored evaluation, or a fresh one on new rows.
+
+        Args:
+            data: A path or table of examples with the columns of the training data; None for what was measured when the
+                Run was trained.
+
+        Raises:
+            DataError: If the rows cannot be used.
+        """
+        if data is None:
+            return self.evaluation
+        table = read_table(data)
+        about: dict[str, Any] = {"part": f"new data ({table.name})", "split": {"kind": "none"}}
+        if isinstance(self.model, Retriever):
+            query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
+            require_columns([query, candidate], table.data.column_names, table.name)
+            task = ranking_task_of(self.model, column(table.data, query), column(table.data, candidate))
+            return evaluate_ranking(ranker_of(self.model), task, self.spec["evaluation"]["k"], **about)
+        truth = truth_of(self.model.tasks, table)
+        return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
+
+    def predict(self, rows: Any) -> pa.Table:
+        """Answers for raw rows.
+
+        Args:
+            rows: A path or table. A tower model or late fusion wants the columns its towers read; a two-tower wants
+                pairs, the query and the candidate column.
+
+        Returns:
+            One row per row: per task the class, its probabilities (the positive one alone where there are two classes);
+            for a two-tower the ``score`` of each pair and whether it is ``cold``.
+
+        Raises:
+            DataError: If a column is missing or a value is of another kind.
+        """
+        table = read_table(rows)
+        if isinstance(self.model, Retriever):
+            return recommend.pair_scores(self.model, table)
+        columns: dict[str, Any] = {}
+        for task, probabilities in self.model.predict(table).items():
+            label = self.model.tasks[task]
+            columns[task] = [label.classes[code] for code in predicted_classes(probabilities, label)]
+            shown = label.classes[1:] if label.kind == "binary" else label.classes
+            for name in shown:
+                columns[f"{task}={name}"] = probabilities[:, label.classes.index(name)]
+        return pa.table(columns)
+
+    def recommend(
+        self,
+        query: Any = None,
+        *,
+        rows: Any = None,
+        history: Sequence[Any] | None = None,
+        k: int = 10,
+        exclude_seen: bool = True,
+    ) -> pa.Table:
+        """The best candidates for a known query, for raw query rows, or for a history of candidates.
+
+        Args:
+            query: A key. One that training never saw is answered from what is known of nobody, marked ``cold``.
+            rows: A path or table of query rows with the columns that the query side reads.
+            history: Keys of candidates that a new query met, oldest first; the model must average candidates.
+            k: How many; fewer are given when the catalogue has fewer left.
+            exclude_seen: Leave out what the query had in training (or in ``history``).
+
+        Returns:
+            Columns ``query``, ``rank``, the candidate's key, its title where there is one, ``score``, ``cold``.
+
+        Raises:
+            RunError: If this Run does not rank.
+            DataError: If a row or a history cannot be used.
+            SpecError: If not exactly one of query, rows and history is given, or ``k`` is below 1.
+        """
+        if sum(given is not None for given in (query, rows, history)) != 1:
+            raise SpecError("Ask for exactly one of query, rows or history.")
+        if k < 1:
+            raise SpecError(f"k must be at least 1; received {k}.")
+        model = self._retriever()
+        if history is not None:
+            return recommend.for_history(model, history, k, exclude_seen=exclude_seen)
+        if rows is not None:
+            return recommend.for_rows(model, read_table(rows), k, exclude_seen=exclude_seen)
+        return recommend.for_keys(model, [query], k, exclude_seen=exclude_seen)
+
+    def queries_for(self, candidates: Any, *, k: int = 10) -> pa.Table:
+        """The queries that a new candidate fits best, from its raw row alone.
+
+        Args:
+            candidates: A path or table of candidate rows with the columns that the candidate side reads.
+            k: How many queries for each.
+
+        Returns:
+            Columns ``candidate``, ``rank``, the query's key and ``score``.
+
+        Raises:
+            RunError: If this Run does not rank.
+        """
+        return recommend.queries_for_rows(self._retriever(), read_table(candidates), k)
+
+    def _retriever(self) -> Retriever:
+        if not isinstance(self.model, Retriever):
+            raise RunError(
+                f"{self.path} is a {self.kind}: it predicts {', '.join(self.tasks)} and does not rank candidates. "
+                "Use predict, or train a two_tower."
+            )
+        return self.model
+
+
+def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outcome, *, overwrite: bool = False) -> Run:
+    """Write a Run, all or nothing, and open it.
+
+    Args:
+        folder: The Run's folder; must not exist, unless ``overwrite``.
+        spec: What it was trained with.
+        dataset: Its columns, roles and split are described in the Run; its rows are not stored.
+        outcome: The model and what was measured.
+        overwrite: Replace an existing Run.
+
+    Raises:
+        RunError: If the folder cannot be written.
+    """
+    check_target(folder, overwrite)
+    model, evaluation = outcome.model, outcome.evaluation
+    with atomic_folder(folder, overwrite=overwrite) as draft:
+        if isinstance(model, Retriever):
+            save_retriever(draft / "model", model)
+        elif isinstance(model, TaskPredictor):
+            save_predictor(draft / "model", model)
+        else:
+            save_late_fusion(draft / "model", model)
+        write_json(draft / "spec.json", plain(spec))
+        write_json(draft / "data.json", described_data(dataset))
+        files = {name: f"details-{number}.arrow" for number, name in enumerate(evaluation.details)}
+        for name, file in files.items():
+            save_table(draft / file, evaluation.details[name])
+        write_json(
+            draft / "metrics.json",
+            {
+                "model": evaluation.as_dict(),
+                "baselines": {name: baseline.as_dict() for name, baseline in outcome.baselines.items()},
+                "details": files,
+            },
+        )
+        (draft / "history.jsonl").write_text(
+            "".join(json.dumps(_no_nan(record)) + "\n" for record in outcome.history.records), encoding="utf-8"
+        )
+        write_json(draft / "golden.json", golden_request(model))
+        (draft / "card.md").write_text(
+            model_card(plain(spec), evaluation, outcome.baselines, outcome.seconds), encoding="utf-8"
+        )
+        write_manifest(draft, kind=spec.model.kind, extra={"seconds": round(outcome.seconds, 2)})
+    return Run.load(folder)
+
+
+def described_data(dataset: Dataset) -> dict[str, Any]:
+    """What the data looked like, in plain data: columns, roles, sizes and split, without a row of it."""
+    return {
+        "examples": dataset.examples.name,
+        "roles": vars(dataset.roles),
+        "columns": {name: json.loads(schema.to_json())["columns"] for name, schema in dataset.schemas.items()},
+        "entities": {
+            name: {"key": e.key, "title": e.title, "table": e.table.name} for name, e in dataset.entities.items()
+        },
+        "rows": dataset.parts.sizes(),
+        "split": dict(dataset.split),
+    }
+
+
+def _no_nan(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and value != value else value for key, value in record.items()}
+
+
+@contextmanager
+def damaged_is_a_run_error(path: Path) -> Iterator[None]:
+    """Files that agree with their hashes may still not agree with each other; that is never a bare traceback."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, pa.ArrowException) as error:
+        raise RunError(
+            f"{path}: its files do not fit together ({type(error).__name__}: {error}); train the Run again."
+        ) from error
+
+
+def load_run(path: str | os.PathLike[str]) -> Run:
+    """Open and verify a Run; see :class:`Run`.
+
+    Args:
+        path: The Run's folder.
+
+    Raises:
+        RunError: If the folder is not a Run, or a file is missing, unknown, truncated or changed.
+    """
+    return Run.load(path)

@@ -1,0 +1,175 @@
+"""The root of the spec tree: it only composes the parts' specs, and reads them from YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, model_validator
+
+from towerkit.core.errors import SpecError
+from towerkit.core.spec import Spec, parse
+from towerkit.data.spec import DataSpec
+from towerkit.ensembles.late import LateFusionSpec
+from towerkit.evaluation.spec import EvaluationSpec
+from towerkit.matching.updates import AnyUpdateSpec, TwoBackpropSpec
+from towerkit.models.tower_model import TowerModelSpec
+from towerkit.models.two_tower import TwoTowerSpec
+from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
+from towerkit.objectives.retrieval import RetrievalObjectiveSpec
+from towerkit.training.spec import TrainingSpec
+
+AnyModelSpec = Annotated[TwoTowerSpec | TowerModelSpec | LateFusionSpec, Field(discriminator="kind")]
+"""The menu of model kinds."""
+
+_ONLY_FOR = {
+    "objective": ("two_tower", "a tower model's losses belong to its heads"),
+    "update": ("two_tower", "only a two-tower has a query side that can move without a gradient"),
+    "balance": ("tower_model", "only a tower model has several losses to balance"),
+}
+
+
+class ModelingSpec(Spec):
+    """A model and how it is trained and measured, without the data."""
+
+    model: AnyModelSpec
+    objective: RetrievalObjectiveSpec = RetrievalObjectiveSpec()
+    update: AnyUpdateSpec = TwoBackpropSpec()
+    balance: AnyBalanceSpec = FixedBalanceSpec()
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+
+    @model_validator(mode="after")
+    def _parts_fit_the_model(self) -> ModelingSpec:
+        for part, (kind, reason) in _ONLY_FOR.items():
+            if part in self.model_fields_set and self.model.kind != kind:
+                default = type(self).model_fields[part].default
+                if getattr(self, part) != default:
+                    raise ValueError(
+                        f"'{part}' belongs to a {kind}, but the model is a {self.model.kind}: {reason}. Remove '{part}'."
+                    )
+        return self
+
+
+class ExperimentSpec(ModelingSpec):
+    """A whole program: data, model, training and evaluation."""
+
+    data: DataSpec
+
+
+def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
+    """Read a spec file and apply ``--set`` settings.
+
+    Args:
+        path: A YAML (or JSON) file.
+        settings: ``key.of.part=value`` texts; the value is YAML.
+
+    Raises:
+        SpecError: If the file is missing or not YAML, or a key or value is not one that towerkit knows.
+    """
+    if not path.is_file():
+        near = sorted(str(file) for pattern in ("*.yaml", "*.yml") for file in path.parent.glob(pattern))[:8]
+        hint = f" Spec files there: {', '.join(near)}." if near else ""
+        raise SpecError(f"The spec file {path} does not exist.{hint} See examples/ for specs to copy.")
+    try:
+        data = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            f"{path} is not a UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
+        ) from None
+    if not isinstance(data, dict):
+        raise SpecError(f"{path} must hold keys such as data and model; received {data!r:.80}.")
+    for setting in settings:
+        apply_setting(data, setting)
+    return parse(ExperimentSpec, data, str(path))
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """The safe loader, refusing a key that stands twice: the first one would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping, or say which key repeats and where."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                line = key_node.start_mark.line + 1
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice, the second time in line {line}"
+                )
+            seen.add(key if isinstance(key, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """YAML through the safe loader: it builds plain data only and imports nothing.
+
+    Raises:
+        SpecError: If the text is not YAML or a key stands twice.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506, TID251 - a subclass of the safe loader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SpecError(f"{source}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+    except RecursionError:
+        raise SpecError(f"{source}: is nested too deeply; a spec has a handful of levels.") from None
+
+
+def apply_setting(data: dict[str, Any], setting: str) -> None:
+    """Change one place of a spec, in place.
+
+    ``a.b=value`` sets a value; ``a.b.kind=x`` replaces the part ``a.b`` by the defaults of kind ``x``.
+
+    Args:
+        data: The spec as plain data.
+        setting: The path, an equals sign, and a YAML value.
+
+    Raises:
+        SpecError: If the setting has no ``=``, or its path runs through a value that has no keys.
+
+    Example:
+        >>> data = {"update": {"kind": "one_backprop", "beta": 0.9}}
+        >>> apply_setting(data, "update.kind=two_backprop"); data
+        {'update': {'kind': 'two_backprop'}}
+    """
+    path, equals, text = setting.partition("=")
+    if not equals or not path:
+        raise SpecError(f"--set needs key=value, for example --set training.epochs=5; received '{setting}'.")
+    *parents, last = path.strip().split(".")
+    place: Any = data
+    for depth, key in enumerate(parents):
+        place = _step(place, key, parents[: depth + 1])
+    value = parse_yaml(text, f"--set {path}")
+    if last == "kind" and isinstance(place, dict) and place.get("kind") not in (None, value):
+        place.clear()
+    if isinstance(place, list):
+        place[_position(place, last, path)] = value
+    elif isinstance(place, dict):
+        place[last] = value
+    else:
+        raise SpecError(f"--set {path}: '{'.'.join(parents)}' is the value {place!r} and has no key '{last}'.")
+
+
+def _step(place: Any, key: str, path: list[str]) -> Any:
+    if isinstance(place, list):
+        return place[_position(place, key, ".".join(path))]
+    if not isinstance(place, dict):
+        raise SpecError(f"--set {'.'.join(path)}: its parent is the value {place!r} and has no keys.")
+    if place.get(key) is None:
+        place[key] = {}
+    return place[key]
+
+
+def _position(place: list[Any], key: str, path: str) -> int:
+    if not key.isdigit() or int(key) >= len(place):
+        raise SpecError(f"--set {path}: expected a position from 0 to {len(place) - 1}; received '{key}'.")
+    return int(key)
+
+
+def plain(spec: Spec) -> Mapping[str, Any]:
+    """A spec as plain data for JSON, every default written out."""
+    return spec.model_dump(mode="json")

@@ -1,0 +1,1 @@
+"""Files that are whole or absent: atomic writes, locks, hashes, JSON, tensors and the manifest of a Run."""

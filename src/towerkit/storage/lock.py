@@ -1,0 +1,211 @@
+"""One writer per Run: a lock file beside the folder, with the holder's process number inside.
+
+The file is created with ``O_CREAT | O_EXCL``, which every common file system decides for exactly one process. A
+holder that died leaves its file behind; the next writer takes it over. To take over, a writer first creates a
+*claim* named after the dead holder's token: only the owner of that claim may remove that lock, so two writers that
+both find it stale cannot remove each other's new lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from towerkit.core.errors import RunError
+
+_ATTEMPTS = 40
+_PAUSE_S = 0.05
+# A holder writes its number microseconds after it creates the file; a file that is still empty after this was left
+# by a process that died in between. Shorter than all attempts together, so that the next writer outlasts it.
+_UNWRITTEN_IS_STALE_AFTER_S = 1.0
+_HELD: set[str] = set()  # tokens of the locks that this process holds
+
+
+@dataclass(frozen=True)
+class _Holder:
+    pid: int
+    host: str
+    token: str
+
+
+@contextlib.contextmanager
+def folder_lock(target: str | Path) -> Iterator[Path]:
+    """Hold the only right to write ``target`` until the block ends.
+
+    Args:
+        target: The folder to be written; it need not exist, its parent must.
+
+    Yields:
+        The lock file, ``.<name>.lock`` beside the target.
+
+    Raises:
+        RunError: If another process (or another thread of this one) holds the lock; it names the process.
+    """
+    path = lock_path(target)
+    me = _Holder(os.getpid(), platform.node(), secrets.token_hex(8))
+    _HELD.add(me.token)
+    try:
+        _acquire(path, me)
+        try:
+            yield path
+        finally:
+            _release(path, me)
+    finally:
+        _HELD.discard(me.token)
+
+
+def lock_path(target: str | Path) -> Path:
+    """The lock file of a folder.
+
+    Example:
+        >>> lock_path("runs/shop").name
+        '.shop.lock'
+    """
+    target = Path(os.path.abspath(target))
+    return target.with_name(f".{target.name}.lock")
+
+
+def process_is_alive(pid: int) -> bool:
+    """Whether a process with this number runs on this machine; a number that cannot be asked about counts as alive."""
+    if pid <= 0:
+        return False
+    if sys.platform == "win32":  # os.kill(pid, 0) would send Ctrl-C there
+        return _windows_process_is_alive(pid)
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it exists and belongs to someone else
+        return True
+    return True
+
+
+def _windows_process_is_alive(pid: int) -> bool:
+    import ctypes
+
+    query_limited_information, still_active = 0x1000, 259
+    kernel: object = ctypes.windll.kernel32  # type: ignore[attr-defined,unused-ignore]
+    handle = kernel.OpenProcess(query_limited_information, False, pid)  # type: ignore[attr-defined]
+    if not handle:
+        return bool(kernel.GetLastError() == 5)  # type: ignore[attr-defined]  # 5: access denied, so it exists
+    code = ctypes.c_ulong()
+    kernel.GetExitCodeProcess(handle, ctypes.byref(code))  # type: ignore[attr-defined]
+    kernel.CloseHandle(handle)  # type: ignore[attr-defined]
+    return code.value == still_active
+
+
+def _acquire(path: Path, me: _Holder) -> None:
+    for _ in range(_ATTEMPTS):
+        if _create(path, me):
+            return
+        holder = _read(path)
+        if holder is None:  # released since we tried to create it
+            continue
+        if _is_stale(path, holder):
+            _remove_stale(path, holder, me)
+        elif holder.pid:
+            raise RunError(_refusal(path, holder))
+        else:  # just created, its number not yet written
+            time.sleep(_PAUSE_S)
+    raise RunError(
+        f"The lock {path} did not become free in {_ATTEMPTS} attempts; if no towerkit process is writing there, "
+        "delete that file and run again."
+    )
+
+
+def _create(path: Path, me: _Holder) -> bool:
+    """Create the file for us, or say that somebody else has it."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise RunError(
+            f"Cannot create the lock {path} ({error.strerror}); choose a folder whose parent you may write to."
+        ) from error
+    try:
+        os.write(descriptor, json.dumps(asdict(me)).encode())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise RunError(f"Cannot write the lock {path} ({error.strerror}); free some space on that disk.") from error
+    finally:
+        os.close(descriptor)
+    return _read(path) == me  # not so if we slept for seconds before we wrote, and were taken for dead
+
+
+def _read(path: Path) -> _Holder | None:
+    """Who holds the lock; None when it is gone, process 0 when the file does not say."""
+    try:
+        with open(path, "rb") as file:
+            text, modified = file.read(4096), os.fstat(file.fileno()).st_mtime_ns
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"Cannot read the lock {path} ({error.strerror}); delete it if nobody writes there.") from error
+    try:
+        content = json.loads(text)
+        return _Holder(int(content["pid"]), str(content["host"]), str(content["token"]))
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return _Holder(0, "", f"unwritten-{modified}")
+
+
+def _is_stale(path: Path, holder: _Holder) -> bool:
+    if not holder.pid:
+        try:
+            return time.time() - path.stat().st_mtime > _UNWRITTEN_IS_STALE_AFTER_S
+        except FileNotFoundError:
+            return False
+    if holder.host != platform.node():  # a shared disk: nobody here can ask about that process
+        return False
+    if holder.pid == os.getpid():  # ours, or of an earlier process that had our number (usual in containers)
+        return holder.token not in _HELD
+    return not process_is_alive(holder.pid)
+
+
+def _remove_stale(path: Path, holder: _Holder, me: _Holder) -> None:
+    """Remove the lock of ``holder``, and only that one, under a claim that one process at a time can own."""
+    digest = "".join(letter for letter in holder.token if letter.isalnum() or letter == "-")[:48]
+    claim = path.with_name(f"{path.name}.claim-{digest}")
+    if not _create(claim, me):
+        owner = _read(claim)
+        if owner is not None and owner.pid and not process_is_alive(owner.pid) and owner.host == platform.node():
+            raise RunError(
+                f"The lock {path} was left by process {holder.pid}, and process {owner.pid} ended while it took the "
+                f"lock over; delete {claim} and run again."
+            )
+        time.sleep(_PAUSE_S)
+        return
+    try:
+        if _read(path) == holder:  # still the stale one: without our claim nobody else may remove it
+            _remove(path)
+    finally:
+        _remove(claim)
+
+
+def _release(path: Path, me: _Holder) -> None:
+    # A forked child must not release its parent's lock. What cannot be read or removed now is stale from here on.
+    with contextlib.suppress(RunError):
+        if os.getpid() == me.pid and _read(path) == me:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows refuses while another process reads the file
+        path.unlink()
+
+
+def _refusal(path: Path, holder: _Holder) -> str:
+    elsewhere = "" if holder.host == platform.node() else f" on the machine '{holder.host}'"
+    folder = path.name.removeprefix(".").removesuffix(".lock")
+    return (
+        f"The folder '{folder}' is being written by process {holder.pid}{elsewhere} (lock: {path}); wait until it has "
+        "finished or choose another folder. If no such towerkit process is running, delete that lock file."
+    )

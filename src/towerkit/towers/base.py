@@ -1,0 +1,68 @@
+"""What a tower is: encoded columns of one entity in, one vector per row out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from towerkit.core.spec import Spec
+from towerkit.data.batch import Columns
+from towerkit.data.schema import Schema
+from towerkit.features.base import Feature, FeatureSpec
+from towerkit.features.encoder import Encoder
+
+
+class Tower(nn.Module):
+    """Encoded columns of some rows to ``[rows, out_dim]``. It knows neither the entity nor the batch."""
+
+    out_dim: int
+
+    def forward(self, columns: Columns) -> Tensor:
+        """Turn rows into vectors.
+
+        Args:
+            columns: Encoded columns of some rows of one entity.
+
+        Returns:
+            ``[rows, out_dim]``.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TowerContext:
+    """What a tower spec may ask while it builds its module."""
+
+    encoder: Encoder
+    entity: str
+    sparse_rows: bool
+    """Tables give sparse gradients, so that an optimizer touches only the rows of the batch."""
+
+    def feature(self, spec: FeatureSpec) -> Feature:
+        """The fitted form of a feature that the tower's spec asked for."""
+        return self.encoder.feature(self.entity, spec)
+
+
+class TowerSpec(Spec):
+    """The configuration of a tower; ``features`` says what it reads, ``build`` makes the module."""
+
+    entity: str | None = None
+    """Whose columns it reads: an entity, or ``example``. The side decides when not given."""
+
+    def features(self, schema: Schema, key: str | None) -> list[FeatureSpec]:
+        """The features it reads.
+
+        Args:
+            schema: Columns of its entity.
+            key: The key column of the entity; None for examples, which have none.
+        """
+        raise NotImplementedError
+
+    def build(self, context: TowerContext) -> Tower:
+        """Make the module; its features are already fitted.
+
+        Args:
+            context: Fitted features and what the update and optimizer need.
+        """
+        raise NotImplementedError

@@ -1,0 +1,113 @@
+"""The two recipes: how a two-tower and a tower model are prepared and validated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from towerkit.data.dataset import Dataset
+from towerkit.data.splits import Rows
+from towerkit.features.encoded import Encoded, encode
+from towerkit.features.encoder import Encoder
+from towerkit.matching.updates import AnyUpdateSpec
+from towerkit.models.tower_model import TowerModelSpec
+from towerkit.models.two_tower import TwoTower, TwoTowerSpec
+from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
+from towerkit.objectives.retrieval import RetrievalObjective, RetrievalObjectiveSpec
+from towerkit.objectives.tasks import TasksObjective
+from towerkit.training.fit import Prepared
+from towerkit.training.loop import Selection
+from towerkit.training.spec import TrainingSpec
+from towerkit.training.state import TrainState
+
+ValidateRanking = Callable[[TwoTower, Encoded, Rows, Rows], Mapping[str, float]]
+"""Model, arrays, training rows, held-out rows -> figures. Given from above: ranking metrics live on a higher floor."""
+
+
+@dataclass(frozen=True)
+class RetrievalRecipe:
+    """A two-tower with its objective and update."""
+
+    model: TwoTowerSpec
+    objective: RetrievalObjectiveSpec
+    update: AnyUpdateSpec
+    selection: Selection
+    validate_ranking: ValidateRanking
+
+    def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
+        """Encode, build, and set the negatives up over the candidates known before the test part."""
+        entities = self.model.entities(dataset)
+        encoder = Encoder.fit(self.model.demand(dataset), dataset, rows)
+        encoded = encode(encoder, dataset)
+        model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
+        update = self.update.build()
+        optimizer = training.optimizer.build(update.trainable(model))
+        objective = RetrievalObjective(self.objective.loss.build(), update)
+        known = encoded.catalogues[entities[1]].num_known
+        negatives = self.objective.negatives[0].build(known, pairs_matrix(encoded, rows, entities), training.seed)
+        balancer = FixedBalanceSpec().build({"retrieval": 1.0})
+        return Prepared(TrainState(model, objective, balancer, update, optimizer), encoded, negatives, entities)
+
+    def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
+        """Ranking metrics of the held-out rows."""
+        return self.validate_ranking(prepared.state.model, prepared.encoded, dataset.parts.train, rows)
+
+
+@dataclass(frozen=True)
+class PredictionRecipe:
+    """A tower model with its balancer; validation is the weighted sum of the heads' losses."""
+
+    model: TowerModelSpec
+    balance: AnyBalanceSpec
+    selection: Selection
+
+    def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
+        """Encode and build."""
+        encoder = Encoder.fit(self.model.demand(dataset), dataset, rows)
+        encoded = encode(encoder, dataset)
+        model = self.model.build(encoder, sparse_rows=training.optimizer.rows == "touched")
+        balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()})
+        optimizer = training.optimizer.build([*model.parameters(), *balancer.parameters()])
+        return Prepared(TrainState(model, TasksObjective(), balancer, None, optimizer), encoded)
+
+    @torch.no_grad()
+    def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
+        """Mean loss of each task over its labelled rows, and their weighted sum as ``loss``."""
+        totals, counts = dict.fromkeys(self.model.heads, 0.0), dict.fromkeys(self.model.heads, 0)
+        model, objective = prepared.state.model, TasksObjective()
+        for start in range(0, len(rows), 4096):
+            batch = prepared.encoded.batch(rows[start : start + 4096])
+            for task, term in objective(model, batch).items():
+                known = int(batch.masks[task].sum())
+                totals[task] += term.item() * known
+                counts[task] += known
+        losses = {task: totals[task] / counts[task] if counts[task] else float("nan") for task in totals}
+        weighted = [head.weight * losses[task] for task, head in self.model.heads.items() if counts[task]]
+        return {
+            "loss": float(np.sum(weighted)) if weighted else float("nan"),
+            **{f"{t}/loss": v for t, v in losses.items()},
+        }
+
+
+def pairs_matrix(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_array:
+    """Known pairs as a matrix of ones.
+
+    Args:
+        encoded: The arrays.
+        rows: Example rows.
+        entities: The query and the candidate entity.
+
+    Returns:
+        ``[query rows, candidate rows]``, the unknown row 0 included, each pair once, indices sorted.
+    """
+    query, candidate = encoded.index[entities[0]][rows], encoded.index[entities[1]][rows]
+    shape = len(encoded.catalogues[entities[0]].keys) + 1, len(encoded.catalogues[entities[1]].keys) + 1
+    matrix = csr_array((np.ones(len(rows), np.float32), (query, candidate)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.sort_indices()
+    matrix.data[:] = 1.0
+    return matrix

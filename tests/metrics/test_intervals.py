@@ -1,0 +1,354 @@
+"""Bootstrap intervals and the paired comparison.
+
+Pinned here:
+- the resample counts are those of drawing ``n`` of ``n`` rows: they sum to ``n`` with the multinomial's mean and variance;
+- intervals cover the truth about as often as they claim, and have the width that theory gives;
+- the three ways to an interval (mean, statistic, classification) agree where they overlap, for one seed;
+- the size of the blocks changes memory, never an answer; the same seed gives the same answer, another seed another;
+- bounds enclose a mean's resamples; a wider level gives a wider interval; a constant has no width;
+- undefined statistics are nan with nan bounds, and None in JSON; undefined resamples are left out of the bounds;
+- the sign-flip p-value equals the exact one on small data, is roughly uniform where models do not differ, and small where
+  they do; identical models differ by 0 with p = 1;
+- impossible input is refused, with the received values in the message.
+
+Not claimed: that an interval stays the same when the rows change places. Resamples are tied to positions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from towerkit.core.errors import DataError, ShapeError, SpecError
+from towerkit.core.random import generator
+from towerkit.metrics import intervals
+from towerkit.metrics.classification import Kind, classification_metrics, roc_auc
+from towerkit.metrics.intervals import (
+    Interval,
+    PairedDifference,
+    bootstrap_classification,
+    default_resamples,
+    mean_intervals,
+    paired_difference,
+    statistic_intervals,
+)
+
+Floats = NDArray[np.float64]
+
+
+def made_up(rows: int, classes: int) -> tuple[NDArray[np.int64], Floats]:
+    random = generator(0, "test", rows, classes)
+    table = random.dirichlet(np.ones(classes), rows)
+    return (table.cumsum(axis=1) < random.random(rows)[:, None]).sum(axis=1).clip(0, classes - 1), table
+
+
+# ---------------------------------------------------------------- resamples
+
+
+def test_counts_are_multinomial() -> None:
+    seen: list[Floats] = []
+
+    def keep(weight: Floats) -> dict[str, float]:
+        seen.append(weight)
+        return {"any": 0.0}
+
+    statistic_intervals(keep, 50, resamples=2_000)
+    assert (seen[0] == 1).all()
+    counts = np.stack(seen[1:])
+    assert counts.shape == (2_000, 50)
+    assert (counts.sum(axis=1) == 50).all()
+    assert (counts == np.round(counts)).all()
+    # Multinomial of 50 draws with probability 1/50: mean 1, variance 1 - 1/50, and rows that repel each other.
+    assert counts.mean(axis=0) == pytest.approx(np.ones(50), abs=0.1)
+    assert counts.var(axis=0).mean() == pytest.approx(0.98, abs=0.03)
+    assert np.cov(counts.T)[np.triu_indices(50, 1)].mean() == pytest.approx(-1 / 50, abs=0.002)
+    assert len({row.tobytes() for row in counts}) == 2_000
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = generator(0, "test", "blocks").random(37)
+    truth, table = made_up(37, 3)
+
+    def answers() -> tuple[Any, ...]:
+        return (
+            mean_intervals({"m": values}, resamples=50),
+            bootstrap_classification(truth, table, "ordinal", resamples=50),
+            paired_difference(values, values[::-1], resamples=50),
+        )
+
+    whole = answers()
+    for cells in (1, 37 * 7, 37 * 49 + 1):
+        monkeypatch.setattr(intervals, "_CHUNK_CELLS", cells)
+        for part, other in zip(answers(), whole, strict=True):
+            assert json.dumps(as_plain(part)) == json.dumps(as_plain(other))
+
+
+def as_plain(result: Any) -> Any:
+    """Nested numbers, rounded to 12 digits: products of blocks may add in another order."""
+    if isinstance(result, dict):
+        return {name: as_plain(part) for name, part in result.items()}
+    return {name: value if value is None else round(value, 12) for name, value in result.as_dict().items()}
+
+
+def test_a_seed_is_all_that_matters() -> None:
+    values = {"m": generator(0, "test", "seed").random(40)}
+    truth, table = made_up(40, 2)
+    assert mean_intervals(values, seed=3) == mean_intervals(values, seed=3) != mean_intervals(values, seed=4)
+    first, again = (bootstrap_classification(truth, table, "binary", resamples=100, seed=3) for _ in range(2))
+    assert first == again != bootstrap_classification(truth, table, "binary", resamples=100, seed=4)
+    a, b = values["m"], values["m"][::-1]
+    assert paired_difference(a, b, seed=3) == paired_difference(a, b, seed=3) != paired_difference(a, b, seed=4)
+
+
+# ---------------------------------------------------------------- intervals of means
+
+
+def test_width_is_that_of_theory() -> None:
+    values = generator(0, "test", "width").normal(5.0, 2.0, 2_000)
+    interval = mean_intervals({"m": values}, resamples=2_000)["m"]
+    half = 1.96 * values.std() / math.sqrt(2_000)
+    assert interval.value == pytest.approx(values.mean(), abs=1e-12)
+    assert interval.high - interval.value == pytest.approx(half, rel=0.1)
+    assert interval.value - interval.low == pytest.approx(half, rel=0.1)
+    assert interval.n == 2_000
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_intervals_cover_as_often_as_they_claim(level: float) -> None:
+    # 400 tests of 150 queries with hit rate 0.3: the share of intervals around 0.3 has a standard error of 0.02 or less.
+    samples = generator(0, "test", "coverage").random((400, 150)) < 0.3
+    found = [
+        mean_intervals({"m": sample.astype(np.float64)}, resamples=300, level=level, seed=seed)["m"]
+        for seed, sample in enumerate(samples)
+    ]
+    covered = np.mean([interval.low <= 0.3 <= interval.high for interval in found])
+    assert covered == pytest.approx(level, abs=0.05)
+
+
+@given(values=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
+@settings(max_examples=40)
+def test_bounds_are_ordered_and_inside_the_values(values: list[float]) -> None:
+    column = np.array(values)
+    narrow = mean_intervals({"m": column}, resamples=40, level=0.5)["m"]
+    wide = mean_intervals({"m": column}, resamples=40, level=0.9)["m"]
+    slack = 1e-9 * (1 + np.abs(column).max())
+    assert column.min() - slack <= wide.low <= narrow.low <= narrow.high <= wide.high <= column.max() + slack
+    assert narrow.value == wide.value == pytest.approx(column.mean(), abs=slack)
+
+
+def test_metrics_share_their_resamples() -> None:
+    values = generator(0, "test", "shared").random(60)
+    together = mean_intervals({"a": values, "b": 1 - values, "c": 2 * values})
+    alone = mean_intervals({"b": 1 - values})["b"]
+    assert together["b"].low == pytest.approx(alone.low, abs=1e-12)
+    assert together["b"].low == pytest.approx(1 - together["a"].high, abs=1e-12)
+    assert together["c"].low == pytest.approx(2 * together["a"].low, abs=1e-12)
+    assert list(together) == ["a", "b", "c"]
+    assert mean_intervals({}) == {}
+
+
+def test_a_constant_has_no_width() -> None:
+    assert mean_intervals({"m": np.full(30, 0.25)})["m"] == Interval(value=0.25, low=0.25, high=0.25, n=30)
+
+
+# ---------------------------------------------------------------- intervals of statistics
+
+
+def test_a_statistic_that_is_a_mean_has_the_interval_of_the_mean() -> None:
+    values = generator(0, "test", "statistic").random(80)
+    direct = mean_intervals({"m": values}, resamples=200, level=0.9, seed=5)["m"]
+    statistic = statistic_intervals(lambda w: {"m": float(w @ values / w.sum())}, 80, resamples=200, level=0.9, seed=5)
+    assert statistic["m"].as_dict() == pytest.approx(direct.as_dict(), abs=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "classes"), [("binary", 2), ("multiclass", 3), ("ordinal", 5)])
+def test_classification_equals_the_statistic(kind: Kind, classes: int) -> None:
+    truth, table = made_up(60, classes)
+    fast = bootstrap_classification(truth, table, kind, resamples=100, level=0.9, seed=2)
+    slow = statistic_intervals(
+        lambda weight: classification_metrics(truth, table, kind=kind, weight=weight),
+        60,
+        resamples=100,
+        level=0.9,
+        seed=2,
+    )
+    assert list(fast) == list(slow)
+    for name, interval in fast.items():
+        assert interval.as_dict() == pytest.approx(slow[name].as_dict(), abs=1e-12), name
+        assert interval.low < interval.value < interval.high, name
+
+
+def test_classification_equals_repeating_the_rows() -> None:
+    # The counts of one resample, made into rows: the definition of the bootstrap.
+    truth, table = made_up(40, 3)
+    drawn: list[dict[str, float]] = []
+
+    def repeated(weight: Floats) -> dict[str, float]:
+        rows = np.repeat(np.arange(40), weight.astype(int))
+        drawn.append(classification_metrics(truth[rows], table[rows], kind="ordinal"))
+        return drawn[-1]
+
+    slow = statistic_intervals(repeated, 40, resamples=60)
+    fast = bootstrap_classification(truth, table, "ordinal", resamples=60)
+    for name in fast:
+        assert fast[name].as_dict() == pytest.approx(slow[name].as_dict(), abs=1e-12), name
+    assert len({row["auc"] for row in drawn}) > 30  # the resamples do differ
+
+
+def test_the_threshold_reaches_every_resample() -> None:
+    truth, table = made_up(50, 2)
+    high = bootstrap_classification(truth, table, "binary", threshold=0.99, resamples=50)
+    assert high["recall"].high < bootstrap_classification(truth, table, "binary", resamples=50)["recall"].low
+
+
+def test_an_undefined_metric_is_nan_with_nan_bounds() -> None:
+    table = np.array([[0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    found = bootstrap_classification([1, 1, 1], table, "binary", resamples=30)
+    assert all(math.isnan(bound) for bound in (found["auc"].value, found["auc"].low, found["auc"].high))
+    assert found["auc"].as_dict() == {"value": None, "low": None, "high": None, "n": 3}
+    assert found["accuracy"].value == pytest.approx(2 / 3)
+    assert not math.isnan(found["accuracy"].low)
+
+
+def test_undefined_resamples_are_left_out() -> None:
+    # One positive in 6 rows: a third of the resamples hold no positive and have no AUC.
+    truth, scores = np.array([0, 0, 0, 0, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.5])
+    drawn: list[float] = []
+
+    def statistic(weight: Floats) -> dict[str, float]:
+        drawn.append(roc_auc(truth, scores, weight))
+        return {"auc": drawn[-1]}
+
+    interval = statistic_intervals(statistic, 6, resamples=200)["auc"]
+    resampled = np.array(drawn[1:])
+    defined = resampled[~np.isnan(resampled)]
+    assert 100 < len(defined) < 180
+    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(defined, [0.025, 0.975])))
+
+
+def test_results_are_json() -> None:
+    interval = mean_intervals({"m": np.array([0.0, 1.0])}, resamples=10)["m"]
+    assert set(json.loads(json.dumps(interval.as_dict(), allow_nan=False))) == {"value", "low", "high", "n"}
+    undefined = Interval(value=math.nan, low=math.nan, high=math.nan, n=2)
+    assert json.loads(json.dumps(undefined.as_dict(), allow_nan=False))["low"] is None
+    difference = paired_difference(np.array([0.0, 1.0]), np.array([1.0, 1.0]), resamples=10)
+    names = {"difference", "low", "high", "p_value", "n"}
+    assert set(json.loads(json.dumps(difference.as_dict(), allow_nan=False))) == names
+
+
+def test_large_tests_draw_fewer_resamples() -> None:
+    truth, table = made_up(20_001, 2)
+    default = bootstrap_classification(truth, table, "binary")
+    assert default == bootstrap_classification(truth, table, "binary", resamples=default_resamples(20_001))
+    assert default != bootstrap_classification(truth, table, "binary", resamples=100)
+    assert (default_resamples(20_000), default_resamples(20_001)) == (1_000, 200)
+
+
+# ---------------------------------------------------------------- paired difference
+
+
+def test_identical_models_do_not_differ() -> None:
+    values = generator(0, "test", "identical").random(50)
+    assert paired_difference(values, values) == PairedDifference(difference=0.0, low=0.0, high=0.0, p_value=1.0, n=50)
+
+
+def test_the_p_value_is_that_of_all_sign_flips() -> None:
+    # Sums of the 2**6 flips of (1 2 3 4 5 -1): those with |sum| >= 14 can be counted.
+    a, b = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 0.0]), np.array([0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
+    sums = [abs(np.dot(signs, a - b)) for signs in itertools.product([-1, 1], repeat=6)]
+    exact = np.mean(np.array(sums) >= 14)
+    assert exact == 6 / 64  # all six of one sign; only the first 1, or only the -1, the other way; each doubled
+    found = paired_difference(a, b, resamples=20_000)
+    assert found.p_value == pytest.approx(exact, abs=0.01)  # standard error 0.002
+    assert found.difference == pytest.approx(14 / 6)
+
+
+def test_a_clear_difference_has_the_smallest_p_value() -> None:
+    random = generator(0, "test", "clear")
+    b = random.random(300)
+    found = paired_difference(b + 0.1 + 0.01 * random.random(300), b, resamples=999)
+    assert found.p_value == 1 / 1_000
+    assert 0.1 < found.low < found.difference < found.high < 0.11
+
+
+def test_p_values_are_uniform_where_models_do_not_differ() -> None:
+    noise = generator(0, "test", "null").normal(size=(300, 2, 40))
+    p = np.array([paired_difference(a, b, resamples=199, seed=seed).p_value for seed, (a, b) in enumerate(noise)])
+    # Standard errors: 0.013 at 5 %, 0.029 at 50 %.
+    assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.04)
+    assert (p <= 0.5).mean() == pytest.approx(0.5, abs=0.09)
+
+
+def test_pairing_removes_what_the_models_share() -> None:
+    random = generator(0, "test", "pairing")
+    shared = random.random(200)
+    paired = paired_difference(shared + 0.02, shared + 0.01 * random.random(200))
+    unpaired = paired_difference(shared + 0.02, random.permutation(shared))
+    assert paired.high - paired.low < 0.1 * (unpaired.high - unpaired.low)
+
+
+@given(values=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=15))
+@settings(max_examples=40)
+def test_exchanging_the_models_changes_the_sign(values: list[tuple[int, int]]) -> None:
+    a, b = np.array(values, dtype=np.float64).T
+    one, other = paired_difference(a, b, resamples=50), paired_difference(b, a, resamples=50)
+    assert one.difference == -other.difference
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-12)
+    assert one.p_value == other.p_value
+    assert 1 / 51 <= one.p_value <= 1
+
+
+# ---------------------------------------------------------------- refusals
+
+VALUES = np.array([0.1, 0.2, 0.3])
+
+
+def test_values_of_different_length() -> None:
+    with pytest.raises(ShapeError, match=r"'a' has shape \(3,\), 'b' has \(2,\)"):
+        paired_difference(VALUES, VALUES[:2])
+    with pytest.raises(ShapeError, match=r"'x' has shape \(3, 1\), 'x' has \(3, 1\)"):
+        mean_intervals({"x": VALUES[:, None]})
+
+
+def test_values_that_are_not_finite() -> None:
+    with pytest.raises(DataError, match=r"'x' must be finite, got nan in row 1 \(1 such rows\)"):
+        mean_intervals({"m": VALUES, "x": np.array([0.1, np.nan, 0.2])})
+
+
+def test_no_rows() -> None:
+    for call in (
+        lambda: mean_intervals({"m": VALUES[:0]}),
+        lambda: paired_difference(VALUES[:0], VALUES[:0]),
+        lambda: statistic_intervals(lambda weight: {"m": 0.0}, 0),
+    ):
+        with pytest.raises(DataError, match="at least one row, got 0"):
+            call()
+    with pytest.raises(DataError, match="at least one row"):
+        bootstrap_classification(np.zeros(0, dtype=int), np.zeros((0, 2)), "binary")
+
+
+@pytest.mark.parametrize("resamples", [0, -5, 2.5, True])
+def test_an_impossible_number_of_resamples(resamples: Any) -> None:
+    with pytest.raises(SpecError, match=f"positive integer, got {resamples!r}"):
+        mean_intervals({"m": VALUES}, resamples=resamples)
+    with pytest.raises(SpecError, match=f"positive integer, got {resamples!r}"):
+        bootstrap_classification([0, 1], [[0.9, 0.1], [0.2, 0.8]], "binary", resamples=resamples)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, math.nan])
+def test_an_impossible_level(level: float) -> None:
+    with pytest.raises(SpecError, match=f"between 0 and 1, got {level}"):
+        mean_intervals({"m": VALUES}, level=level)
+
+
+def test_bad_probabilities_name_the_row() -> None:
+    with pytest.raises(DataError, match=r"\[0\.5, nan\] in row 1"):
+        bootstrap_classification([0, 1], [[0.9, 0.1], [0.5, np.nan]], "binary")

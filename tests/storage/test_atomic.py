@@ -1,0 +1,362 @@
+"""Invariants of atomic files and folders:
+
+- a target is absent, wholly old or wholly new: after an error, a failed system call, or a kill at any of them;
+- in the moment between two renames both versions are complete, readers say so, and the next writer finishes;
+- the check that shows this catches a writer without the mechanism (the negative control);
+- what is not a Run is never overwritten; a second writer is refused; nothing is left beside the target.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from towerkit.core.errors import RunError
+from towerkit.storage.atomic import atomic_file, atomic_folder, atomic_write_bytes, check_target, recover, why_missing
+from towerkit.storage.manifest import read_manifest, verify, write_manifest
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
+WINDOW = "between two renames"
+
+# Stops a writer at its n-th system call, for n = 1, 2, … until it gets through; each in its own folder. The parent
+# forks, so a writer costs milliseconds. Audit events come before the call that they announce.
+SWEEP = """
+import errno, os, shutil, signal, sys
+from pathlib import Path
+from towerkit.core.errors import RunError
+from towerkit.storage.atomic import atomic_folder
+from towerkit.storage.manifest import write_manifest
+
+EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.listdir", "os.scandir"}
+os.fsync = lambda descriptor: None  # a killed process loses nothing that it wrote; only a power cut needs the flush
+root, how, mode, has_old = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4] == "old"
+
+def fill(folder, kind):
+    (folder / "part").mkdir()
+    (folder / "weights.bin").write_bytes(kind.encode() * 5000)
+    (folder / "part" / "words.txt").write_text(kind)
+    write_manifest(folder, kind=kind)
+
+def write(target, kind):
+    if how == "atomic":
+        with atomic_folder(target, overwrite=has_old) as folder:
+            fill(folder, kind)
+    else:
+        if target.exists():
+            shutil.rmtree(target)
+        target.mkdir()
+        fill(target, kind)
+
+def stop_at(n):
+    count = 0
+    def hook(event, args):
+        nonlocal count
+        if event in EVENTS:
+            count += 1
+            if count == n and mode == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if count == n:
+                raise OSError(errno.ENOSPC, "No space left on device")
+    sys.addaudithook(hook)
+    return lambda: count < n
+
+for n in range(1, 200):
+    target = root / str(n) / "run"
+    target.parent.mkdir(parents=True)
+    if has_old:
+        with atomic_folder(target) as folder:
+            fill(folder, "old")
+    child = os.fork()
+    if child == 0:
+        got_through = stop_at(n)
+        try:
+            write(target, "new")
+        except (OSError, RunError):
+            os._exit(1)
+        except BaseException as error:
+            print(n, repr(error), flush=True)
+            os._exit(3)
+        os._exit(0 if got_through() else 1)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+        break
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
+        sys.exit(3)
+print(n)
+"""
+
+LOOP = """
+import sys
+from pathlib import Path
+from towerkit.storage.atomic import atomic_folder
+from towerkit.storage.manifest import write_manifest
+while True:
+    with atomic_folder(sys.argv[1], overwrite=True) as folder:
+        for number in range(20):
+            (folder / f"{number}.bin").write_bytes(bytes([number]) * 20_000)
+        write_manifest(folder, kind="new")
+    print("written", flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Spare the disk: note which files are flushed, and which folders renamed when, instead of flushing."""
+    events: list[object] = []
+    rename = os.rename
+
+    def noted_rename(source: Path, target: Path) -> None:
+        events.append((Path(source).name, Path(target).name))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: events.append(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os, "rename", noted_rename)
+    return events
+
+
+def make_run(target: Path, kind: str, *, overwrite: bool = False) -> None:
+    with atomic_folder(target, overwrite=overwrite) as folder:
+        (folder / "weights.bin").write_bytes(kind.encode() * 100)
+        write_manifest(folder, kind=kind)
+
+
+def kind_after_stop(target: Path, *, had_old: bool) -> str:
+    """Which version is there after a writer was stopped; an error if it is neither, or if nothing says what to do."""
+    if target.exists():
+        return verify(target).kind
+    if not had_old:
+        return "absent"
+    with pytest.raises(RunError, match=WINDOW):
+        read_manifest(target)
+    assert recover(target)
+    assert verify(target).kind == "new"
+    return WINDOW
+
+
+def sweep(root: Path, how: str, mode: str, old: bool) -> list[Path]:
+    """Run the writer once per stopping point; the targets in order, the last of them written without a stop."""
+    command = [sys.executable, "-c", SWEEP, str(root), how, mode, "old" if old else "fresh"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return [root / str(number) / "run" for number in range(1, int(answer.stdout) + 1)]
+
+
+@posix_only
+@pytest.mark.parametrize("old", [False, True], ids=["fresh", "overwrite"])
+def test_killed_at_any_call_the_target_is_old_new_or_absent(tmp_path: Path, old: bool) -> None:
+    targets = sweep(tmp_path, "atomic", "kill", old)
+    found = [kind_after_stop(target, had_old=old) for target in targets]
+    assert len(targets) > 15  # the sweep did stop it in many places
+    assert set(found) == ({"old", WINDOW, "new"} if old else {"absent", "new"})
+    order = ["absent", "old", WINDOW, "new"]
+    assert [order.index(kind) for kind in found] == sorted(order.index(kind) for kind in found)
+    for target in targets:  # the next writer is not disturbed by what is left, and removes it
+        make_run(target, "next", overwrite=True)
+        assert verify(target).kind == "next"
+        assert os.listdir(target.parent) == ["run"]
+
+
+@posix_only
+@pytest.mark.parametrize("old", [False, True], ids=["fresh", "overwrite"])
+def test_when_any_call_fails_the_target_is_old_new_or_absent(tmp_path: Path, old: bool) -> None:
+    targets = sweep(tmp_path, "atomic", "fail", old)
+    found = [kind_after_stop(target, had_old=old) for target in targets]
+    assert len(targets) > 15
+    assert set(found) == ({"old", "new"} if old else {"absent", "new"})  # a living writer leaves no gap
+    for target in targets:
+        make_run(target, "next", overwrite=True)
+        assert os.listdir(target.parent) == ["run"]
+
+
+@posix_only
+@pytest.mark.parametrize("old", [False, True], ids=["fresh", "overwrite"])
+def test_negative_control_direct_writing_is_caught(tmp_path: Path, old: bool) -> None:
+    caught = 0
+    for target in sweep(tmp_path, "direct", "kill", old):
+        try:
+            kind_after_stop(target, had_old=old)
+        except (RunError, AssertionError, pytest.fail.Exception):
+            caught += 1
+    assert caught >= 3
+
+
+@posix_only
+def test_killed_at_random_times_the_target_is_whole(tmp_path: Path) -> None:
+    target, draw = tmp_path / "run", random.Random(7)
+    make_run(target, "old")
+    for _ in range(4):
+        writer = subprocess.Popen([sys.executable, "-c", LOOP, str(target)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "written\n"
+        time.sleep(draw.uniform(0.0, 0.1))
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        assert kind_after_stop(target, had_old=True) in ("new", WINDOW)
+    make_run(target, "next", overwrite=True)
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_folder_appears_whole_with_missing_parents(tmp_path: Path) -> None:
+    target = tmp_path / "a" / "b" / "run"
+    with atomic_folder(target) as folder:
+        assert folder.parent == target.parent
+        assert folder.name.startswith(f".run.tmp-{os.getpid()}-")
+        (folder / "x").write_text("1")
+        assert not target.exists()
+    assert (target / "x").read_text() == "1"
+    assert os.listdir(target.parent) == ["run"]
+
+
+@posix_only
+def test_everything_is_flushed_before_the_first_rename_and_the_parent_after(
+    tmp_path: Path, flushed: list[object]
+) -> None:
+    with atomic_folder(tmp_path / "run") as folder:
+        (folder / "part").mkdir()
+        (folder / "part" / "x").write_text("1")
+        (folder / "y").write_text("2")
+        inside = {path.stat().st_ino for path in (folder, folder / "part", folder / "part" / "x", folder / "y")}
+    renamed = flushed.index((folder.name, "run"))
+    assert set(flushed[:renamed]) == inside
+    assert flushed[renamed + 1 :] == [tmp_path.stat().st_ino]
+
+
+def test_error_in_the_block_keeps_the_old_run(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "old")
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "run", overwrite=True) as folder:
+        (folder / "x").write_text(str(1 / 0))
+    assert verify(tmp_path / "run").kind == "old"
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_overwrite_replaces_a_run(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "old")
+    make_run(tmp_path / "run", "new", overwrite=True)
+    assert verify(tmp_path / "run").kind == "new"
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_failed_second_rename_puts_the_old_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run", "old")
+    rename = os.rename
+
+    def no_new(source: Path, target: Path) -> None:
+        if ".tmp-" in str(source):
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", no_new)
+    with pytest.raises(RunError, match=r"Cannot put .*run in place: Permission denied"):
+        make_run(tmp_path / "run", "new", overwrite=True)
+    assert verify(tmp_path / "run").kind == "old"
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_existing_target_is_refused_before_any_work(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "old")
+    message = r"run already exists; choose another folder or pass --overwrite"
+    with pytest.raises(RunError, match=message):
+        check_target(tmp_path / "run")
+    with pytest.raises(RunError, match=message), atomic_folder(tmp_path / "run"):
+        pytest.fail("the block must not start")
+    check_target(tmp_path / "run", overwrite=True)
+    check_target(tmp_path / "absent" / "run")
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"manifest_version": 3, "name": "a browser extension"}', "[1]"])
+def test_what_is_not_a_run_is_never_overwritten(tmp_path: Path, content: str | None) -> None:
+    target = tmp_path / "thesis"
+    target.mkdir()
+    (target / "chapter1.txt").write_text("years of work")
+    if content is not None:
+        (target / "manifest.json").write_text(content)
+    with pytest.raises(RunError, match=r"thesis exists and is not a Run \(it has no manifest.json written by towerkit"):
+        make_run(target, "new", overwrite=True)
+    assert (target / "chapter1.txt").read_text() == "years of work"
+
+
+def test_files_links_roots_and_null_characters_are_refused(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", "old")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    cases = {"file": "is a file", "link": "is a symbolic link", "dangling": "is a symbolic link"}
+    for name, message in cases.items():
+        with pytest.raises(RunError, match=f"{name} {message}, not a Run, and is never overwritten"):
+            check_target(tmp_path / name, overwrite=True)
+    with pytest.raises(RunError, match="is the root of a disk"):
+        check_target(tmp_path.anchor, overwrite=True)
+    with pytest.raises(RunError, match="holds a null character"):
+        check_target(tmp_path / "a\0b")
+
+
+def test_second_writer_is_refused_and_the_first_is_not_disturbed(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "run") as folder:
+        code = "import sys; from towerkit.storage.atomic import *\nwith atomic_folder(sys.argv[1]): pass"
+        second = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
+        assert f"RunError: The folder 'run' is being written by process {os.getpid()} " in second.stderr
+        with pytest.raises(RunError, match=f"is being written by process {os.getpid()} "):
+            make_run(tmp_path / "run", "other")
+        write_manifest(folder, kind="first")
+    assert verify(tmp_path / "run").kind == "first"
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_stop_between_renames_is_told_refused_and_recovered(tmp_path: Path) -> None:
+    """By hand, the state that the sweep finds: the old version aside, the new one complete under its temporary name."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    new, old = (f".run.{role}-{ended.pid}-0123456789abcdef" for role in ("tmp", "old"))
+    make_run(tmp_path / new, "new")
+    make_run(tmp_path / old, "old")
+    told = rf"process {ended.pid} was stopped .* beside it are '{new}' \(new\) and '{old}' \(old\)"
+    with pytest.raises(RunError, match=told):
+        read_manifest(tmp_path / "run")
+    with pytest.raises(RunError, match="run already exists: " + told):
+        check_target(tmp_path / "run")
+    check_target(tmp_path / "run", overwrite=True)
+    assert recover(tmp_path / "run")
+    assert verify(tmp_path / "run").kind == "new"
+    assert os.listdir(tmp_path) == ["run"]
+    assert not recover(tmp_path / "run")
+
+
+def test_old_version_alone_comes_back(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    make_run(tmp_path / f".run.old-{ended.pid}-0123456789abcdef", "old")
+    assert recover(tmp_path / "run")
+    assert verify(tmp_path / "run").kind == "old"
+
+
+def test_leftovers_of_living_writers_and_strangers_files_stay(tmp_path: Path) -> None:
+    parent = os.getppid()  # a process that lives and is not ours
+    kept = [f".run.tmp-{parent}-0123456789abcdef", ".run.tmp-notes", ".run2.tmp-1-0123456789abcdef", "run.tmp-1"]
+    for name in kept:
+        (tmp_path / name).mkdir()
+    make_run(tmp_path / "run", "new")
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "run"])
+    assert why_missing(tmp_path / "run") is None
+
+
+def test_atomic_file_replaces_or_keeps(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "x.bin"
+    atomic_write_bytes(path, b"one")
+    atomic_write_bytes(path, b"two")
+    assert path.read_bytes() == b"two"
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as temporary:
+        temporary.write_bytes(b"x" * (temporary.write_bytes(b"half") // 0))
+    assert path.read_bytes() == b"two"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RunError, match=r"Cannot write .*folder: "):
+        atomic_write_bytes(tmp_path / "folder", b"x")
+    assert os.listdir(path.parent) == ["x.bin"]
+    assert sorted(os.listdir(tmp_path)) == ["deep", "folder"]

@@ -1,0 +1,180 @@
+"""Invariants of the lock of a folder:
+
+- one holder at a time, between processes and between threads of one process; the refusal names the process;
+- the lock is gone after the block, also after an error;
+- a lock of a dead process is taken over, and by exactly one of several writers that find it;
+- a lock that we cannot judge (another machine) is never taken over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from towerkit.core.errors import RunError
+from towerkit.storage import lock
+from towerkit.storage.lock import folder_lock, lock_path, process_is_alive
+
+HOLD = """
+import sys
+from towerkit.storage.lock import folder_lock
+with folder_lock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+COUNT = """
+import sys, time
+from towerkit.core.errors import RunError
+from towerkit.storage.lock import folder_lock
+start = float(sys.argv[2])
+time.sleep(max(0.0, start - time.time()))
+try:
+    with folder_lock(sys.argv[1]):
+        print("held", flush=True)
+        sys.stdin.readline()  # until all have answered
+except RunError:
+    print("refused", flush=True)
+"""
+
+
+def dead_pid() -> int:
+    """The number of a process that has just ended."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def write_lock(target: Path, pid: int, host: str | None = None, token: str = "0123456789abcdef") -> Path:
+    path = lock_path(target)
+    path.write_text(json.dumps({"pid": pid, "host": host or platform.node(), "token": token}))
+    return path
+
+
+def test_lock_is_there_inside_and_gone_after(tmp_path: Path) -> None:
+    with folder_lock(tmp_path / "run") as path:
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert os.listdir(tmp_path) == []
+
+
+def test_lock_is_gone_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), folder_lock(tmp_path / "run"):
+        raise ZeroDivisionError
+    assert os.listdir(tmp_path) == []
+
+
+def test_second_process_is_refused_and_told_the_number(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match=rf"folder 'run' is being written by process {holder.pid} \(lock: .*\.run\.lock"):
+        folder_lock(target).__enter__()
+    holder.communicate("\n")
+    with folder_lock(target):
+        pass
+
+
+def test_same_process_is_refused_too(tmp_path: Path) -> None:
+    with folder_lock(tmp_path / "run"):
+        with pytest.raises(RunError, match=f"written by process {os.getpid()} "), folder_lock(tmp_path / "run"):
+            pass
+        assert lock_path(tmp_path / "run").exists()  # the refused one did not remove it
+        with folder_lock(tmp_path / "other"):
+            pass
+
+
+@pytest.mark.parametrize("whose", ["dead", "an earlier process with our number"])
+def test_stale_lock_is_taken_over(tmp_path: Path, whose: str) -> None:
+    write_lock(tmp_path / "run", dead_pid() if whose == "dead" else os.getpid())
+    with folder_lock(tmp_path / "run") as path:
+        assert json.loads(path.read_text())["token"] != "0123456789abcdef"
+    assert os.listdir(tmp_path) == []
+
+
+def test_lock_of_another_machine_is_kept(tmp_path: Path) -> None:
+    path = write_lock(tmp_path / "run", dead_pid(), host="elsewhere")
+    with pytest.raises(RunError, match="on the machine 'elsewhere'"), folder_lock(tmp_path / "run"):
+        pass
+    assert path.exists()
+
+
+def test_lock_that_never_got_its_number_is_taken_over_only_when_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = lock_path(tmp_path / "run")
+    path.write_text("")
+    with folder_lock(tmp_path / "run"):  # waited for, then taken for dead
+        pass
+    monkeypatch.setattr("towerkit.storage.lock._PAUSE_S", 0.0)
+    path.write_text("")
+    with (
+        pytest.raises(RunError, match=r"\.run\.lock did not become free in 40 attempts"),
+        folder_lock(tmp_path / "run"),
+    ):
+        pass
+    os.utime(path, (time.time() - 60, time.time() - 60))
+    with folder_lock(tmp_path / "run"):
+        pass
+
+
+def test_a_claim_left_by_a_dead_process_is_named(tmp_path: Path) -> None:
+    gone = dead_pid()
+    path = write_lock(tmp_path / "run", gone)
+    claim = path.with_name(".run.lock.claim-0123456789abcdef")
+    claim.write_text(json.dumps({"pid": gone, "host": platform.node(), "token": "x"}))
+    with pytest.raises(RunError, match=r"delete .*\.run\.lock\.claim-0123456789abcdef"), folder_lock(tmp_path / "run"):
+        pass
+
+
+def test_a_slow_writer_does_not_remove_the_lock_of_a_faster_one(tmp_path: Path) -> None:
+    """It read a stale lock, slept, and another writer has taken over since: the claim makes it look again."""
+    path = write_lock(tmp_path / "run", dead_pid())
+    stale = lock._read(path)
+    assert stale is not None
+    with folder_lock(tmp_path / "run"):
+        taken_over = path.read_bytes()
+        lock._remove_stale(path, stale, lock._Holder(os.getpid(), platform.node(), "slow"))
+        assert path.read_bytes() == taken_over
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_several_writers_that_find_a_stale_lock_one_wins(tmp_path: Path) -> None:
+    write_lock(tmp_path / "run", dead_pid())
+    start = str(time.time() + 0.5)
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", COUNT, str(tmp_path / "run"), start],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(5)
+    ]
+    answers = sorted(racer.stdout.readline().strip() for racer in racers if racer.stdout)
+    for racer in racers:
+        racer.communicate("\n")
+    assert answers == ["held", "refused", "refused", "refused", "refused"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_missing_parent_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"Cannot create the lock .*\.run\.lock \(No such file"):
+        folder_lock(tmp_path / "no" / "run").__enter__()
+
+
+def test_liveness() -> None:
+    assert process_is_alive(os.getpid())
+    assert not process_is_alive(dead_pid())
+    assert not process_is_alive(0)
+    assert not process_is_alive(-1)
+    assert not process_is_alive(10**30)
