@@ -95,7 +95,7 @@ def fit(
         run: Folder to write; a new temporary one when not given (see ``Run.path``).
         overwrite: Replace an existing Run.
         progress: Told after each epoch.
-        roles: For a table of pairs, the arguments of :func:`read`.
+        **roles: For a table of pairs, the arguments of :func:`read`.
 
     Returns:
         The opened Run.

@@ -5,6 +5,7 @@ The types and their rules stand in :mod:`towerkit.data.column_types`; contents a
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -173,6 +174,10 @@ def _example(present: pa.ChunkedArray) -> str | None:
     if not len(present):
         return None
     value = present[0].as_py()
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, (datetime.date, datetime.time)):
+        value = value.isoformat()
     return (value if len(value) <= 60 else value[:59] + "…") if isinstance(value, str) else shown(value)
 
 

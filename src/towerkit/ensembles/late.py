@@ -24,7 +24,7 @@ from towerkit.features.labels import Labels
 from towerkit.models.tower_model import Name
 from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.tensors import load_tensors, save_tensors
-from towerkit.training.loop import Progress
+from towerkit.training.loop import Progress, Staged
 from towerkit.training.spec import TrainingSpec
 
 Probabilities = NDArray[np.float64]
@@ -123,7 +123,10 @@ def fit_late_fusion(spec: LateFusionSpec, dataset: Dataset, training: TrainingSp
             known = codes >= 0
             inputs = log_odds([held_out[name][task][known] for name in spec.members])
             combiners[task] = fit_logistic(inputs, codes[known], len(label.classes), l2=spec.combine.l2)
-    members = {name: fit_member(member, dataset, training, progress) for name, member in spec.members.items()}
+    members = {
+        name: fit_member(member, dataset, training, Staged(progress, f"member {name}:"))
+        for name, member in spec.members.items()
+    }
     return LateFusion(spec, members, tasks, combiners)
 
 
@@ -152,7 +155,8 @@ def out_of_fold(
         part = dataset.with_parts(replace(dataset.parts, train=rows[inside]))
         table = replace(dataset.examples, data=dataset.examples.data.take(rows[outside]), first_row=0)
         for name, member_spec in spec.members.items():
-            member = fit_member(member_spec, part, within, progress)
+            stage = f"member {name}, fold {fold + 1}/{spec.combine.folds}:"
+            member = fit_member(member_spec, part, within, Staged(progress, stage))
             for task, values in aligned(member, member.predict(table), tasks).items():
                 found[name][task][outside] = values
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,8 @@ class Labels:
     kind: TaskKind
     classes: tuple[str, ...]
     """As texts. Numbers stand in numeric order; the second class of a binary task is the positive one."""
+    frequencies: tuple[float, ...] = ()
+    """Share of each class among the training labels."""
 
     @classmethod
     def fit(cls, column: str, kind: TaskKind, values: pa.Array) -> Labels:
@@ -54,7 +56,10 @@ class Labels:
                 f"The label column '{column}' holds {len(classes):,} classes, more than {_MOST_CLASSES:,}; "
                 "is it an id? Choose another column."
             )
-        return cls(column, kind, classes)
+        found = cls(column, kind, classes)
+        codes = found.encode(values)
+        counts = np.bincount(codes[codes >= 0], minlength=len(classes))
+        return replace(found, frequencies=tuple((counts / counts.sum()).tolist()))
 
     def encode(self, values: pa.Array) -> NDArray[np.int64]:
         """``[rows]`` class codes; -1 where the label is missing or was never seen in training."""
@@ -65,12 +70,17 @@ class Labels:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"column": self.column, "kind": self.kind, "classes": list(self.classes)}
+        return {
+            "column": self.column,
+            "kind": self.kind,
+            "classes": list(self.classes),
+            "frequencies": list(self.frequencies),
+        }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Labels:
         """The inverse of :meth:`as_dict`."""
-        return cls(data["column"], data["kind"], tuple(data["classes"]))
+        return cls(data["column"], data["kind"], tuple(data["classes"]), tuple(data["frequencies"]))
 
 
 def _as_classes(values: pa.Array) -> pa.Array:

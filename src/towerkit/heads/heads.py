@@ -15,6 +15,9 @@ from towerkit.features.labels import TaskKind
 from towerkit.losses.tasks import binary_cross_entropy, cross_entropy, ordinal_cross_entropy, ordinal_log_probabilities
 from towerkit.towers.layers import perceptron
 
+_SCALE = 10.0
+"""Cut points are stored at a tenth: Adam moves every number alike, and cut points have several units to travel."""
+
 
 class Head(nn.Module):
     """A state to logits. The loss per row and the probabilities belong to the kind of task.
@@ -41,6 +44,21 @@ class Head(nn.Module):
         """``[batch, classes]``, each row summing to one."""
         raise NotImplementedError
 
+    def start_at(self, frequencies: Tensor) -> None:
+        """Set the biases so that a state of zeros gives the classes their frequencies: the base rate needs no learning.
+
+        Args:
+            frequencies: ``[classes]``, positive, summing to one.
+        """
+        raise NotImplementedError
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that gives the logits."""
+        layer = self.mlp[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
 
 class BinaryHead(Head):
     """One log-odds."""
@@ -53,6 +71,11 @@ class BinaryHead(Head):
         """Both classes, the positive one second."""
         return torch.sigmoid(torch.cat([-logits, logits], dim=1))
 
+    @torch.no_grad()
+    def start_at(self, frequencies: Tensor) -> None:
+        """The log-odds of the positive class."""
+        self.last.bias.copy_(torch.log(frequencies[1:] / frequencies[:1]))
+
 
 class MulticlassHead(Head):
     """One logit per class."""
@@ -64,6 +87,11 @@ class MulticlassHead(Head):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax."""
         return torch.softmax(logits, dim=1)
+
+    @torch.no_grad()
+    def start_at(self, frequencies: Tensor) -> None:
+        """The log-frequencies."""
+        self.last.bias.copy_(torch.log(frequencies))
 
 
 class OrdinalHead(Head):
@@ -82,8 +110,8 @@ class OrdinalHead(Head):
 
     def forward(self, state: Tensor) -> Tensor:
         """``[batch, in_dim]`` to the log-odds of lying above each class but the last, ``[batch, classes - 1]``."""
-        steps = torch.cumsum(functional.softplus(self.gaps), dim=0)
-        cuts = torch.cat([self.first[None], self.first + steps])  # increasing
+        steps = torch.cumsum(functional.softplus(_SCALE * self.gaps), dim=0)
+        cuts = torch.cat([_SCALE * self.first[None], _SCALE * self.first + steps])  # increasing
         return self.mlp(state) - cuts
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -93,6 +121,16 @@ class OrdinalHead(Head):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Differences of neighboring cumulative probabilities."""
         return ordinal_log_probabilities(logits).exp()
+
+    @torch.no_grad()
+    def start_at(self, frequencies: Tensor) -> None:
+        """Cut points at the log-odds of lying below them."""
+        below = torch.cumsum(frequencies, dim=0)[:-1]
+        cuts = torch.logit(below)
+        gaps = torch.clamp(cuts[1:] - cuts[:-1], min=1e-3)
+        self.first.copy_(cuts[0] / _SCALE)
+        self.gaps.copy_(torch.log(torch.expm1(gaps)) / _SCALE)  # the inverse of softplus
+        self.last.bias.zero_()
 
 
 class HeadSpec(Spec):

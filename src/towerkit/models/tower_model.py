@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -78,7 +79,8 @@ class TowerModelSpec(Spec):
             name: tower.build(TowerContext(encoder, entities[name], sparse_rows)) for name, tower in self.towers.items()
         }
         backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()})
-        heads = {
-            task: head.build(backbone.out_dim, len(encoder.labels[task].classes)) for task, head in self.heads.items()
-        }
+        heads = {}
+        for task, head in self.heads.items():
+            heads[task] = head.build(backbone.out_dim, len(encoder.labels[task].classes))
+            heads[task].start_at(torch.tensor(encoder.labels[task].frequencies))
         return TowerModel(towers, entities, backbone, heads)

@@ -28,6 +28,19 @@ class Silent:
 
 
 @dataclass(frozen=True)
+class Staged:
+    """Passes epochs on under a longer stage name, for trainings inside a training."""
+
+    progress: Progress
+    prefix: str
+
+    def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
+        """Pass on."""
+        stage = f"{self.prefix} {stage}"
+        self.progress.epoch({**record, "stage": stage}, stage=stage, epochs=epochs, is_best=is_best)
+
+
+@dataclass(frozen=True)
 class Selection:
     """Which validation figure decides, and which way is better."""
 

@@ -1,0 +1,291 @@
+"""The command line. Every command takes ``--json`` for one object on standard output; progress goes to standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from towerkit._version import __version__
+from towerkit.core.errors import SpecError, TowerkitError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+app = typer.Typer(
+    name="towerkit",
+    help="From tables to a recommender, search engine, ad ranker or multimodal classifier.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RunPath = Annotated[Path, typer.Argument(help="A Run folder.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Write the rows to this .parquet, .csv or .arrow file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing Run.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"towerkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    spec: Annotated[Path, typer.Argument(help="A spec file; see examples/.", show_default=False)],
+    run: Annotated[Path, typer.Option("--run", help="The Run folder to write.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the spec: training.epochs=5, update.kind=two_backprop.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model of any kind, measure it beside its baselines, and write a Run."""
+    from towerkit import console
+    from towerkit.data.dataset import read_dataset
+    from towerkit.experiment import train_and_evaluate
+    from towerkit.run import write_run
+    from towerkit.spec import load_spec
+    from towerkit.storage.atomic import check_target
+
+    check_target(run, overwrite)
+    experiment = load_spec(spec, settings or ())
+    dataset = read_dataset(experiment.data, base=spec.resolve().parent, seed=experiment.training.seed)
+    if not as_json:
+        console.show_dataset(dataset)
+    with console.ConsoleProgress() as progress:
+        outcome = train_and_evaluate(experiment, dataset, progress)
+    written = write_run(run, experiment, dataset, outcome, overwrite=overwrite)
+    if as_json:
+        _print_json({**_described(written), "seconds": round(outcome.seconds, 2), "epochs": outcome.history.best_epoch})
+        return
+    _show_run(written)
+    console.say(f"Run: {written.path}")
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Measure on these rows instead.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what was measured on the held-out part, or measure on new rows."""
+    from towerkit import console
+    from towerkit.evaluation.result import protocol_line
+    from towerkit.run import Run
+
+    opened = Run.load(run)
+    found = opened.evaluate(None if data is None else str(data))
+    if as_json:
+        _print_json(found.as_dict())
+    elif data is None:
+        _show_run(opened)
+    else:
+        console.show_metrics(found, {})
+        console.say(protocol_line(found.protocol))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two or more Runs; the first is what the others are compared with.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Compare Runs on the same held-out rows: paired differences with intervals."""
+    from towerkit import console
+    from towerkit.evaluation.compare import compare as compare_evaluations
+    from towerkit.evaluation.result import protocol_line
+    from towerkit.run import Run
+
+    if len(runs) < 2:
+        raise SpecError(f"compare needs at least two Runs; received {len(runs)}.")
+    first, *others = [Run.load(path) for path in runs]
+    found = {str(other.path): compare_evaluations(first.evaluation, other.evaluation) for other in others}
+    if as_json:
+        differences = {path: {name: pair.as_dict() for name, pair in pairs.items()} for path, pairs in found.items()}
+        _print_json(
+            {"baseline": str(first.path), "protocol": dict(first.evaluation.protocol), "differences": differences}
+        )
+        return
+    for path, pairs in found.items():
+        console.show_differences(pairs, str(first.path), path)
+    console.say(protocol_line(first.evaluation.protocol))
+
+
+@app.command()
+def recommend(
+    run: RunPath,
+    query: Annotated[
+        str | None, typer.Option("--query", help="A query key, for example a user id.", show_default=False)
+    ] = None,
+    rows: Annotated[Path | None, typer.Option("--rows", help="A file of raw query rows.", show_default=False)] = None,
+    history: Annotated[
+        str | None,
+        typer.Option("--history", help="Candidate keys that a new query met, comma-separated.", show_default=False),
+    ] = None,
+    candidates: Annotated[
+        Path | None,
+        typer.Option("--candidates", help="A file of new candidate rows: which queries fit them?", show_default=False),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many answers.")] = 10,
+    include_seen: Annotated[
+        bool, typer.Option("--include-seen", help="Also answer what the query had in training.")
+    ] = False,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend candidates for a known query, raw query rows or a history; or queries for new candidates."""
+    from towerkit.run import Run
+
+    if sum(given is not None for given in (query, rows, history, candidates)) != 1:
+        raise SpecError("recommend needs exactly one of --query, --rows, --history and --candidates.")
+    opened = Run.load(run)
+    if candidates is not None:
+        answers = opened.queries_for(str(candidates), k=k)
+    else:
+        events = None if history is None else [key.strip() for key in history.split(",") if key.strip()]
+        source = None if rows is None else str(rows)
+        answers = opened.recommend(query, rows=source, history=events, k=k, exclude_seen=not include_seen)
+    _give(answers, out, as_json)
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    rows: Annotated[Path, typer.Argument(help="A file of raw rows.", show_default=False)],
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict every task of raw rows; a two-tower scores pairs."""
+    from towerkit.run import Run
+
+    _give(Run.load(run).predict(str(rows)), out, as_json)
+
+
+@app.command()
+def demo(
+    run: Annotated[Path, typer.Option("--run", help="Where to write the demo's Runs.")] = Path("towerkit-demo"),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train all three model kinds on the bundled synthetic shop, and check that the planted truth is found."""
+    from towerkit.demo import run_demo
+
+    found = run_demo(run, overwrite=overwrite, quiet=as_json)
+    if as_json:
+        _print_json(found)
+    if not found["passed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    path: Annotated[str, typer.Argument(help="A data file, or a Run folder.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Say what a data file holds before anyone trains on it, or check a Run and replay its golden request."""
+    from towerkit import console
+    from towerkit.doctor import examine, show_findings
+
+    found = examine(path)
+    if as_json:
+        _print_json(found)
+    else:
+        show_findings(found, console.out)
+    if found["problems"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema(as_json: AsJson = False) -> None:
+    """Print the JSON Schema of spec files, for editors that complete and check YAML."""
+    from towerkit.spec import ExperimentSpec
+
+    found = ExperimentSpec.model_json_schema()
+    typer.echo(json.dumps(found) if as_json else json.dumps(found, indent=2))
+
+
+def _described(run: Any) -> dict[str, Any]:
+    """A Run in plain data: the shape of ``evaluate --json``, its baselines, and where it is."""
+    return {
+        "run": str(run.path),
+        "kind": run.kind,
+        **run.evaluation.as_dict(),
+        "baselines": {name: evaluation.as_dict()["metrics"] for name, evaluation in run.baselines.items()},
+    }
+
+
+def _show_run(run: Any) -> None:
+    from towerkit import console
+    from towerkit.evaluation.result import protocol_line
+
+    console.show_metrics(run.evaluation, run.baselines, name=run.kind)
+    for task, matrix in run.evaluation.confusion.items():
+        console.show_confusion(task, matrix, run.evaluation.protocol["tasks"][task]["classes"])
+    console.say(protocol_line(run.evaluation.protocol))
+
+
+def _give(answers: pa.Table, out: Path | None, as_json: bool) -> None:
+    from towerkit import console
+    from towerkit.data.writers import write_table
+
+    if out is not None:
+        write_table(answers, out)
+    if as_json:
+        _print_json({"rows": answers.to_pylist()} if out is None else {"out": str(out), "rows": answers.num_rows})
+    elif out is not None:
+        console.say(f"{answers.num_rows:,} rows written to {out}")
+    else:
+        console.show_table(answers)
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(content, ensure_ascii=False, default=str))
+
+
+def main() -> None:
+    """Run the command line; a problem that towerkit knows ends with its message and status 1, never a traceback."""
+    wants_json = "--json" in sys.argv
+    try:
+        app()
+    except TowerkitError as error:
+        _fail(type(error).__name__, str(error), wants_json)
+    except KeyboardInterrupt:
+        _fail("Interrupted", "stopped by the user", wants_json, status=130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("TOWERKIT_TRACEBACK"):
+            raise
+        where = f"{type(error).__name__}: {error}"
+        _fail(
+            "InternalError",
+            f"{where}. This is a defect; TOWERKIT_TRACEBACK=1 shows where, please report it.",
+            wants_json,
+        )
+
+
+def _fail(kind: str, message: str, wants_json: bool, status: int = 1) -> None:
+    if wants_json:
+        _print_json({"error": {"type": kind, "message": message}})
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(status)

@@ -1,0 +1,218 @@
+"""What people see: tables on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from towerkit.data.dataset import Dataset
+    from towerkit.data.schema import Schema
+    from towerkit.evaluation.compare import Difference
+    from towerkit.evaluation.result import Evaluation
+
+_WIDTH = None if sys.stdout.isatty() else 160
+"""Tables in files and pipes are not squeezed into 80 columns."""
+out = Console(highlight=False, width=_WIDTH)
+err = Console(stderr=True, highlight=False, width=_WIDTH)
+
+_LINES = 10
+"""How many progress lines a training prints where there is no terminal to redraw."""
+
+
+class ConsoleProgress:
+    """A live line per training on a terminal, about ten plain lines elsewhere.
+
+    Args:
+        quiet: Print nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self.started = time.perf_counter()
+        self.best = ""
+        self._status = err.status("training") if err.is_terminal and not quiet else None
+
+    def __enter__(self) -> ConsoleProgress:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status:
+            self._status.stop()
+
+    def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
+        """Show one epoch."""
+        if self.quiet:
+            return
+        if record["epoch"] == 1:
+            self.best = ""
+        figures = [
+            (name.removeprefix("validation/"), value)
+            for name, value in record.items()
+            if name.startswith("validation/")
+        ]
+        shown = " · ".join(f"{name} {value:.4f}" for name, value in _headline(figures))
+        if is_best:
+            self.best = f" · best epoch {record['epoch']}"
+        line = f"{stage} epoch {record['epoch']}/{epochs} · loss {record['loss']:.4f}"
+        line += f" · validation {shown}" if shown else ""
+        line += f"{self.best} · {time.perf_counter() - self.started:.0f} s"
+        if self._status:
+            self._status.update(escape(line))
+        elif record["epoch"] in (1, epochs) or record["epoch"] % max(1, epochs // _LINES) == 0:
+            err.print(line, markup=False, soft_wrap=True)
+
+
+def _headline(figures: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The one or two figures worth a line: NDCG and recall at the largest k, or the losses."""
+    chosen = [pair for pair in figures if pair[0].startswith(("ndcg@", "recall@"))]
+    if not chosen:
+        return [pair for pair in figures if pair[0] == "loss" or len(figures) > 2]
+    deepest = max(int(name.partition("@")[2]) for name, _ in chosen)
+    return [pair for pair in chosen if pair[0].endswith(f"@{deepest}")]
+
+
+def _titled(title: str, headers: Sequence[str]) -> RichTable:
+    """An empty table; names come from data, so none of them is read as markup."""
+    table = RichTable(
+        title=Text(title) if title else None, title_justify="left", title_style="", box=None, header_style="bold"
+    )
+    for header in headers:
+        table.add_column(Text(header))
+    return table
+
+
+def say(text: str = "") -> None:
+    """A line on standard output, as it is."""
+    out.print(text, markup=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A line on standard error, as it is."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
+def heading(text: str) -> None:
+    """A heading on standard output."""
+    out.print()
+    out.print(Text(text, style="bold"))
+
+
+def show_schema(name: str, schema: Schema, *, console: Console = out) -> None:
+    """The columns of a table."""
+    table = _titled(name, ["column", "role", "type", "missing", "distinct", "example"])
+    for row in schema.rows():
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def show_dataset(dataset: Dataset, *, console: Console = err) -> None:
+    """Every table's columns, and the sizes of the parts."""
+    for name, schema in dataset.schemas.items():
+        source = dataset.examples if name == "example" else dataset.entities[name].table
+        show_schema(f"{name}: {source.name}, {source.data.num_rows:,} rows", schema, console=console)
+    sizes = dataset.parts.sizes()
+    split = ", ".join(f"{key} {value}" for key, value in dataset.split.items())
+    parts = " · ".join(f"{part} {size:,}" for part, size in sizes.items())
+    console.print(f"split: {split} -> {parts}", markup=False, soft_wrap=True)
+
+
+def show_metrics(
+    model: Evaluation, others: Mapping[str, Evaluation], *, name: str = "model", only: Sequence[str] = ()
+) -> None:
+    """A row per metric, a column per model, each figure with its interval.
+
+    Args:
+        model: The model's evaluation; its column is the last one.
+        others: Baselines and members, measured on the same rows.
+        name: What to call the model.
+        only: Show these metrics; all when empty.
+    """
+    columns = {**{other: others[other] for other in sorted(others, key=_column_order)}, name: model}
+    table = _titled("", ["metric", *columns])
+    for metric in only or sorted(model.metrics, key=_metric_order):
+        cells = (evaluation.metrics.get(metric) for evaluation in columns.values())
+        table.add_row(metric, *(_figure(cell) for cell in cells))
+    out.print(table)
+
+
+_METRICS = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1", "auc", "accuracy", "log_loss", "mae")
+_COLUMNS = ("popularity", "item_knn", "majority", "logistic_regression")
+
+
+def _metric_order(metric: str) -> tuple[str, int, str, int]:
+    """By task, then the figures people look at first, then by depth."""
+    task, _, plain = metric.rpartition("/")
+    family, _, depth = plain.partition("@")
+    place = _METRICS.index(family) if family in _METRICS else len(_METRICS)
+    return task, place, family, int(depth or 0)
+
+
+def _column_order(name: str) -> tuple[int, str]:
+    """Baselines from the simplest on, then members."""
+    return (_COLUMNS.index(name) if name in _COLUMNS else len(_COLUMNS), name)
+
+
+def _figure(interval: Any) -> str:
+    if interval is None or interval.value != interval.value:
+        return "undefined" if interval is not None else ""
+    return f"{interval.value:.4f} {_between(interval.low, interval.high)}"
+
+
+def _between(low: float, high: float) -> str:
+    return f"\\[{low:.4f}, {high:.4f}]"
+
+
+def show_confusion(task: str, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
+    """True classes as rows, predicted ones as columns."""
+    table = _titled(f"{task}: confusion", ["true \\ predicted", *classes])
+    for name, row in zip(classes, matrix, strict=True):
+        table.add_row(Text(name), *(f"{count:,}" for count in row))
+    out.print(table)
+
+
+def show_differences(differences: Mapping[str, Difference], first: str, second: str) -> None:
+    """A row per metric: both figures, their difference with its interval, and whether it is more than chance."""
+    table = _titled("", ["metric", first, second, "difference", "p", "verdict"])
+    for metric, pair in differences.items():
+        verdict = "clear" if pair.is_clear else "within chance"
+        shown = f"{pair.difference:+.4f} {_between(pair.low, pair.high)}"
+        table.add_row(
+            metric,
+            f"{pair.first:.4f}",
+            f"{pair.second:.4f}",
+            shown,
+            "" if pair.p_value is None else f"{pair.p_value:.4f}",
+            verdict,
+        )
+    out.print(table)
+
+
+def show_table(data: pa.Table, *, limit: int = 50) -> None:
+    """The first rows of an answer."""
+    table = _titled("", data.column_names)
+    for row in data.slice(0, limit).to_pylist():
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    out.print(table)
+    if data.num_rows > limit:
+        out.print(f"… {data.num_rows - limit:,} more rows; --out FILE writes all of them, --json prints them")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,99 @@
+"""The contract of every model kind, by :mod:`towerkit.testing.contract`: a new kind joins by one line in ``CASES``.
+
+Pinned for each kind: training leaves global state alone and repeats with its seed; a spec survives JSON; a Run answers
+raw rows in a new process, with the training data deleted, as the model did before it was saved (unseen keys, missing
+values, columns in another order, extra columns included); a row alone is a row of a batch; stored and fresh evaluation;
+comparison with another seed; any changed byte is found.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from towerkit.data.shop import shop_table
+from towerkit.testing.contract import ModelContract, check_tampering
+
+TRAINING = {"epochs": 2, "batch_size": 256, "optimizer": {"kind": "adam", "lr": 0.02}}
+REVIEW_COLUMNS = ["product_id", "title", "text", "age", "helpful_count", "rating", "recommended", "category"]
+
+
+def retrieval(name: str, query: Any, candidate: Any, *, match: str = "dot", update: Any, entities: bool) -> ModelContract:
+    """A two-tower over the shop's purchases; with entities, new rows of both sides are described by columns."""
+    users = shop_table("users", size="small").select(["user_id", "age", "city", "plan"])
+    products = shop_table("products", size="small").select(["product_id", "title", "category", "brand", "price"])
+    return ModelContract(
+        name=name,
+        spec={
+            "model": {"kind": "two_tower", "query": query, "candidate": candidate, "match": {"kind": match}},
+            "objective": {"loss": {"kind": "sampled_softmax"}, "negatives": [{"kind": "uniform", "count": 3}]},
+            "update": update,
+            "training": TRAINING,
+            "evaluation": {"k": [5, 10]},
+        },
+        examples=shop_table("purchases", size="small").select(["user_id", "product_id", "time"]).slice(0, 1200),
+        roles={"query": "user_id", "candidate": "product_id", "time": "time"},
+        entities={"user_id": users, "product_id": products} if entities else {},
+        split={"kind": "time", "validation": 0.1, "test": 0.15},
+    )
+
+
+def prediction(name: str, model: Any, entities: dict[str, pa.Table] | None = None) -> ModelContract:
+    """A predictor over the shop's reviews."""
+    return ModelContract(
+        name=name,
+        spec={"model": model, "training": TRAINING},
+        examples=shop_table("reviews", size="small").select(REVIEW_COLUMNS).slice(0, 500),
+        entities=entities or {},
+    )
+
+
+ID = {"kind": "id", "dim": 8}
+WORDS = {"kind": "text", "columns": ["title", "text"], "encoder": {"kind": "hashed_ngrams", "buckets": 1024}, "dim": 8}
+NUMBERS = {"kind": "table", "columns": ["age", "helpful_count", "category"], "layers": [8], "dim": 8}
+STARS, LIKED = {"kind": "ordinal", "column": "rating"}, {"kind": "binary", "column": "recommended"}
+PROFILE = {"towers": {"id": ID, "profile": {"kind": "table", "columns": ["age", "city"], "layers": [], "dim": 8}}}
+ATTRIBUTES = {
+    "towers": {
+        "id": ID,
+        "attributes": {"kind": "table", "columns": ["category", "price"], "layers": [], "dim": 8},
+        "words": {"kind": "text", "columns": ["title"], "encoder": {"kind": "hashed_ngrams", "buckets": 512}, "dim": 8},
+    }
+}
+PRODUCT = {"kind": "table", "entity": "product_id", "columns": ["brand", "price"], "layers": [], "dim": 8}
+MEMBERS = {
+    "text": {"kind": "tower_model", "towers": {"text": WORDS}, "heads": {"liked": LIKED}},
+    "trees": {"kind": "xgboost", "columns": ["age", "helpful_count", "category"], "task": LIKED, "rounds": 8, "depth": 3},
+}
+
+
+def cases() -> list[ModelContract]:
+    """Every model kind, one line each."""
+    products = shop_table("products", size="small").select(["product_id", "brand", "price"])
+    towers, heads = {"text": WORDS, "table": NUMBERS}, {"stars": STARS, "liked": LIKED}
+    with_product = {"table": NUMBERS, "product": PRODUCT}
+    stack = {"kind": "stack", "folds": 2}
+    return [
+        retrieval("two_tower_ids", ID, ID, update={"kind": "one_backprop", "beta": 0.9}, entities=False),
+        retrieval("two_tower_features", PROFILE, ATTRIBUTES, match="cosine", update={"kind": "two_backprop"}, entities=True),
+        prediction("tower_model", {"kind": "tower_model", "towers": towers, "heads": heads}),
+        prediction(
+            "tower_model_entity",
+            {"kind": "tower_model", "towers": with_product, "heads": {"liked": LIKED}},
+            {"product_id": products},
+        ),
+        prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
+        prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
+    ]
+
+
+CASES = {case.name: case for case in cases()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_contract(name: str, tmp_path: Path) -> None:
+    """The whole path for one kind."""
+    CASES[name].check(tmp_path)
