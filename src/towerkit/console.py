@@ -26,12 +26,12 @@ _WIDTH = None if sys.stdout.isatty() else 160
 out = Console(highlight=False, width=_WIDTH)
 err = Console(stderr=True, highlight=False, width=_WIDTH)
 
-_LINES = 10
-"""How many progress lines a training prints where there is no terminal to redraw."""
+_EVERY_S = 2.0
+"""Seconds between two progress lines where there is no terminal to redraw."""
 
 
 class ConsoleProgress:
-    """A live line per training on a terminal, about ten plain lines elsewhere.
+    """A live line per training on a terminal, a plain line every two seconds elsewhere.
 
     Args:
         quiet: Print nothing.
@@ -40,6 +40,7 @@ class ConsoleProgress:
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
         self.started = time.perf_counter()
+        self.printed = -_EVERY_S
         self.best = ""
         self._status = err.status("training") if err.is_terminal and not quiet else None
 
@@ -73,7 +74,8 @@ class ConsoleProgress:
         line += f"{self.best} · {time.perf_counter() - self.started:.0f} s"
         if self._status:
             self._status.update(escape(line))
-        elif record["epoch"] in (1, epochs) or record["epoch"] % max(1, epochs // _LINES) == 0:
+        elif time.perf_counter() - self.printed >= _EVERY_S:
+            self.printed = time.perf_counter()
             err.print(line, markup=False, soft_wrap=True)
 
 
