@@ -88,11 +88,9 @@ def _headline(figures: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     return [pair for pair in chosen if pair[0].endswith(f"@{deepest}")]
 
 
-def _titled(title: str, headers: Sequence[str]) -> RichTable:
+def _headed(headers: Sequence[str]) -> RichTable:
     """An empty table; names come from data, so none of them is read as markup."""
-    table = RichTable(
-        title=Text(title) if title else None, title_justify="left", title_style="", box=None, header_style="bold"
-    )
+    table = RichTable(box=None, header_style="bold")
     for header in headers:
         table.add_column(Text(header))
     return table
@@ -116,7 +114,8 @@ def heading(text: str) -> None:
 
 def show_schema(name: str, schema: Schema, *, console: Console = out) -> None:
     """The columns of a table."""
-    table = _titled(name, ["column", "role", "type", "missing", "distinct", "example"])
+    console.print(name, markup=False, soft_wrap=True)
+    table = _headed(["column", "role", "type", "missing", "distinct", "example"])
     for row in schema.rows():
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
@@ -145,7 +144,7 @@ def show_metrics(
         only: Show these metrics; all when empty.
     """
     columns = {**{other: others[other] for other in sorted(others, key=_column_order)}, name: model}
-    table = _titled("", ["metric", *columns])
+    table = _headed(["metric", *columns])
     for metric in only or sorted(model.metrics, key=_metric_order):
         cells = (evaluation.metrics.get(metric) for evaluation in columns.values())
         table.add_row(metric, *(_figure(cell) for cell in cells))
@@ -181,7 +180,8 @@ def _between(low: float, high: float) -> str:
 
 def show_confusion(task: str, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
     """True classes as rows, predicted ones as columns."""
-    table = _titled(f"{task}: confusion", ["true \\ predicted", *classes])
+    say(f"{task}: confusion")
+    table = _headed(["true \\ predicted", *classes])
     for name, row in zip(classes, matrix, strict=True):
         table.add_row(Text(name), *(f"{count:,}" for count in row))
     out.print(table)
@@ -189,7 +189,7 @@ def show_confusion(task: str, matrix: Sequence[Sequence[int]], classes: Sequence
 
 def show_differences(differences: Mapping[str, Difference], first: str, second: str) -> None:
     """A row per metric: both figures, their difference with its interval, and whether it is more than chance."""
-    table = _titled("", ["metric", first, second, "difference", "p", "verdict"])
+    table = _headed(["metric", first, second, "difference", "p", "verdict"])
     for metric, pair in differences.items():
         verdict = "clear" if pair.is_clear else "within chance"
         shown = f"{pair.difference:+.4f} {_between(pair.low, pair.high)}"
@@ -206,7 +206,7 @@ def show_differences(differences: Mapping[str, Difference], first: str, second: 
 
 def show_table(data: pa.Table, *, limit: int = 50) -> None:
     """The first rows of an answer."""
-    table = _titled("", data.column_names)
+    table = _headed(data.column_names)
     for row in data.slice(0, limit).to_pylist():
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     out.print(table)

@@ -1,0 +1,227 @@
+"""The command line.
+
+- Every command does what its help says, on a small table of one's own, and ``--json`` prints one object and nothing else.
+- A problem that towerkit knows ends with its message on standard error, status 1, and no traceback; with ``--json`` the
+  object on standard output says it too.
+- Help is quick: no heavy package is imported for it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+
+from towerkit import cli
+
+Call = Callable[..., tuple[int, str, str]]
+
+SPEC = """
+data:
+  examples: {path: clicks.csv, query: user, candidate: item, time: when}
+  entities: {item: {path: items.csv, key: id, title: name}}
+model:
+  kind: two_tower
+  query: {kind: id, dim: 8}
+  candidate: {towers: {id: {kind: id, dim: 8}, table: {kind: table, columns: [color], dim: 8}}}
+update: {kind: one_backprop, beta: 0.5}
+training: {epochs: 3, batch_size: 64}
+evaluation: {k: [3, 5]}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clicks of two groups of users on two groups of items, and a spec."""
+    path = tmp_path_factory.mktemp("own")
+    draw = random.Random(0)
+    rows = [(f"u{u}", f"i{draw.randrange(10) * 2 + u % 2}", 1000 + n) for n in range(20) for u in range(30)]
+    _write(path / "clicks.csv", ["user", "item", "when"], rows)
+    _write(
+        path / "items.csv",
+        ["id", "name", "color"],
+        [(f"i{n}", f"Item {n}", "red" if n % 2 else "blue") for n in range(20)],
+    )
+    _write(path / "newcomers.csv", ["name", "color"], [("Item new", "red")])
+    _write(path / "pairs.csv", ["user", "item"], [("u1", "i3"), ("nobody", "i3")])
+    (path / "spec.yaml").write_text(SPEC)
+    return path
+
+
+def _write(path: Path, header: list[str], rows: list[tuple[Any, ...]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path) -> Call:
+    """Run the command line in this process, in the folder of the data: status, standard output, standard error."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["towerkit", *words])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> Path:
+    """Two Runs, trained by the command line in processes of their own."""
+    for name, settings in {"one": [], "two": ["--set", "update.kind=two_backprop"]}.items():
+        command = [sys.executable, "-m", "towerkit", "train", "spec.yaml", "--run", f"runs/{name}", *settings]
+        subprocess.run(command, check=True, cwd=folder, capture_output=True)
+    return folder / "runs"
+
+
+def test_train_says_what_it_read_and_measured(call: Call) -> None:
+    status, out, err = call("train", "spec.yaml", "--run", "runs/shown")
+    assert status == 0
+    assert "ndcg@5" in out
+    assert "popularity" in out
+    assert "item_knn" in out
+    assert "20 candidates, all ranked" in out
+    assert "Run: runs/shown" in out
+    assert "clicks.csv, 600 rows" in err
+    assert "epoch 1/3" in err
+    status, _, err = call("train", "spec.yaml", "--run", "runs/shown")
+    assert status == 1
+    assert "already exists" in err
+    assert call("train", "spec.yaml", "--run", "runs/shown", "--overwrite", "--set", "training.epochs=1")[0] == 0
+
+
+def test_train_as_json_is_one_object(call: Call) -> None:
+    status, out, _ = call("train", "spec.yaml", "--run", "runs/json", "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["kind"] == "two_tower"
+    assert found["run"] == "runs/json"
+    assert set(found["metrics"]["ndcg@5"]) == {"value", "low", "high", "n"}
+    assert set(found["baselines"]) == {"popularity", "item_knn"}
+    assert found["protocol"]["split"]["kind"] == "time"
+
+
+def test_evaluate_shows_the_stored_figures_or_measures_new_rows(call: Call, runs: Path) -> None:
+    _, out, _ = call("evaluate", str(runs / "one"), "--json")
+    stored = json.loads(out)
+    assert stored["protocol"]["part"] == "test"
+    status, out, _ = call("evaluate", str(runs / "one"), "--data", "pairs.csv", "--json")
+    assert status == 0
+    assert json.loads(out)["protocol"]["part"] == "new data (pairs.csv)"
+    assert "popularity" in call("evaluate", str(runs / "one"))[1]
+    assert "1 queries unknown" in call("evaluate", str(runs / "one"), "--data", "pairs.csv")[1]
+
+
+def test_compare_gives_paired_differences(call: Call, runs: Path) -> None:
+    status, out, _ = call("compare", str(runs / "one"), str(runs / "two"), "--json")
+    found = json.loads(out)["differences"][str(runs / "two")]["ndcg@5"]
+    assert status == 0
+    assert found["difference"] == pytest.approx(found["second"] - found["first"])
+    assert found["low"] <= found["difference"] <= found["high"]
+    assert "verdict" in call("compare", str(runs / "one"), str(runs / "two"))[1]
+    status, _, err = call("compare", str(runs / "one"))
+    assert status == 1
+    assert "at least two Runs; received 1" in err
+
+
+def test_recommend_for_a_key_a_history_and_a_new_candidate(call: Call, runs: Path) -> None:
+    one = str(runs / "one")
+    _, out, _ = call("recommend", one, "--query", "u1", "-k", "3", "--include-seen", "--json")
+    rows = json.loads(out)["rows"]
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert rows[0]["title"].startswith("Item ")
+    assert not rows[0]["cold"]
+    _, out, _ = call("recommend", one, "--query", "nobody", "-k", "2", "--json")
+    assert [row["cold"] for row in json.loads(out)["rows"]] == [True, True]
+    _, out, _ = call("recommend", one, "--history", "i1, i3", "-k", "18", "--json")
+    answered = {row["item"] for row in json.loads(out)["rows"]}
+    assert len(answered) == 18
+    assert not answered & {"i1", "i3"}
+    _, out, _ = call("recommend", one, "--candidates", "newcomers.csv", "-k", "4", "--json")
+    assert all(row["user"].startswith("u") for row in json.loads(out)["rows"])
+    status, _, err = call("recommend", one, "--query", "u1", "--history", "i1")
+    assert status == 1
+    assert "exactly one of --query, --rows, --history and --candidates" in err
+
+
+def test_predict_scores_pairs_and_writes_files(call: Call, runs: Path, folder: Path) -> None:
+    status, out, _ = call("predict", str(runs / "one"), "pairs.csv", "--out", "scores.parquet", "--json")
+    assert status == 0
+    assert json.loads(out) == {"out": "scores.parquet", "rows": 2}
+    written = pyarrow.parquet.read_table(folder / "scores.parquet").to_pylist()
+    assert [row["cold"] for row in written] == [False, True]
+    status, _, err = call("predict", str(runs / "one"), "pairs.csv", "--out", "scores.xlsx")
+    assert status == 1
+    assert "'.arrow', '.csv', '.parquet'" in err
+
+
+def test_doctor_on_a_file_and_on_a_run(call: Call, runs: Path, folder: Path) -> None:
+    _, out, _ = call("doctor", "clicks.csv", "--json")
+    found = json.loads(out)
+    assert found["rows"] == 600
+    assert found["suggested_roles"] == {"query": "user", "candidate": "item"}
+    assert "query: user, candidate: item" in call("doctor", "clicks.csv")[1]
+    assert "golden request is answered" in call("doctor", str(runs / "one"))[1]
+    status, out, _ = call("doctor", "nothing.csv")
+    assert status == 1
+    assert "nothing.csv" in out
+    (folder / "empty.csv").write_text("")
+    assert call("doctor", "empty.csv")[0] == 1
+
+
+def test_schema_is_a_json_schema_of_specs(call: Call) -> None:
+    found = json.loads(call("schema", "--json")[1])
+    assert set(found["properties"]) >= {"data", "model", "training", "evaluation"}
+    assert json.loads(call("schema")[1]) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "nothing.yaml", "--run", "runs/x"], "nothing.yaml does not exist. Spec files there: spec.yaml"),
+        (["train", "spec.yaml", "--run", "runs/x", "--set", "training.epoch=5"], "did you mean 'epochs'?"),
+        (["train", "spec.yaml", "--run", "runs/x", "--set", "data.examples.path=click.csv"], "clicks.csv"),
+        (["evaluate", "spec.yaml"], "spec.yaml"),
+        (["recommend", "runs/nowhere", "--query", "u1"], "runs/nowhere"),
+    ],
+    ids=["no spec", "unknown key", "no data file", "not a Run", "no Run"],
+)
+def test_a_known_problem_is_a_message_and_never_a_traceback(call: Call, words: list[str], message: str) -> None:
+    status, out, err = call(*words)
+    assert status == 1
+    assert message in err
+    assert "Traceback" not in err
+    assert out == ""
+    told = json.loads(call(*words, "--json")[1])["error"]
+    assert message in told["message"]
+    assert told["type"].endswith("Error")
+
+
+def test_a_defect_is_said_to_be_one(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("towerkit.doctor.examine", broken)
+    status, _, err = call("doctor", "clicks.csv")
+    assert status == 1
+    assert "ZeroDivisionError: oh. This is a defect" in err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; import towerkit.cli; print([m for m in ('torch', 'numpy', 'pyarrow', 'pydantic') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[]"
