@@ -8,6 +8,7 @@ comparison with another seed; any changed byte is found.
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import pyarrow as pa
 import pytest
 
 from towerkit.data.shop import shop_table
-from towerkit.testing.contract import ModelContract, check_tampering
+from towerkit.testing import contract
+from towerkit.testing.contract import ModelContract, require_same, untouched_global_state
 
 TRAINING = {"epochs": 2, "batch_size": 256, "optimizer": {"kind": "adam", "lr": 0.02}}
 REVIEW_COLUMNS = ["product_id", "title", "text", "age", "helpful_count", "rating", "recommended", "category"]
 
 
-def retrieval(name: str, query: Any, candidate: Any, *, match: str = "dot", update: Any, entities: bool) -> ModelContract:
+def retrieval(
+    name: str, query: Any, candidate: Any, *, match: str = "dot", update: Any, entities: bool
+) -> ModelContract:
     """A two-tower over the shop's purchases; with entities, new rows of both sides are described by columns."""
     users = shop_table("users", size="small").select(["user_id", "age", "city", "plan"])
     products = shop_table("products", size="small").select(["product_id", "title", "category", "brand", "price"])
@@ -66,7 +70,13 @@ ATTRIBUTES = {
 PRODUCT = {"kind": "table", "entity": "product_id", "columns": ["brand", "price"], "layers": [], "dim": 8}
 MEMBERS = {
     "text": {"kind": "tower_model", "towers": {"text": WORDS}, "heads": {"liked": LIKED}},
-    "trees": {"kind": "xgboost", "columns": ["age", "helpful_count", "category"], "task": LIKED, "rounds": 8, "depth": 3},
+    "trees": {
+        "kind": "xgboost",
+        "columns": ["age", "helpful_count", "category"],
+        "task": LIKED,
+        "rounds": 8,
+        "depth": 3,
+    },
 }
 
 
@@ -78,7 +88,9 @@ def cases() -> list[ModelContract]:
     stack = {"kind": "stack", "folds": 2}
     return [
         retrieval("two_tower_ids", ID, ID, update={"kind": "one_backprop", "beta": 0.9}, entities=False),
-        retrieval("two_tower_features", PROFILE, ATTRIBUTES, match="cosine", update={"kind": "two_backprop"}, entities=True),
+        retrieval(
+            "two_tower_features", PROFILE, ATTRIBUTES, match="cosine", update={"kind": "two_backprop"}, entities=True
+        ),
         prediction("tower_model", {"kind": "tower_model", "towers": towers, "heads": heads}),
         prediction(
             "tower_model_entity",
@@ -97,3 +109,40 @@ CASES = {case.name: case for case in cases()}
 def test_contract(name: str, tmp_path: Path) -> None:
     """The whole path for one kind."""
     CASES[name].check(tmp_path)
+
+
+def test_the_kit_sees_a_moved_number_another_key_and_a_lost_column() -> None:
+    answer = pa.table({"item": ["a", "b"], "score": [0.5, 0.25]})
+    require_same(answer, pa.table({"item": ["a", "b"], "score": [0.5, 0.25 + 1e-7]}), "the same")
+    for other, message in (
+        (pa.table({"item": ["a", "b"], "score": [0.5, 0.26]}), "the same: 'score' differs by 0.01"),
+        (pa.table({"item": ["a", "c"], "score": [0.5, 0.25]}), "the same: 'item' differs"),
+        (pa.table({"item": ["a", "b"]}), r"the same: \['item', 'score'\] and \['item'\]"),
+        (answer.slice(1), "the same: 2 and 1 rows"),
+    ):
+        with pytest.raises(AssertionError, match=message):
+            require_same(answer, other, "the same")
+
+
+def test_the_kit_sees_global_state_that_moved() -> None:
+    kept = random.getstate()
+    with pytest.raises(AssertionError, match="it changed Python's random state$"), untouched_global_state():
+        random.random()
+    random.setstate(kept)
+    with untouched_global_state():
+        random.Random(3).random()
+
+
+def test_the_kit_names_the_kind_and_the_broken_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose figures differ from one training to the next."""
+    figures = iter(range(10))
+    trained = contract.train_and_evaluate
+
+    def unsteady(*arguments: Any) -> Any:
+        outcome = trained(*arguments)
+        outcome.evaluation.protocol["figure"] = next(figures)  # type: ignore[index]
+        return outcome
+
+    monkeypatch.setattr(contract, "train_and_evaluate", unsteady)
+    with pytest.raises(AssertionError, match="^two_tower_ids: the same seed must give the same figures"):
+        CASES["two_tower_ids"].check(tmp_path)

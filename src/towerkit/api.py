@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from towerkit.core.errors import SpecError
+from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.core.spec import parse
-from towerkit.data.dataset import Dataset, EntityTable, make_dataset, read_dataset
+from towerkit.data.dataset import Dataset, make_dataset, read_dataset
 from towerkit.data.readers import read_table
+from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.experiment import train_and_evaluate
 from towerkit.run import Run, write_run
@@ -110,6 +112,10 @@ def fit(
     modeling, base = _modeling(spec, roles)
     if dataset is None:
         if not isinstance(modeling, ExperimentSpec):
+            if _is_spec(spec):
+                raise SpecError(
+                    "The spec says nothing of data: add the key data, or give a data set: fit(spec, read(…))."
+                )
             dataset = read(spec, **roles)
         else:
             dataset = read_dataset(modeling.data, base=base, seed=modeling.training.seed)
@@ -117,12 +123,20 @@ def fit(
     return write_run(folder, modeling, dataset, outcome, overwrite=overwrite)
 
 
+def _is_spec(spec: Any) -> bool:
+    """Whether it is a spec in some form, and not a table."""
+    if isinstance(spec, str | os.PathLike):
+        return str(spec).endswith((".yaml", ".yml", ".json"))
+    return isinstance(spec, ModelingSpec) or (isinstance(spec, Mapping) and "model" in spec)
+
+
 def _modeling(spec: Any, roles: Mapping[str, Any]) -> tuple[ModelingSpec, Path | None]:
+    _check_roles(roles, is_spec=_is_spec(spec))
     if isinstance(spec, ModelingSpec):
         return spec, None
-    if isinstance(spec, (str, os.PathLike)) and str(spec).endswith((".yaml", ".yml", ".json")):
+    if isinstance(spec, str | os.PathLike) and _is_spec(spec):
         return load_spec(Path(spec)), Path(spec).resolve().parent
-    if isinstance(spec, Mapping) and "model" in spec:
+    if _is_spec(spec):
         return parse(ExperimentSpec if "data" in spec else ModelingSpec, dict(spec), "the spec"), None
     if not roles:
         raise SpecError(
@@ -133,3 +147,16 @@ def _modeling(spec: Any, roles: Mapping[str, Any]) -> tuple[ModelingSpec, Path |
     return parse(
         ModelingSpec, {"model": {"kind": "two_tower", "query": ids, "candidate": ids}}, "the default spec"
     ), None
+
+
+def _check_roles(roles: Mapping[str, Any], *, is_spec: bool) -> None:
+    known = [name for name in signature(read).parameters if name != "examples"]
+    for name in roles:
+        if name not in known:
+            raise SpecError(
+                f"fit has no argument '{name}'{nearest(name, known) or '.'} A table goes with {listed(known)}."
+            )
+        if is_spec:
+            raise SpecError(
+                f"'{name}' belongs to a table of pairs, and a spec was given: give it to read, or write it into the spec."
+            )

@@ -190,7 +190,8 @@ def show_confusion(task: str, matrix: Sequence[Sequence[int]], classes: Sequence
 def show_differences(differences: Mapping[str, Difference], first: str, second: str) -> None:
     """A row per metric: both figures, their difference with its interval, and whether it is more than chance."""
     table = _headed(["metric", first, second, "difference", "p", "verdict"])
-    for metric, pair in differences.items():
+    for metric in sorted(differences, key=_metric_order):
+        pair = differences[metric]
         verdict = "clear" if pair.is_clear else "within chance"
         shown = f"{pair.difference:+.4f} {_between(pair.low, pair.high)}"
         table.add_row(

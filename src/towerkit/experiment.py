@@ -15,17 +15,16 @@ from scipy.sparse import csr_array, vstack
 from towerkit.baselines.item_knn import ItemKNN
 from towerkit.baselines.popularity import Popularity
 from towerkit.baselines.tasks import task_baselines
-from towerkit.core.errors import SpecError
+from towerkit.core.errors import DataError, SpecError
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
-from towerkit.data.table import Table, require_columns
+from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
 from towerkit.ensembles.members import fit_tower_model
 from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.ranking import RankingTask, evaluate_ranking, ranking_task
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
-from towerkit.features.base import column
 from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
 from towerkit.index.ranker import VectorRanker
@@ -65,6 +64,7 @@ def train_and_evaluate(spec: ModelingSpec, dataset: Dataset, progress: Progress)
         progress: Told after each epoch.
     """
     started = time.perf_counter()
+    check_measurable(spec, dataset)
     if not len(dataset.parts.test):
         spec = spec.model_copy(update={"training": spec.training.model_copy(update={"refit": False})})
     kind = spec.model
@@ -75,6 +75,24 @@ def train_and_evaluate(spec: ModelingSpec, dataset: Dataset, progress: Progress)
     else:
         found = _late_fusion(kind, spec, dataset, progress)
     return replace(found, seconds=time.perf_counter() - started)
+
+
+def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
+    """Find out before training, not after it, that nothing could be measured.
+
+    Raises:
+        SpecError: If the split holds nothing out.
+        DataError: If a label column has no value among the held-out rows.
+    """
+    part, held_out, _ = held_out_part(dataset)
+    if isinstance(spec.model, TwoTowerSpec):
+        return
+    for task, label in spec.model.demand(dataset).labels.items():
+        if dataset.labelled(label.column, held_out).null_count == len(held_out):
+            raise DataError(
+                f"{dataset.examples.name}: the label column '{label.column}' of the task '{task}' is empty in all "
+                f"{len(held_out):,} rows of the {part} part, so nothing could be measured. Give labelled rows."
+            )
 
 
 def held_out_part(dataset: Dataset) -> tuple[str, Rows, Rows]:
@@ -186,7 +204,7 @@ def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, NDArray[np.
         DataError: If a label column is missing.
     """
     require_columns([label.column for label in tasks.values()], table.data.column_names, table.name)
-    return {task: label.encode(column(table.data, label.column)) for task, label in tasks.items()}
+    return {task: label.encode(values_of(table.data, label.column)) for task, label in tasks.items()}
 
 
 class _Recorder:

@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from towerkit.core.errors import RunError
-from towerkit.data.dataset import EXAMPLE
 from towerkit.data.readers import Table
+from towerkit.data.roles import EXAMPLE
 from towerkit.ensembles.late import LateFusion
 from towerkit.experiment import Model, ranker_of
-from towerkit.features.encoder import Encoder
 from towerkit.models.answer import Retriever, TaskPredictor
 
 _TOLERANCE = 1e-4
@@ -58,20 +57,13 @@ def _answers(model: Model) -> dict[str, list[Any]]:
 def sample_rows(model: TaskPredictor | LateFusion) -> pa.Table:
     """Two made-up rows: typical values, and everything missing."""
     typical: dict[str, Any] = {}
-    for encoder in encoders_of(model):
-        typical |= encoder.sample(EXAMPLE)
-    if isinstance(model, TaskPredictor):
-        typical |= dict.fromkeys(model.entities)
+    for predictor in [model] if isinstance(model, TaskPredictor) else model.members.values():
+        typical |= predictor.encoder.sample(EXAMPLE)
+        if isinstance(predictor, TaskPredictor):  # a member may read entities of its own
+            typical |= dict.fromkeys(predictor.entities)
     known = pa.table({name: [value] for name, value in typical.items()})
     missing = pa.table({name: pa.nulls(1, known.schema.field(name).type) for name in typical})
     return pa.concat_tables([known, missing])
-
-
-def encoders_of(model: TaskPredictor | LateFusion) -> list[Encoder]:
-    """The encoders of a predictor, those of its members where it has some."""
-    return (
-        [model.encoder] if isinstance(model, TaskPredictor) else [member.encoder for member in model.members.values()]
-    )
 
 
 def _close(old: list[Any], new: list[Any]) -> bool:

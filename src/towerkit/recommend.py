@@ -12,8 +12,8 @@ from scipy.sparse import csr_array
 
 from towerkit.core.errors import DataError, RunError, listed, nearest
 from towerkit.data.readers import Table
+from towerkit.data.table import values_of
 from towerkit.experiment import ranker_of
-from towerkit.features.base import column
 from towerkit.features.encoded import Catalogue
 from towerkit.features.vocabulary import same_type
 from towerkit.index.ranker import VectorRanker
@@ -35,7 +35,7 @@ def for_rows(model: Retriever, table: Table, k: int, *, exclude_seen: bool) -> p
     """The best candidates of raw query rows; a row may leave its key out, or have one that training never saw."""
     table = _keyed(model.query, table)
     vectors = model.vectors_of(model.model.query, model.model.query_entity, table)[1:]
-    keys = column(table.data, model.query.key)
+    keys = values_of(table.data, model.query.key)
     rows = model.query.rows(keys)
     ranker = _ranker(model, vectors, model.candidate_vectors[1:])
     hits = ranker.rank(np.arange(len(vectors)), k, exclude=_seen(model, rows) if exclude_seen else None)
@@ -71,7 +71,7 @@ def queries_for_rows(model: Retriever, table: Table, k: int) -> pa.Table:
     keep, owner = _kept(hits.rows)
     return pa.table(
         {
-            model.model.candidate_entity: column(table.data, model.candidate.key).take(pa.array(owner)),
+            model.model.candidate_entity: values_of(table.data, model.candidate.key).take(pa.array(owner)),
             "rank": _ranks(hits.rows)[keep],
             model.model.query_entity: model.query.keys.take(pa.array(hits.rows.ravel()[keep])),
             "score": hits.scores.ravel()[keep],
@@ -92,7 +92,7 @@ def pair_scores(model: Retriever, table: Table) -> pa.Table:
                 f"{table.name}: lacks the column '{name}'{nearest(name, table.data.column_names) or '.'} "
                 f"A pair needs '{entities[0]}' and '{entities[1]}'; the columns are {listed(table.data.column_names)}."
             )
-    keys = column(table.data, entities[0]), column(table.data, entities[1])
+    keys = values_of(table.data, entities[0]), values_of(table.data, entities[1])
     rows = model.query.rows(keys[0]), model.candidate.rows(keys[1])
     query, candidate = model.query_vectors[rows[0]], model.candidate_vectors[rows[1]]
     if model.model.match.similarity == "euclidean":
@@ -160,7 +160,7 @@ def _table(
     }
     title = model.titles.get(model.model.candidate_entity)
     if title is not None:
-        found["title"] = column(model.candidate.table.data, title).take(places)
+        found["title"] = values_of(model.candidate.table.data, title).take(places)
     return pa.table(found | {"score": scores.ravel()[keep], "cold": cold[owner]})
 
 

@@ -11,22 +11,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from towerkit import recommend
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.card import model_card
 from towerkit.artifact.models import load_predictor, load_retriever, save_predictor, save_retriever
-from towerkit.core.errors import RunError, SpecError, listed
+from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import read_table
-from towerkit.data.table import require_columns
+from towerkit.data.schema import ColumnInfo
+from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.late import load_late_fusion, save_late_fusion
 from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.experiment import Model, Outcome, ranker_of, ranking_task_of, truth_of
-from towerkit.features.base import column
 from towerkit.golden import golden_request, replay_golden
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.spec import ModelingSpec, plain
@@ -89,15 +90,17 @@ class Run:
     @cached_property
     def evaluation(self) -> Evaluation:
         """What was measured on the held-out part when the Run was trained."""
-        content = read_json(self.path / "metrics.json")
-        details = {name: load_table(self.path / file) for name, file in content["details"].items()}
-        return Evaluation.from_dict(content["model"], details)
+        with damaged_is_a_run_error(self.path):
+            content = read_json(self.path / "metrics.json")
+            details = {name: load_table(self.path / file) for name, file in content["details"].items()}
+            return Evaluation.from_dict(content["model"], details)
 
     @cached_property
     def baselines(self) -> dict[str, Evaluation]:
         """The baselines, measured on the same rows."""
-        content = read_json(self.path / "metrics.json")["baselines"]
-        return {name: Evaluation.from_dict(values, {}) for name, values in content.items()}
+        with damaged_is_a_run_error(self.path):
+            content = read_json(self.path / "metrics.json")["baselines"]
+            return {name: Evaluation.from_dict(values, {}) for name, values in content.items()}
 
     @property
     def tasks(self) -> list[str]:
@@ -120,8 +123,8 @@ class Run:
         about: dict[str, Any] = {"part": f"new data ({table.name})", "split": {"kind": "none"}}
         if isinstance(self.model, Retriever):
             query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
-            require_columns([query, candidate], table.data.column_names, table.name)
-            task = ranking_task_of(self.model, column(table.data, query), column(table.data, candidate))
+            require_keys(table, query, candidate)
+            task = ranking_task_of(self.model, values_of(table.data, query), values_of(table.data, candidate))
             return evaluate_ranking(ranker_of(self.model), task, self.spec["evaluation"]["k"], **about)
         truth = truth_of(self.model.tasks, table)
         return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
@@ -180,8 +183,7 @@ class Run:
         """
         if sum(given is not None for given in (query, rows, history)) != 1:
             raise SpecError("Ask for exactly one of query, rows or history.")
-        if k < 1:
-            raise SpecError(f"k must be at least 1; received {k}.")
+        check_k(k)
         model = self._retriever()
         if history is not None:
             return recommend.for_history(model, history, k, exclude_seen=exclude_seen)
@@ -201,7 +203,10 @@ class Run:
 
         Raises:
             RunError: If this Run does not rank.
+            DataError: If a row cannot be used.
+            SpecError: If ``k`` is below 1.
         """
+        check_k(k)
         return recommend.queries_for_rows(self._retriever(), read_table(candidates), k)
 
     def _retriever(self) -> Retriever:
@@ -211,6 +216,32 @@ class Run:
                 "Use predict, or train a two_tower."
             )
         return self.model
+
+
+def check_k(k: int) -> None:
+    """Refuse a number of answers that is none.
+
+    Raises:
+        SpecError: If ``k`` is not a whole number of at least 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise SpecError(f"k must be a whole number of at least 1; received {k!r}.")
+
+
+def require_keys(table: Table, *names: str) -> None:
+    """Refuse a pair to evaluate that lacks one of its keys.
+
+    Raises:
+        DataError: If a column is missing, or a key is; names the row.
+    """
+    require_columns(names, table.data.column_names, table.name)
+    for name in names:
+        missing = np.flatnonzero(values_of(table.data, name).is_null().to_numpy(zero_copy_only=False))
+        if len(missing):
+            raise DataError(
+                f"{table.where(int(missing[0]))}: the column '{name}' is empty ({len(missing):,} such rows); a pair to "
+                "evaluate needs both keys. Drop these rows or fill them."
+            )
 
 
 def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outcome, *, overwrite: bool = False) -> Run:
@@ -264,13 +295,18 @@ def described_data(dataset: Dataset) -> dict[str, Any]:
     return {
         "examples": dataset.examples.name,
         "roles": vars(dataset.roles),
-        "columns": {name: json.loads(schema.to_json())["columns"] for name, schema in dataset.schemas.items()},
+        "columns": {name: [_without_example(c) for c in schema.columns] for name, schema in dataset.schemas.items()},
         "entities": {
             name: {"key": e.key, "title": e.title, "table": e.table.name} for name, e in dataset.entities.items()
         },
         "rows": dataset.parts.sizes(),
         "split": dict(dataset.split),
     }
+
+
+def _without_example(column: ColumnInfo) -> dict[str, Any]:
+    """What a column is; the example that a printed schema shows is somebody's."""
+    return {key: value for key, value in vars(column).items() if key != "example"}
 
 
 def _no_nan(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -282,10 +318,24 @@ def damaged_is_a_run_error(path: Path) -> Iterator[None]:
     """Files that agree with their hashes may still not agree with each other; that is never a bare traceback."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, pa.ArrowException) as error:
+    except TowerkitError:
+        raise
+    except (*_MISFITS, pa.ArrowException) as error:
         raise RunError(
             f"{path}: its files do not fit together ({type(error).__name__}: {error}); train the Run again."
         ) from error
+
+
+_MISFITS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:

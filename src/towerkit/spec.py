@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from towerkit.core.errors import SpecError
-from towerkit.core.spec import Spec, parse
+from towerkit.core.spec import Spec, parse, short
 from towerkit.data.spec import DataSpec
 from towerkit.ensembles.late import LateFusionSpec
 from towerkit.evaluation.spec import EvaluationSpec
@@ -50,6 +50,11 @@ class ModelingSpec(Spec):
                     raise ValueError(
                         f"'{part}' belongs to a {kind}, but the model is a {self.model.kind}: {reason}. Remove '{part}'."
                     )
+        if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec):
+            raise ValueError(
+                f"'evaluation.select_by' cannot be chosen for a late_fusion; received '{self.evaluation.select_by}': each "
+                "member selects by its own loss on validation. Remove it."
+            )
         return self
 
 
@@ -80,7 +85,7 @@ def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
             f"{path} is not a UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8."
         ) from None
     if not isinstance(data, dict):
-        raise SpecError(f"{path} must hold keys such as data and model; received {data!r:.80}.")
+        raise SpecError(f"{path} must hold keys such as data and model; received {short(data)}.")
     for setting in settings:
         apply_setting(data, setting)
     return parse(ExperimentSpec, data, str(path))
@@ -113,8 +118,13 @@ def parse_yaml(text: str, source: str) -> Any:
         return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506, TID251 - a subclass of the safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or getattr(error, "reason", error)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SpecError(f"{source}{where}: not valid YAML: {getattr(error, 'problem', error)}.") from None
+        raise SpecError(f"{source}{where}: not valid YAML: {problem}.") from None
+    except (ValueError, TypeError, AttributeError) as error:  # what PyYAML lets through: a 13th month, "!!int x"
+        raise SpecError(
+            f"{source}: not valid YAML: a value does not have the form of its type ({error}); quote it if it is a text."
+        ) from None
     except RecursionError:
         raise SpecError(f"{source}: is nested too deeply; a spec has a handful of levels.") from None
 
@@ -151,14 +161,14 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
     elif isinstance(place, dict):
         place[last] = value
     else:
-        raise SpecError(f"--set {path}: '{'.'.join(parents)}' is the value {place!r} and has no key '{last}'.")
+        raise SpecError(f"--set {path}: '{'.'.join(parents)}' is the value {short(place)} and has no key '{last}'.")
 
 
 def _step(place: Any, key: str, path: list[str]) -> Any:
     if isinstance(place, list):
         return place[_position(place, key, ".".join(path))]
     if not isinstance(place, dict):
-        raise SpecError(f"--set {'.'.join(path)}: its parent is the value {place!r} and has no keys.")
+        raise SpecError(f"--set {'.'.join(path)}: its parent is the value {short(place)} and has no keys.")
     if place.get(key) is None:
         place[key] = {}
     return place[key]

@@ -4,6 +4,7 @@
 - In that copy a small model of each new kind is trained through its name in a spec; the Run is loaded in a new process, where it
   answers as it did before it was saved; missing values and unseen keys included.
 - Without the menu change the same spec is refused, naming the kinds there are (so that the first claim can fail).
+- The three lines of the contract test on the page pass in the copy.
 - The examples in the new files' docstrings hold, and the new files keep the style, the types and the floors of the package.
 """
 
@@ -18,6 +19,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from towerkit.core.errors import SpecError
+from towerkit.core.spec import parse
+from towerkit.spec import ModelingSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "extending.md"
@@ -99,14 +104,6 @@ assert confident[:2] == ["1", "0"], confident
 print("answered")
 """
 
-REFUSE = """
-for spec in specs.values():
-    try:
-        tk.fit(spec, tk.read(rows, query="user", candidate="item"))
-    except tk.SpecError as error:
-        print(error)
-"""
-
 
 def blocks() -> list[tuple[str, str, str]]:
     """Language, path and body of each block of the page that names a file."""
@@ -139,6 +136,9 @@ def copied(folder: Path) -> Path:
     """A folder with a copy of the package and the specs of the test."""
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "src" / "towerkit", folder / "src" / "towerkit", ignore=ignored)
+    (folder / "tests").mkdir()
+    for name in ("tests/test_contract.py", "tests/conftest.py", "pytest.ini"):
+        shutil.copy(ROOT / name, folder / name)
     (folder / "specs.json").write_text(json.dumps(SPECS), encoding="utf-8")
     return folder
 
@@ -158,7 +158,9 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_shows_one_file_and_one_menu_for_each_of_three_parts() -> None:
-    assert [language for language, _, _ in blocks()] == ["python", "diff"] * 3
+    *parts, contract = blocks()
+    assert [language for language, _, _ in parts] == ["python", "diff"] * 3
+    assert contract[1] == "tests/test_contract.py"
 
 
 def test_new_kinds_train_and_answer_the_same_in_a_new_process(extended: Path) -> None:
@@ -166,19 +168,32 @@ def test_new_kinds_train_and_answer_the_same_in_a_new_process(extended: Path) ->
     assert python(extended, LOAD) == "answered\n"
 
 
-def test_without_the_menu_changes_the_kinds_are_unknown(tmp_path: Path) -> None:
-    told = python(copied(tmp_path), REFUSE).splitlines()
-    assert len(told) == 3, told
-    for line, kind in zip(told, ("hinge", "mean_numbers", "naive_bayes"), strict=True):
-        assert f"unknown kind '{kind}'" in line, line
+@pytest.mark.parametrize(("name", "kind"), [("loss", "hinge"), ("tower", "mean_numbers"), ("member", "naive_bayes")])
+def test_without_the_menu_changes_the_kinds_are_unknown(name: str, kind: str) -> None:
+    with pytest.raises(SpecError, match=f"unknown kind '{kind}'"):
+        parse(ModelingSpec, SPECS[name])
 
 
+@pytest.mark.long
+def test_the_new_kinds_keep_the_contract(extended: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_contract.py"]
+    chosen = ["-k", "hinge or mean_numbers or naive_bayes"]
+    environment = {**os.environ, "PYTHONPATH": str(extended / "src"), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        command + chosen, cwd=extended, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert "3 passed" in result.stdout, result.stdout
+
+
+@pytest.mark.long
 def test_the_new_files_keep_the_house_rules(extended: Path) -> None:
     new = [name for language, name, _ in blocks() if language == "python"]
     settings = ("ruff.toml", "mypy.ini", "pydoclint.toml", ".importlinter")
     for name in settings:
         shutil.copy(ROOT / name, extended)
-    lint = 'from importlinter.cli import lint_imports; raise SystemExit(lint_imports(config_filename=".importlinter", no_cache=True))'
+    lint = "from importlinter.cli import lint_imports\n"
+    lint += "raise SystemExit(lint_imports(config_filename='.importlinter', no_cache=True))"
     commands = [
         [sys.executable, "-m", "ruff", "check", "--no-cache", *new],
         [sys.executable, "-m", "ruff", "format", "--no-cache", "--check", *new],

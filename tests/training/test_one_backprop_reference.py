@@ -66,7 +66,7 @@ class NumpyOneBackprop:
         """One batch; returns its loss before the step."""
         query = self.users[user]  # a copy: read without gradient
         shown = np.concatenate([item[:, None], negatives], axis=1)  # [batch, 1 + N], the positive first
-        scores = np.einsum("bd,bnd->bn", query, self.items[shown])
+        scores = (self.items[shown] @ query[:, :, None])[:, :, 0]
         shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
         share = shifted / shifted.sum(axis=1, keepdims=True)  # softmax
         loss = float(-np.log(share[:, 0]).mean())
@@ -92,7 +92,8 @@ class NumpyOneBackprop:
         scores = np.full(wanted.shape, -np.inf)
         scores[:, : len(self.items) - 1] = self.users[1:] @ self.items[1:].T
         scores[seen] = -np.inf
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :K]
+        top = np.argpartition(-scores, K, axis=1)[:, :K]
+        top = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1), axis=1)
         discount = 1.0 / np.log2(np.arange(2, K + 2))
         gained = (np.take_along_axis(wanted, top, axis=1) * discount).sum(axis=1)
         ideal = np.array([discount[: min(K, count)].sum() for count in wanted.sum(axis=1)])

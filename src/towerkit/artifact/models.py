@@ -16,7 +16,7 @@ from towerkit.artifact.arrow import load_table, save_table
 from towerkit.core.errors import RunError
 from towerkit.core.spec import Spec, parse
 from towerkit.data.readers import Table
-from towerkit.features.base import column
+from towerkit.data.table import values_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
 from towerkit.models.answer import Retriever, TaskPredictor
@@ -96,6 +96,7 @@ def load_retriever(folder: Path) -> Retriever:
         seen = csr_array(
             (np.ones(len(pairs["candidates"]), np.float32), pairs["candidates"], pairs["starts"]), shape=shape
         )
+        seen.check_format(full_check=True)  # an index beyond the catalogue would be read from outside the array
     except (KeyError, ValueError) as error:
         raise RunError(
             f"{folder / 'seen.safetensors'} does not fit the catalogues ({error}); train the Run again."
@@ -151,7 +152,7 @@ def load_encoder(folder: Path) -> Encoder:
             if "vocabulary" in entry
         }
         files = [folder / f"vocabulary-{number}.arrow" for number in range(len(numbers))]
-        return Encoder.from_dict(content, [column(load_table(file), "value") for file in files])
+        return Encoder.from_dict(content, [values_of(load_table(file), "value") for file in files])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, RunError):
             raise
@@ -192,5 +193,5 @@ def _load_catalogue(path: Path) -> Catalogue:
     """The first column is the key."""
     table = load_table(path)
     key = table.column_names[0]
-    keys = column(table, key)
+    keys = values_of(table, key)
     return Catalogue(key, keys, len(keys), Table(table, path.name, 0))

@@ -5,6 +5,7 @@ A spec is plain data. It says what a part is and how to build it; the built part
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -17,7 +18,11 @@ S = TypeVar("S", bound="Spec")
 
 
 class Spec(BaseModel):
-    """A frozen piece of configuration; an unknown key is refused with the nearest known one."""
+    """A frozen piece of configuration; an unknown key is refused with the nearest known one.
+
+    The order of keys means nothing: parts with names of their own, such as towers, always stand sorted. So a spec that
+    was stored as sorted JSON builds the same model again, whose weights fit.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -36,7 +41,12 @@ class Spec(BaseModel):
                             "known": listed(cls.model_fields, limit=30),
                         },
                     )
+            return {key: _sorted(value) for key, value in data.items()}
         return data
+
+
+def _sorted(value: Any) -> Any:
+    return dict(sorted(value.items(), key=lambda item: str(item[0]))) if isinstance(value, Mapping) else value
 
 
 def parse(spec_type: type[S], data: Any, source: str = "the spec") -> S:
@@ -56,34 +66,70 @@ def parse(spec_type: type[S], data: Any, source: str = "the spec") -> S:
     try:
         return spec_type.model_validate(data)
     except ValidationError as error:
-        raise SpecError(explain(error, source)) from None
+        raise SpecError(explain(error, source, data)) from None
 
 
-def explain(error: ValidationError, source: str) -> str:
+_RULES = {
+    "model_type": "must be a mapping of keys",
+    "model_attributes_type": "must be a mapping of keys",
+    "dict_type": "must be a mapping of names",
+    "tuple_type": "must be a list, as in [1, 2]",
+}
+"""Pydantic's names of problems that it tells in Python's words -> the words of a spec file."""
+
+
+def explain(error: ValidationError, source: str, data: Any) -> str:
     """The problems of a validation error, one line each, in the words of this library."""
-    lines = [_line(problem) for problem in error.errors(include_url=False)]
+    problems = error.errors(include_url=False)
+    inner = {problem["loc"][:depth] for problem in problems for depth in range(len(problem["loc"]))}
+    # A list with a bad entry is also told to be too short, for the bad entry does not count: once is enough.
+    told = [problem for problem in problems if problem["type"] != "too_short" or problem["loc"] not in inner]
+    lines = [_line(problem, data) for problem in told]
     head = f"{source}: " if len(lines) == 1 else f"{source} has {len(lines)} problems:\n  "
     return head + "\n  ".join(lines)
 
 
-def _line(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "the top level"
-    context = problem.get("ctx", {})
-    if problem["type"] == "union_tag_invalid":
-        kinds = [tag.strip().strip("'") for tag in context["expected_tags"].split(",")]
-        tag = context["tag"]
-        return (
-            f"{where}: unknown kind '{tag}'{nearest(tag, kinds) or '.'} The kinds here are {listed(kinds, limit=30)}."
-        )
-    if problem["type"] == "union_tag_not_found":
-        return f"{where}: needs a key {context['discriminator']} that says which part this is; received {_short(problem['input'])}."
-    if problem["type"] == "missing":
+def _line(problem: Any, data: Any) -> str:
+    kind, message, received = problem["type"], problem["msg"], short(problem["input"])
+    place, context = problem["loc"], problem.get("ctx", {})
+    is_kind = kind == "literal_error" and place[-1] == "kind"
+    where = _where(place[:-1] if is_kind else place, data, is_missing=kind == "missing") or "the top level"
+    if kind == "union_tag_invalid":
+        return f"{where}: {_unknown_kind(context['tag'], context['expected_tags'].split(','))}"
+    if is_kind:
+        return f"{where}: {_unknown_kind(problem['input'], context['expected'].replace(' or ', ',').split(','))}"
+    if kind == "union_tag_not_found":
+        key = context["discriminator"].strip("'")
+        return f"{where}: needs a key '{key}' that says which part this is; received {received}."
+    if kind == "missing":
         return f"{where}: is required and was not given."
-    if problem["type"] in ("unknown_key", "value_error"):
-        return f"{where}: {problem['msg'].removeprefix('Value error, ')}"
-    return f"{where}: {problem['msg'][0].lower()}{problem['msg'][1:]}; received {_short(problem['input'])}."
+    if kind in ("unknown_key", "value_error"):
+        return f"{where}: {message.removeprefix('Value error, ')}"
+    if kind == "too_short":
+        return f"{where}: needs {context['min_length']} or more entries; received {received}."
+    return f"{where}: {_RULES.get(kind, message[0].lower() + message[1:])}; received {received}."
 
 
-def _short(value: Any, limit: int = 60) -> str:
-    text = repr(value)
+def _unknown_kind(kind: Any, quoted: list[str]) -> str:
+    kinds = [name.strip().strip("'") for name in quoted]
+    return f"unknown kind '{kind}'{nearest(kind, kinds) or '.'} The kinds here are {listed(kinds, limit=30)}."
+
+
+def _where(location: tuple[str | int, ...], data: Any, *, is_missing: bool) -> str:
+    """The place as the user wrote it; pydantic's location also names the kinds that it chose on its way."""
+    path = []
+    for part in location:
+        is_key = isinstance(data, Mapping) and part in data
+        is_position = isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)
+        if is_key or is_position:
+            path.append(str(part))
+            data = data[part]
+    return ".".join([*path, str(location[-1])] if is_missing else path)
+
+
+def short(value: Any, limit: int = 60) -> str:
+    """A value for a message; of a huge or deep one only the start is ever written out."""
+    writer = reprlib.Repr()
+    writer.maxstring = writer.maxother = limit
+    text = writer.repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

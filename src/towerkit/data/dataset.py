@@ -13,41 +13,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
+from towerkit.data.checks import check_distinct, check_entity, check_parts, check_rows, check_test_columns
 from towerkit.data.readers import Table, read_table
+from towerkit.data.roles import EXAMPLE, EntityTable, Roles
 from towerkit.data.schema import Schema, infer_schema
 from towerkit.data.spec import DataSpec, ExamplesSpec, PerQuerySplit, RandomSplit, SplitSpec, TimeSplit
 from towerkit.data.splits import Parts, Rows, split_per_query, split_random, split_time
+from towerkit.data.table import values_of
 from towerkit.data.times import parse_times
-
-EXAMPLE = "example"
-"""The entity name of the example rows themselves."""
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which column of the example table plays which part; None where there is none."""
-
-    query: str | None = None
-    candidate: str | None = None
-    time: str | None = None
-    weight: str | None = None
-
-    def by_column(self) -> dict[str, str]:
-        """Column -> role, for those that are set."""
-        return {column: role for role, column in vars(self).items() if column is not None}
-
-
-@dataclass(frozen=True)
-class EntityTable:
-    """Rows that examples point to by key."""
-
-    name: str
-    """The example column that points here."""
-    key: str
-    """The column of this table that holds the key."""
-    table: Table
-    title: str | None = None
-    """Column shown to people beside the key."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +39,7 @@ class Dataset:
     def labelled(self, column: str, rows: Rows) -> pa.Array:
         """The values of an example column at some rows."""
         self.schemas[EXAMPLE].require(column, self.examples.name)
-        return _combined(self.examples.data.column(column)).take(pa.array(rows))
+        return values_of(self.examples.data, column).take(pa.array(rows))
 
     def with_parts(self, parts: Parts) -> Dataset:
         """The same tables under another split, for folds."""
@@ -111,16 +84,19 @@ def make_dataset(
     schemas = {EXAMPLE: infer_schema(examples, roles.by_column())}
     for entity in entities.values():
         schemas[entity.name] = infer_schema(entity.table, {entity.key: "key"})
-        _check_entity(entity, schemas, examples)
+        check_entity(entity, schemas, examples)
     for column in roles.by_column():
         schemas[EXAMPLE].require(column, examples.name)
     num_given_test = 0
+    check_rows(examples, roles, entities)
     if test is not None:
-        examples, num_given_test = _append(examples, test, roles), test.data.num_rows
-    _check_roles(examples, roles)
+        check_test_columns(test, roles)
+        check_rows(test, roles, entities)
+        examples, num_given_test = _append(examples, test), test.data.num_rows
+    check_distinct(examples, roles)
     split = spec.resolved_split()
     parts = _split(examples, roles, split, seed, num_given_test)
-    _check_parts(parts, split, examples)
+    check_parts(parts, split, examples)
     described = {**split.model_dump(exclude_none=True), "seed": seed}
     if num_given_test:
         described |= {"test": "given"}
@@ -133,7 +109,7 @@ def times_of(table: Table, column: str) -> NDArray[np.float64]:
     Raises:
         DataError: If the values are neither numbers, dates nor ISO-8601 texts.
     """
-    values = _combined(table.data.column(column))
+    values = values_of(table.data, column)
     if pa.types.is_string(values.type):
         parsed = parse_times(values)
         values = values if parsed is None else parsed
@@ -142,43 +118,23 @@ def times_of(table: Table, column: str) -> NDArray[np.float64]:
             values = pc.cast(pc.cast(values, pa.timestamp("us")), pa.int64())
             return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)) / 1e6
         return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(
             f"{table.name}: the time column '{column}' must hold numbers, dates or texts like "
             f"2024-05-31T10:00:00; {error}."
         ) from None
 
 
-def _combined(column: pa.ChunkedArray) -> pa.Array:
-    combined = column.combine_chunks()
-    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _check_entity(entity: EntityTable, schemas: Mapping[str, Schema], examples: Table) -> None:
-    schemas[entity.name].require(entity.key, entity.table.name)
-    schemas[EXAMPLE].require(entity.name, examples.name)
-    if entity.title is not None:
-        schemas[entity.name].require(entity.title, entity.table.name)
-    keys = _combined(entity.table.data.column(entity.key))
-    if keys.null_count:
-        row = int(np.flatnonzero(keys.is_null().to_numpy(zero_copy_only=False))[0])
-        raise DataError(f"{entity.table.where(row)}: the key column '{entity.key}' is empty; every row needs a key.")
-    counts = pc.value_counts(keys)
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(repeated):
-        first = repeated[0].as_py()
-        raise DataError(
-            f"{entity.table.name}: the key column '{entity.key}' must hold each key once; {first['values']!r} occurs "
-            f"{first['counts']} times, and {len(repeated):,} keys repeat in all. Remove the duplicates."
-        )
-
-
-def _append(examples: Table, test: Table, roles: Roles) -> Table:
-    for column in roles.by_column():
-        if column not in test.data.column_names and column != roles.weight:
-            infer_schema(test, {}).require(column, test.name)
+def _append(examples: Table, test: Table) -> Table:
+    """The test rows below the others; a column that one of the two has no value in takes the other's type."""
+    kinds = {field.name: field.type for field in examples.data.schema}
+    columns = {}
+    for name in test.data.column_names:
+        values = test.data.column(name)
+        empty = values.null_count == len(values) and name in kinds
+        columns[name] = pa.nulls(len(values), kinds[name]) if empty else values
     try:
-        joined = pa.concat_tables([examples.data, test.data], promote_options="permissive")
+        joined = pa.concat_tables([examples.data, pa.table(columns)], promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise DataError(
             f"{test.name} does not fit {examples.name}: {error}. Give both the same columns with the same types."
@@ -186,52 +142,18 @@ def _append(examples: Table, test: Table, roles: Roles) -> Table:
     return replace(examples, data=joined, name=f"{examples.name} + {test.name}")
 
 
-def _check_roles(examples: Table, roles: Roles) -> None:
-    for role in ("query", "candidate"):
-        column = getattr(roles, role)
-        if column is None:
-            continue
-        values = examples.data.column(column)
-        if values.null_count:
-            row = int(np.flatnonzero(_combined(values).is_null().to_numpy(zero_copy_only=False))[0])
-            raise DataError(
-                f"{examples.where(row)}: the {role} column '{column}' is empty ({values.null_count:,} such rows); "
-                "every example needs one. Drop these rows or fill them."
-            )
-        if pc.count_distinct(values).as_py() < 2:
-            raise DataError(
-                f"{examples.name}: the {role} column '{column}' holds one value only ({values[0].as_py()!r}); "
-                f"a ranking model needs at least two. Is '{column}' the right column?"
-            )
-    if roles.weight is not None:
-        _check_weights(examples, roles.weight)
-
-
-def _check_weights(examples: Table, column: str) -> None:
-    try:
-        weights = pc.cast(_combined(examples.data.column(column)), pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{examples.name}: the weight column '{column}' must hold numbers; {error}.") from None
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-    if len(bad):
-        raise DataError(
-            f"{examples.where(int(bad[0]))}: the weight column '{column}' must be a finite number of at least 0; "
-            f"received {weights[bad[0]]} ({len(bad):,} such rows)."
-        )
-
-
 def _split(examples: Table, roles: Roles, split: SplitSpec, seed: int, num_given_test: int) -> Parts:
     num_rows = examples.data.num_rows - num_given_test
     if isinstance(split, TimeSplit):
         if roles.time is None:
             raise DataError("A time split needs data.examples.time; name the time column, or choose another split.")
-        parts = split_time(times_of(examples, roles.time)[:num_rows], split)
+        parts = _split_time(examples, roles.time, num_rows, split)
     elif isinstance(split, PerQuerySplit):
         if roles.query is None:
             raise DataError(
                 "A per_query split needs data.examples.query; name the query column, or use split: {kind: random}."
             )
-        codes = pc.dictionary_encode(_combined(examples.data.column(roles.query))).indices.to_numpy()
+        codes = pc.dictionary_encode(values_of(examples.data, roles.query)).indices.to_numpy()
         parts = split_per_query(codes[:num_rows].astype(np.int64), split, seed)
     else:
         assert isinstance(split, RandomSplit)
@@ -241,14 +163,8 @@ def _split(examples: Table, roles: Roles, split: SplitSpec, seed: int, num_given
     return parts
 
 
-def _check_parts(parts: Parts, split: SplitSpec, examples: Table) -> None:
-    if not len(parts.train):
-        raise DataError(
-            f"{examples.name}: the {split.kind} split leaves no training row out of {examples.data.num_rows:,}."
-        )
-    for name in ("validation", "test"):
-        if getattr(split, name) and not len(parts.get(name)):
-            raise DataError(
-                f"{examples.name}: the {split.kind} split leaves no {name} row: {getattr(split, name):.0%} of "
-                f"{examples.data.num_rows:,} rows; give more rows, a larger split.{name}, or set it to 0."
-            )
+def _split_time(examples: Table, column: str, num_rows: int, split: TimeSplit) -> Parts:
+    try:
+        return split_time(times_of(examples, column)[:num_rows], split)
+    except DataError as error:
+        raise DataError(f"{examples.name}, column '{column}': {error}") from None

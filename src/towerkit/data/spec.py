@@ -75,6 +75,8 @@ class DataSpec(Spec):
     @classmethod
     def _given_test_takes_the_place_of_a_test_share(cls, data: Any) -> Any:
         split = data.get("split") if isinstance(data, dict) else None
+        if isinstance(split, Spec):  # built in Python: the default share counts as not given, as in a file
+            split = {"kind": split.model_dump()["kind"], **split.model_dump(exclude_unset=True)}
         if data and isinstance(split, dict) and data.get("test") is not None:
             if split.get("test"):
                 raise ValueError(

@@ -38,6 +38,20 @@ class Table:
         return f"{self.name}, line {self.first_row + row}" if self.first_row else f"{self.name}, row {row + 1}"
 
 
+def values_of(data: pa.Table, name: str) -> pa.Array:
+    """One column as a single array.
+
+    Raises:
+        DataError: If the table has no such column.
+    """
+    if name not in data.column_names:
+        raise DataError(
+            f"The column '{name}' is missing; the table has {data.column_names}. Add it (empty values are fine)."
+        )
+    combined = data.column(name).combine_chunks()
+    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+
+
 def require_columns(wanted: Iterable[str], known: Sequence[str], name: str) -> None:
     """Refuse the first wanted column that the table ``name`` does not have, with the nearest one it has.
 

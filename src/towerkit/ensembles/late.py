@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from towerkit.baselines.logistic import LogisticRegression, fit_logistic
-from towerkit.core.errors import RunError, SpecError
+from towerkit.core.errors import DataError, RunError, SpecError
 from towerkit.core.random import generator
 from towerkit.core.spec import Spec, parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.splits import Rows
-from towerkit.ensembles.members import LOADERS, AnyMemberSpec, Member, fit_member, save_member
+from towerkit.ensembles.members import AnyMemberSpec, Member, fit_member, load_member, save_member
 from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
 from towerkit.models.tower_model import Name
@@ -59,7 +59,11 @@ class LateFusionSpec(Spec):
     def demand(self, dataset: Dataset) -> Demand:
         """What all members read together, and the labels that all predict."""
         demands = [member.demand(dataset) for member in self.members.values()]
-        shared = Demand(labels=dict(demands[0].labels))
+        # A tower model's heads have names of their own, a tree's task is only called by its column: a name goes first.
+        by_column = {
+            label.column: task for demand in demands for task, label in demand.labels.items() if task != label.column
+        }
+        shared = Demand(labels={by_column.get(label.column, task): label for task, label in demands[0].labels.items()})
         for name, demand in zip(self.members, demands, strict=True):
             for entity, features in demand.features.items():
                 shared.add(entity, features)
@@ -141,9 +145,17 @@ def out_of_fold(
         training: Settings of the members; in a fold they are not refitted, so that validation rows stay unseen.
         progress: Told after each epoch.
         tasks: Tasks and classes.
+
+    Raises:
+        DataError: If there are fewer rows than folds.
     """
     assert isinstance(spec.combine, StackSpec)
     rows = dataset.parts.train
+    if len(rows) < spec.combine.folds:
+        raise DataError(
+            f"{dataset.examples.name}: {spec.combine.folds} folds need at least {spec.combine.folds} training rows; there "
+            f"are {len(rows)}. Lower model.combine.folds, or use combine: {{kind: average}}."
+        )
     fold_of = folds(len(rows), spec.combine.folds, training.seed)
     within = training.model_copy(update={"refit": False})
     found = {
@@ -199,11 +211,12 @@ def aligned(
 def save_late_fusion(folder: Path, fusion: LateFusion) -> None:
     """Write the combiner, and each member into a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = {name: save_member(folder / "members" / name, member) for name, member in fusion.members.items()}
+    for name, member in fusion.members.items():
+        save_member(folder / "members" / name, member)
     tasks = {task: label.as_dict() for task, label in fusion.tasks.items()}
-    write_json(folder / "model.json", {"spec": fusion.spec.model_dump(mode="json"), "members": kinds, "tasks": tasks})
+    write_json(folder / "model.json", {"spec": fusion.spec.model_dump(mode="json"), "tasks": tasks})
     tensors = {}
-    for number, task in enumerate(fusion.combiners):
+    for number, task in enumerate(sorted(fusion.combiners)):
         tensors[f"{number}/coefficients"] = fusion.combiners[task].coefficients
         tensors[f"{number}/intercept"] = fusion.combiners[task].intercept
     save_tensors(folder / "combiner.safetensors", tensors)
@@ -218,12 +231,12 @@ def load_late_fusion(folder: Path) -> LateFusion:
     content = read_json(folder / "model.json")
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
-    members = {name: LOADERS[content["members"][name]](folder / "members" / name) for name in spec.members}
+    members = {name: load_member(folder / "members" / name, member) for name, member in spec.members.items()}
     combiners = {}
     if isinstance(spec.combine, StackSpec):
         tensors = load_tensors(folder / "combiner.safetensors")
         try:
-            for number, task in enumerate(tasks):
+            for number, task in enumerate(sorted(tasks)):
                 parts = tensors[f"{number}/coefficients"], tensors[f"{number}/intercept"]
                 combiners[task] = LogisticRegression(*parts, iterations=0, converged=True)
         except KeyError as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from pydantic import Field
 from towerkit.artifact.models import load_predictor, save_predictor
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
-from towerkit.ensembles.xgboost import XgboostMember, XgboostSpec, load_xgboost
+from towerkit.ensembles.xgboost import XgboostSpec
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
 from towerkit.models.answer import TaskPredictor
@@ -40,15 +40,23 @@ class Member(Protocol):
         """Task -> ``[rows, classes]`` probabilities of raw rows."""
 
 
+@runtime_checkable
+class SavedMember(Protocol):
+    """A member that writes itself; a tower model is written by :mod:`towerkit.artifact.models`."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that its spec's ``load`` needs."""
+
+
 AnyMemberSpec = Annotated[TowerModelSpec | XgboostSpec, Field(discriminator="kind")]
-"""The menu of members."""
+"""The menu of members. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
 
 
 def fit_member(spec: AnyMemberSpec, dataset: Dataset, training: TrainingSpec, progress: Progress) -> Member:
     """Fit a member on the data set's training rows, its validation rows deciding when to stop."""
-    if isinstance(spec, XgboostSpec):
-        return spec.fit(dataset, training, progress)
-    return fit_tower_model(spec, FixedBalanceSpec(), dataset, training, progress)[0]
+    if isinstance(spec, TowerModelSpec):
+        return fit_tower_model(spec, FixedBalanceSpec(), dataset, training, progress)[0]
+    return spec.fit(dataset, training, progress)
 
 
 def fit_tower_model(
@@ -66,15 +74,19 @@ def fit_tower_model(
     return TaskPredictor(spec, encoded.encoder, trained.model, encoded.catalogues), trained
 
 
-def save_member(folder: Path, member: Member) -> str:
-    """Write a member into a folder; returns the kind that :data:`LOADERS` reads it by."""
-    if isinstance(member, XgboostMember):
+def save_member(folder: Path, member: Member) -> None:
+    """Write a member into a folder."""
+    if isinstance(member, TaskPredictor):
+        save_predictor(folder, member)
+    else:
+        assert isinstance(member, SavedMember)
         member.save(folder)
-        return "xgboost"
-    assert isinstance(member, TaskPredictor)
-    save_predictor(folder, member)
-    return "tower_model"
 
 
-LOADERS: Mapping[str, Callable[[Path], Member]] = {"tower_model": load_predictor, "xgboost": load_xgboost}
-"""Kind -> how a member is read from its folder."""
+def load_member(folder: Path, spec: AnyMemberSpec) -> Member:
+    """Read a member of this spec from its folder.
+
+    Raises:
+        RunError: If a file is missing or damaged.
+    """
+    return load_predictor(folder) if isinstance(spec, TowerModelSpec) else spec.load(folder)

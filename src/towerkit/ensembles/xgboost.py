@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,17 +17,18 @@ from towerkit.artifact.models import load_encoder, save_encoder
 from towerkit.core.errors import RunError, SpecError
 from towerkit.core.optional import optional_import
 from towerkit.core.random import stream
-from towerkit.core.spec import Spec, parse
-from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.core.spec import Spec
+from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
+from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
-from towerkit.features.base import FeatureSpec, column
+from towerkit.data.table import values_of
+from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec, numbers
 from towerkit.features.encoder import Demand, Encoder, named
 from towerkit.features.labels import Labels
 from towerkit.heads.heads import AnyHeadSpec
 from towerkit.models.wiring import schema_of
-from towerkit.storage.hashes import read_json, write_json
 from towerkit.training.loop import Progress
 from towerkit.training.spec import TrainingSpec
 
@@ -52,9 +55,8 @@ class XgboostMember:
         return {task: found / found.sum(axis=1, keepdims=True)}
 
     def save(self, folder: Path) -> None:
-        """Write the trees, the encoder and the spec."""
+        """Write the trees and the encoder; the spec stands in the fusion's own."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "model.json", {"spec": self.spec.model_dump(mode="json")})
         save_encoder(folder, self.encoder)
         self.booster.save_model(str(folder / "trees.json"))
 
@@ -105,6 +107,22 @@ class XgboostSpec(Spec):
             booster = booster[: booster.best_iteration + 1]
         return XgboostMember(self, encoder, booster)
 
+    def load(self, folder: Path) -> XgboostMember:
+        """Read the member from a folder.
+
+        Raises:
+            RunError: If a file is missing or damaged.
+        """
+        xgboost = _xgboost()
+        booster = xgboost.Booster()
+        try:
+            booster.load_model(str(folder / "trees.json"))
+        except xgboost.core.XGBoostError as error:
+            raise RunError(
+                f"{folder / 'trees.json'} cannot be read by XGBoost ({str(error).splitlines()[0]})."
+            ) from None
+        return XgboostMember(self, load_encoder(folder), booster)
+
     def _data(self, encoder: Encoder, dataset: Dataset, rows: Rows) -> Any:
         (labels,) = encoder.labels.values()
         codes = labels.encode(dataset.labelled(labels.column, rows))
@@ -113,7 +131,6 @@ class XgboostSpec(Spec):
         return _matrix(encoder, table, label=codes[codes >= 0])
 
     def _grow(self, encoder: Encoder, train: Any, watched: list[Any], rounds: int, seed: int) -> Any:
-        xgboost = optional_import("xgboost", extra="trees")
         (labels,) = encoder.labels.values()
         binary = labels.kind == "binary"
         settings = {
@@ -126,28 +143,20 @@ class XgboostSpec(Spec):
             "verbosity": 0,
         } | ({} if binary else {"num_class": len(labels.classes)})
         early = {"early_stopping_rounds": 30, "verbose_eval": False} if watched else {}
-        return xgboost.train(settings, train, rounds, evals=[(data, "validation") for data in watched], **early)
+        return _xgboost().train(settings, train, rounds, evals=[(data, "validation") for data in watched], **early)
 
 
-def load_xgboost(folder: Path) -> XgboostMember:
-    """Read the member from a folder.
-
-    Raises:
-        RunError: If a file is missing or damaged.
-    """
-    spec = parse(XgboostSpec, read_json(folder / "model.json")["spec"], str(folder / "model.json"))
-    xgboost = optional_import("xgboost", extra="trees")
-    booster = xgboost.Booster()
+def _xgboost() -> ModuleType:
+    """The package, imported when first used; a package that it imports draws from Python's global random state."""
+    state = random.getstate()
     try:
-        booster.load_model(str(folder / "trees.json"))
-    except xgboost.core.XGBoostError as error:
-        raise RunError(f"{folder / 'trees.json'} cannot be read by XGBoost ({str(error).splitlines()[0]}).") from None
-    return XgboostMember(spec, load_encoder(folder), booster)
+        return optional_import("xgboost", extra="trees")
+    finally:
+        random.setstate(state)
 
 
 def _matrix(encoder: Encoder, table: Table, label: NDArray[np.int64] | None = None) -> Any:
     """Raw numbers (NaN where missing) and category codes (NaN where unknown); trees need no standardisation."""
-    xgboost = optional_import("xgboost", extra="trees")
     columns, types = [], []
     for fitted in encoder.features[EXAMPLE]:
         (name,) = fitted.spec.column_names()
@@ -156,7 +165,7 @@ def _matrix(encoder: Encoder, table: Table, label: NDArray[np.int64] | None = No
             columns.append(np.where(codes > 0, codes - 1, np.nan))
             types.append("c")
         else:
-            columns.append(named(table.name, numbers, column(table.data, name), name))
+            columns.append(named(table.name, numbers, values_of(table.data, name), name))
             types.append("q")
     array = np.stack(columns, axis=1).astype(np.float32)
-    return xgboost.DMatrix(array, label=label, feature_types=types, enable_categorical=True)
+    return _xgboost().DMatrix(array, label=label, feature_types=types, enable_categorical=True)

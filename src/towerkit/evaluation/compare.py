@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ _MUST_AGREE = {
     "ranking": ("part", "split", "candidates", "seen", "positives", "cold_candidates", "exact"),
     "prediction": ("part", "split", "rows", "threshold"),
 }
+_SAME_TASK = ("column", "classes")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,15 @@ def compare(first: Evaluation, second: Evaluation, *, seed: int = 0) -> dict[str
 
 def _check_protocols(first: Evaluation, second: Evaluation) -> None:
     one, other = first.protocol, second.protocol
+    if not (first.details and second.details):
+        raise RunError(
+            "Runs are compared query by query or row by row, and one of the two keeps figures only, as a Run's baselines "
+            "do. Compare the evaluations of two Runs."
+        )
     names = ("kind",) if one["kind"] != other["kind"] else _MUST_AGREE[one["kind"]]
+    one, other = (
+        {**protocol, "split": _deciding(protocol)} if "split" in names else protocol for protocol in (one, other)
+    )
     differing = [f"{name}: {one[name]} against {other[name]}" for name in names if one[name] != other[name]]
     if differing:
         raise RunError(
@@ -86,10 +96,19 @@ def _check_protocols(first: Evaluation, second: Evaluation) -> None:
         )
 
 
+def _deciding(protocol: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of the split decides which rows were measured: a seed draws nothing by time, nor from a test table given apart."""
+    split = protocol["split"]
+    if split.get("test") == "given" and protocol["part"] == "test":
+        return {"test": "given"}
+    return {key: value for key, value in split.items() if key != "seed" or split["kind"] != "time"}
+
+
 def _compare_rankings(first: Evaluation, second: Evaluation, seed: int) -> dict[str, Difference]:
     one, other = first.details["ranking"], second.details["ranking"]
-    place = pc.index_in(one.column("query"), value_set=other.column("query").combine_chunks())
-    if place.null_count or len(one) != len(other):
+    same_type = one.column("query").type == other.column("query").type
+    place = pc.index_in(one.column("query"), value_set=other.column("query").combine_chunks()) if same_type else None
+    if place is None or place.null_count or len(one) != len(other):
         raise RunError("The two Runs were evaluated on different queries; train both on the same data and split.")
     other = other.take(place)
     found = {}
@@ -101,17 +120,29 @@ def _compare_rankings(first: Evaluation, second: Evaluation, seed: int) -> dict[
         found[metric] = Difference(
             float(a.mean()), float(b.mean()), pair.difference, pair.low, pair.high, pair.p_value, pair.n
         )
+    if not found:
+        raise RunError(
+            f"The two Runs have no metric in common: one has k {first.protocol['k']}, the other {second.protocol['k']}. "
+            "Evaluate both with one evaluation.k."
+        )
     return found
 
 
 def _compare_task(
     task: str, one: pa.Table, other: pa.Table, first: Evaluation, second: Evaluation, seed: int
 ) -> dict[str, Difference]:
+    about, others = first.protocol["tasks"][task], second.protocol["tasks"][task]
+    differing = [f"{key}: {about[key]} against {others[key]}" for key in _SAME_TASK if about[key] != others[key]]
+    if differing:
+        raise RunError(
+            f"The task '{task}' is another one in the second Run, they differ in {'; '.join(differing)}; its figures would "
+            "mean different things. Give both heads the same column, and the same data."
+        )
     if not (one.column("row").equals(other.column("row")) and one.column("truth").equals(other.column("truth"))):
         raise RunError(
             f"The task '{task}' was evaluated on different rows or labels; train both on the same data and split."
         )
-    kind = first.protocol["tasks"][task]["kind"]
+    kind = about["kind"]
     rows = [
         ClassificationRows(t.column("truth").to_numpy(), _matrix(t), kind=kind, threshold=THRESHOLD)
         for t in (one, other)

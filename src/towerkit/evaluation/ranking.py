@@ -54,13 +54,17 @@ def ranking_task(
         query: The query catalogue.
         candidate: The candidate catalogue; only its known part is ranked.
         seen: ``[query rows, candidate rows]`` trained pairs; row 0 and column 0 stand for unknown.
-        query_keys: ``[pairs]`` keys of the held-out pairs.
+        query_keys: ``[pairs]`` keys of the held-out pairs, none missing; their order and repetitions mean nothing.
         candidate_keys: ``[pairs]``.
 
     Raises:
         DataError: If no pair is left to ask for.
     """
-    pairs = pa.table({"query": query_keys, "candidate": candidate_keys}).group_by(["query", "candidate"]).aggregate([])
+    pairs = pa.table({"query": query_keys, "candidate": candidate_keys})
+    pairs = pairs.group_by(["query", "candidate"]).aggregate([])
+    pairs = pairs.sort_by(
+        [("query", "ascending"), ("candidate", "ascending")]
+    )  # else the intervals follow the rows' order
     query_keys, candidate_keys = (pairs.column(name).combine_chunks() for name in ("query", "candidate"))
     query_rows, candidate_rows = query.rows(query_keys), candidate.rows(candidate_keys)
     candidate_rows = np.where(candidate_rows <= candidate.num_known, candidate_rows, 0)
@@ -141,7 +145,7 @@ def _contains(matrix: csr_array, rows: NDArray[np.int64], columns: NDArray[np.in
     """Whether the matrix stores an entry at each of some places, found by binary search."""
     if not matrix.nnz or not len(rows):
         return np.zeros(len(rows), bool)
-    matrix.sort_indices()
+    matrix = matrix.sorted_indices()  # a copy: the caller's matrix stays as it is
     owner = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
     stored = owner * matrix.shape[1] + matrix.indices
     wanted = rows * matrix.shape[1] + columns

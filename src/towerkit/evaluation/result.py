@@ -68,6 +68,8 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
         ]
         if protocol["cold_candidates"]:
             parts.append(f"{protocol['cold_candidates']:,} positives are of cold candidates")
+        if protocol["repeats_left_out"]:
+            parts.append(f"{protocol['repeats_left_out']:,} held-out pairs repeat a training pair: left out")
         if protocol["unknown_queries"]:
             parts.append(f"{protocol['unknown_queries']:,} queries unknown")
     else:
@@ -79,6 +81,5 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
 
 
 def _split_line(split: Mapping[str, Any]) -> str:
-    return (
-        ", ".join(f"{key} {value}" for key, value in split.items() if key != "kind" and value) + f" ({split['kind']})"
-    )
+    settings = [f"{key} {value}" for key, value in split.items() if key != "kind" and value]
+    return f"{split['kind']} ({', '.join(settings)})" if settings else str(split["kind"])

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerkit.core.errors import DataError, RunError
+from towerkit.core.errors import RunError
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Column
 from towerkit.features.vocabulary import Vocabulary
@@ -73,23 +73,10 @@ class FeatureSpec(Spec):
         raise NotImplementedError
 
 
-def column(table: pa.Table, name: str) -> pa.Array:
-    """One column as a single array.
-
-    Raises:
-        DataError: If the table has no such column.
-    """
-    if name not in table.column_names:
-        raise DataError(
-            f"The column '{name}' is missing; the table has {table.column_names}. Add it (empty values are fine)."
-        )
-    combined = table.column(name).combine_chunks()
-    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
-
-
 def as_text(values: pa.Array) -> pa.Array:
     """Values as strings, as a person would write them: ``3.0`` and ``3`` are the same category."""
     if pa.types.is_floating(values.type):
+        values = pc.add(values, 0.0)  # -0.0 becomes 0.0
         whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
         if pc.all(pc.fill_null(whole, True)).as_py():
             values = pc.cast(values, pa.int64())

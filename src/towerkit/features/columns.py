@@ -14,7 +14,8 @@ from pydantic import Field
 
 from towerkit.core.errors import DataError
 from towerkit.data.batch import Column
-from towerkit.features.base import Feature, FeatureSpec, State, as_text, column
+from towerkit.data.table import values_of
+from towerkit.features.base import Feature, FeatureSpec, State, as_text
 from towerkit.features.vocabulary import Vocabulary
 
 
@@ -29,7 +30,7 @@ class CategoryFeature(Feature):
 
     def encode(self, table: pa.Table) -> Column:
         """Codes of the column's values."""
-        values = column(table, self.column)
+        values = values_of(table, self.column)
         return torch.from_numpy(self.vocabulary.encode(as_text(values) if self.as_text else values))
 
     def state(self) -> State:
@@ -54,7 +55,7 @@ class IdSpec(FeatureSpec):
 
     def fit(self, table: pa.Table) -> CategoryFeature:
         """Know every key in the rows, in order of first appearance; keys keep their type."""
-        return self.restore(State({}, Vocabulary.fit(column(table, self.column))))
+        return self.restore(State({}, Vocabulary.fit(values_of(table, self.column))))
 
     def restore(self, state: State) -> CategoryFeature:
         """Rebuild from the stored vocabulary."""
@@ -74,7 +75,7 @@ class CategorySpec(FeatureSpec):
 
     def fit(self, table: pa.Table) -> CategoryFeature:
         """Know the values that are frequent enough."""
-        values = as_text(column(table, self.column))
+        values = as_text(values_of(table, self.column))
         return self.restore(State({}, Vocabulary.fit(values, min_count=self.min_count)))
 
     def restore(self, state: State) -> CategoryFeature:
@@ -93,9 +94,10 @@ class NumberFeature(Feature):
 
     def encode(self, table: pa.Table) -> Column:
         """Standardised values beside their missing flags."""
-        values = numbers(column(table, self.column), self.column)
+        values = numbers(values_of(table, self.column), self.column)
         missing = np.isnan(values)
-        standardised = np.where(missing, 0.0, (values - self.mean) / self.deviation)
+        with np.errstate(over="ignore"):  # far beyond the clip anyway
+            standardised = np.where(missing, 0.0, (values - self.mean) / self.deviation)
         clipped = np.clip(standardised, -10.0, 10.0)  # one absurd value must not blow up a batch
         return torch.from_numpy(np.stack([clipped, missing], axis=1).astype(np.float32))
 
@@ -120,14 +122,23 @@ class NumberSpec(FeatureSpec):
 
     def fit(self, table: pa.Table) -> NumberFeature:
         """Take mean and deviation over the known values; a constant column gets deviation 1."""
-        values = numbers(column(table, self.column), self.column)
-        known = values[~np.isnan(values)]
-        mean, deviation = (float(known.mean()), float(known.std())) if len(known) else (0.0, 1.0)
-        return self.restore(State({"mean": mean, "deviation": deviation if deviation > 0 else 1.0}))
+        values = numbers(values_of(table, self.column), self.column)
+        mean, deviation = _mean_and_deviation(values[~np.isnan(values)])
+        return self.restore(State({"mean": mean, "deviation": deviation}))
 
     def restore(self, state: State) -> NumberFeature:
         """Rebuild from mean and deviation."""
         return NumberFeature(f"number:{self.column}", self.column, state.values["mean"], state.values["deviation"])
+
+
+def _mean_and_deviation(known: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
+    if not len(known):
+        return 0.0, 1.0
+    if known.min() == known.max():  # the deviation of equal numbers need not come out as exactly zero
+        return float(known[0]), 1.0
+    size = np.ldexp(1.0, np.frexp(np.abs(known).max())[1] - 1)  # sums and squares of huge numbers would overflow
+    scaled = known / size
+    return float(scaled.mean() * size), float(scaled.std() * size) or 1.0
 
 
 def numbers(values: pa.Array, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -137,7 +148,7 @@ def numbers(values: pa.Array, name: str) -> np.ndarray[Any, np.dtype[np.float64]
         DataError: If a value is no number or is infinite; names column, row and value.
     """
     try:
-        found = pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
+        found = _as_floats(values)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         row, value = _first_without_number(values)
         raise DataError(
@@ -153,10 +164,19 @@ def numbers(values: pa.Array, name: str) -> np.ndarray[Any, np.dtype[np.float64]
     return np.asarray(found, dtype=np.float64)
 
 
+def _as_floats(values: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Durations and times of day count in seconds; an integer beyond 2**53 is rounded."""
+    if pa.types.is_duration(values.type):
+        values = pc.divide(pc.cast(pc.cast(values, pa.duration("us")), pa.int64()).cast(pa.float64()), 1e6)
+    elif pa.types.is_time(values.type):
+        values = pc.divide(pc.cast(pc.cast(values, pa.time64("us")), pa.int64()).cast(pa.float64()), 1e6)
+    return pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
 def _first_without_number(values: pa.Array) -> tuple[int, object]:
-    for row, value in enumerate(values.to_pylist()):
+    for row in range(len(values)):
         try:
-            float(value if value is not None else 0.0)
-        except (TypeError, ValueError):
-            return row, value
-    return 0, values[0].as_py()
+            _as_floats(values.slice(row, 1))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return row, values[row].as_py()
+    raise AssertionError("every value is a number by itself")

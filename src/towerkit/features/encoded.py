@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from towerkit.data.batch import Batch, Columns, Pool, take
-from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
+from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.features.encoder import Encoder
 from towerkit.features.vocabulary import Vocabulary
@@ -27,7 +28,7 @@ class Catalogue:
     """The name of the key column."""
     keys: pa.Array
     num_known: int
-    """Keys known before the test part: those of its table, or of training and validation. The rest are cold."""
+    """Keys known before the cut-off: those of its table and of the rows learned from. The rest are cold."""
     table: Table
     """``[keys]`` raw columns; empty where the entity's table has no such key."""
 
@@ -82,8 +83,14 @@ class Encoded:
         )
 
 
-def encode(encoder: Encoder, dataset: Dataset) -> Encoded:
-    """Encode every table that the encoder has features for."""
+def encode(encoder: Encoder, dataset: Dataset, learned: Rows | None = None) -> Encoded:
+    """Encode every table that the encoder has features for.
+
+    Args:
+        encoder: The fitted encoder.
+        dataset: The raw tables.
+        learned: Rows that the model learns from, as in :func:`catalogue_of`.
+    """
     tables: dict[str, Columns] = {}
     index: dict[str, NDArray[np.int64]] = {}
     catalogues: dict[str, Catalogue] = {}
@@ -92,17 +99,24 @@ def encode(encoder: Encoder, dataset: Dataset) -> Encoded:
             tables[entity] = encoder.encode(entity, dataset.examples)
             index[entity] = np.arange(1, dataset.examples.data.num_rows + 1)
             continue
-        catalogues[entity] = catalogue = catalogue_of(dataset, entity)
+        catalogues[entity] = catalogue = catalogue_of(dataset, entity, learned)
         tables[entity] = encoder.encode(entity, catalogue.table)
         index[entity] = catalogue.rows(_whole_column(dataset, entity))
     labels = {task: label.encode(_whole_column(dataset, label.column)) for task, label in encoder.labels.items()}
     return Encoded(encoder, tables, index, catalogues, labels, _weights(dataset))
 
 
-def catalogue_of(dataset: Dataset, entity: str) -> Catalogue:
-    """All keys of an entity: those of its table, then of training and validation, then of test only."""
-    before_test = np.concatenate([dataset.parts.train, dataset.parts.validation])
-    seen = Vocabulary.fit(dataset.labelled(entity, before_test)).values
+def catalogue_of(dataset: Dataset, entity: str, learned: Rows | None = None) -> Catalogue:
+    """All keys of an entity: those of its table, then of the rows learned from, then of all other rows (the cold ones).
+
+    Args:
+        dataset: The raw tables.
+        entity: Whose keys.
+        learned: Rows that the model learns from; training and validation when not given.
+    """
+    if learned is None:
+        learned = np.concatenate([dataset.parts.train, dataset.parts.validation])
+    seen = Vocabulary.fit(dataset.labelled(entity, learned)).values
     everywhere = Vocabulary.fit(_whole_column(dataset, entity)).values
     source = dataset.entities.get(entity)
     own = seen if source is None else source.table.data.column(source.key).combine_chunks()

@@ -12,8 +12,9 @@ from pydantic import Field, TypeAdapter
 
 from towerkit.core.errors import DataError
 from towerkit.data.batch import Column, joined
-from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
+from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.features.base import Feature, FeatureSpec, State
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
@@ -94,7 +95,8 @@ class Encoder:
             fit_on = {
                 spec: training_keys(dataset, entity, rows) if isinstance(spec, IdSpec) else table.data for spec in specs
             }
-            features[entity] = tuple(Fitted(spec, named(table.name, spec.fit, fit_on[spec])) for spec in specs)
+            whole = dataset.entities[entity].table if entity in dataset.entities else dataset.examples
+            features[entity] = tuple(_fitted(spec, fit_on[spec], whole) for spec in specs)
         labels = {
             task: named(
                 dataset.examples.name, Labels.fit, label.column, label.kind, dataset.labelled(label.column, rows)
@@ -163,6 +165,14 @@ class Encoder:
                 restored.append(Fitted(spec, spec.restore(state)))
             features[entity] = tuple(restored)
         return cls(features, {task: Labels.from_dict(label) for task, label in data["labels"].items()})
+
+
+def _fitted(spec: FeatureSpec, rows: pa.Table, whole: Table) -> Fitted:
+    try:
+        return Fitted(spec, spec.fit(rows))
+    except DataError as error:
+        named(whole.name, spec.fit, whole.data)  # fails too, but counts rows as the file does and not among these
+        raise DataError(f"{whole.name}: {error}") from None
 
 
 def training_rows(dataset: Dataset, entity: str, rows: Rows) -> Table:

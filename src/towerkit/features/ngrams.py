@@ -17,7 +17,8 @@ from pydantic import Field
 
 from towerkit.core.random import random_bits
 from towerkit.data.batch import Bag, Column
-from towerkit.features.base import Feature, FeatureSpec, State, as_text, column
+from towerkit.data.table import values_of
+from towerkit.features.base import Feature, FeatureSpec, State, as_text
 
 _WORD = re.compile(r"\w+|[!?]")
 MAX_CHARACTERS = 20_000
@@ -40,7 +41,7 @@ class NgramsSpec(FeatureSpec):
     def fit(self, table: pa.Table) -> NgramsFeature:
         """Nothing is learned: a hash needs no vocabulary."""
         for name in self.columns:
-            column(table, name)
+            values_of(table, name)
         return self.restore(State({}))
 
     def restore(self, state: State) -> NgramsFeature:
@@ -60,7 +61,7 @@ class NgramsFeature(Feature):
 
     def encode(self, table: pa.Table) -> Column:
         """Hash every n-gram of every row."""
-        texts = [as_text(column(table, name)).to_pylist() for name in self.columns]
+        texts = [as_text(values_of(table, name)).to_pylist() for name in self.columns]
         rows = [hashed_ngrams(parts, self.buckets, self.longest) for parts in zip(*texts, strict=True)]
         counts = np.fromiter((len(row) for row in rows), np.int64, len(rows))
         codes = np.concatenate(rows) if rows else np.empty(0, np.int64)

@@ -105,8 +105,8 @@ class OrdinalHead(Head):
 
     def __init__(self, in_dim: int, layers: tuple[int, ...], num_classes: int) -> None:
         super().__init__(in_dim, layers, 1)
-        self.first = nn.Parameter(torch.tensor(-0.5 * (num_classes - 2)))
-        self.gaps = nn.Parameter(torch.full((num_classes - 2,), 0.5413))  # softplus(0.5413) = 1
+        self.first = nn.Parameter(torch.tensor(-0.5 * (num_classes - 2) / _SCALE))
+        self.gaps = nn.Parameter(torch.full((num_classes - 2,), 0.5413 / _SCALE))  # softplus(0.5413) = 1
 
     def forward(self, state: Tensor) -> Tensor:
         """``[batch, in_dim]`` to the log-odds of lying above each class but the last, ``[batch, classes - 1]``."""

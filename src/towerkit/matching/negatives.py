@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from towerkit.core.errors import DataError
-from towerkit.core.random import random_integers, stream
+from towerkit.core.random import random_bits, random_integers, stream
 from towerkit.core.spec import Spec
 
 _TRIES = 64
@@ -65,14 +65,20 @@ class UniformNegatives:
         for place in range(self.count):
             pending = np.arange(batch)
             for attempt in range(_TRIES):
-                counter = ((step * _TRIES + attempt) * self.count + place) * (1 << 20) + pending
-                drawn[pending, place] = 1 + random_integers(self.key, counter.astype(np.uint64), self.num_candidates)
+                counter = self._counter(step, attempt, place, pending)
+                drawn[pending, place] = 1 + random_integers(self.key, counter, self.num_candidates)
                 pending = pending[self._refused(queries[pending], positives[pending], drawn[pending], place)]
                 if not len(pending):
                     break
-            for row in pending:  # a query that knows nearly everything: list what is left
-                drawn[row, place] = self._first_free(queries[row], positives[row], drawn[row, :place], step)
+            if len(pending):  # queries that know nearly everything: list what is left
+                bits = random_bits(self.key ^ 1, self._counter(step, 0, place, pending)) >> np.uint64(32)
+                for row, chance in zip(pending, bits, strict=True):
+                    drawn[row, place] = self._any_free(queries[row], positives[row], drawn[row, :place], chance)
         return drawn
+
+    def _counter(self, step: int, attempt: int, place: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """A number of its own for every draw of the training."""
+        return (((step * _TRIES + attempt) * self.count + place) * (1 << 20) + rows).astype(np.uint64)
 
     def _refused(
         self, queries: NDArray[np.int64], positives: NDArray[np.int64], drawn: NDArray[np.int64], place: int
@@ -85,12 +91,11 @@ class UniformNegatives:
             refused |= self.known[found] == pairs
         return refused
 
-    def _first_free(self, query: np.int64, positive: np.int64, before: NDArray[np.int64], step: int) -> np.int64:
+    def _any_free(self, query: np.int64, positive: np.int64, before: NDArray[np.int64], chance: np.uint64) -> np.int64:
         low, high = np.searchsorted(self.known, [query * self.width, (query + 1) * self.width])
         taken = np.concatenate([self.known[low:high] - query * self.width, before, [positive]])
         free = np.setdiff1d(np.arange(1, self.num_candidates + 1), taken)
-        counter = np.array([step * self.width + query], np.uint64)
-        return np.int64(free[random_integers(self.key ^ 1, counter, len(free))[0]])
+        return np.int64(free[int(chance) * len(free) >> 32])
 
 
 class UniformSpec(Spec):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.data.batch import Batch, Columns, take
-from towerkit.data.dataset import EXAMPLE
 from towerkit.data.readers import Table
-from towerkit.features.base import column
+from towerkit.data.roles import EXAMPLE
+from towerkit.data.table import values_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
@@ -59,7 +59,9 @@ class TaskPredictor:
         """
         self.model.eval()
         tables = dict(self._entity_columns)
-        index = {name: torch.from_numpy(self.entities[name].rows(column(table.data, name))) for name in self.entities}
+        index = {
+            name: torch.from_numpy(self.entities[name].rows(values_of(table.data, name))) for name in self.entities
+        }
         num_rows = table.data.num_rows
         if EXAMPLE in self.encoder.features:
             tables[EXAMPLE] = self.encoder.encode(EXAMPLE, table)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Batch
-from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.data.dataset import Dataset
+from towerkit.data.roles import EXAMPLE
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
 from towerkit.heads.heads import AnyHeadSpec, Head

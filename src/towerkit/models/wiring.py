@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from towerkit.core.errors import SpecError, listed, nearest
-from towerkit.data.dataset import EXAMPLE, Dataset
+from towerkit.data.dataset import Dataset
+from towerkit.data.roles import EXAMPLE
 from towerkit.data.schema import Schema
 
 

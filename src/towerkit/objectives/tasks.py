@@ -13,10 +13,12 @@ class TasksObjective:
     """One forward pass, then each head's own loss; a row without a task's label still trains the others."""
 
     def __call__(self, model: TowerModel, batch: Batch) -> dict[str, Tensor]:
-        """Task -> mean loss over its labelled rows; zero (with a gradient of zero) where the batch has none."""
+        """Task -> mean loss over its labelled rows; a task without any in this batch has no term."""
         terms = {}
         for task, logits in model(batch).items():
             known = batch.masks[task]
+            if not known.any():
+                continue
             labels = batch.labels[task].clamp(min=0)
             losses = model.head(task).loss(logits, labels)  # [batch]
             weights = known.to(losses.dtype) if batch.weights is None else known * batch.weights

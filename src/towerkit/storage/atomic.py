@@ -128,7 +128,9 @@ def check_target(target: str | Path, overwrite: bool = False) -> None:
             raise RunError(f"{target} already exists: {_how_it_stopped(stopped)}")
         return
     if not overwrite:
-        raise RunError(f"{target} already exists; choose another folder or pass --overwrite.")
+        raise RunError(
+            f"{target} already exists; choose another folder or pass --overwrite (overwrite=True in Python)."
+        )
     if target.is_symlink() or not target.is_dir():
         kind = "a symbolic link" if target.is_symlink() else "a file"
         raise RunError(f"{target} is {kind}, not a Run, and is never overwritten; choose another folder.")

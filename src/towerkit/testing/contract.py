@@ -162,7 +162,9 @@ class ModelContract:
                 values = table.column(column)
                 require(values.null_count == 0 or name.endswith("nothing"), f"'{name}' left '{column}' empty")
                 if pa.types.is_floating(values.type):
-                    require(bool(np.isfinite(values.to_numpy()).all()), f"'{name}': '{column}' must hold finite numbers")
+                    require(
+                        bool(np.isfinite(values.to_numpy()).all()), f"'{name}': '{column}' must hold finite numbers"
+                    )
             if name.endswith(("plain", "turned")):
                 kind = name.partition("-")[0]
                 require_same(answers[f"{kind}-plain"], table, f"'{name}': the order of columns must not matter")

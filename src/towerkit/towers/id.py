@@ -41,7 +41,8 @@ class IdTower(Tower):
     @torch.no_grad()
     def settle(self) -> None:
         """Make the unknown row the mean of the known ones, the least surprising vector for a stranger."""
-        self.table[0] = self.table[1:].mean(dim=0)
+        if len(self.table) > 1:  # where no key is known, the row that all share is learned
+            self.table[0] = self.table[1:].mean(dim=0)
 
 
 class IdTowerSpec(TowerSpec):

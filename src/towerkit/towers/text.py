@@ -24,7 +24,7 @@ class NgramsTower(Tower):
         feature: Key of the bag column.
         num_buckets: Rows of the table.
         out_dim: Width of the vectors.
-        dropout: Share of the output dropped in training.
+        dropout: Share of a text's n-grams left out at each training step (Iyyer et al., ACL 2015, "word dropout").
         sparse_rows: Give sparse gradients.
     """
 
@@ -33,7 +33,7 @@ class NgramsTower(Tower):
         self.feature, self.out_dim, self.sparse_rows = feature, out_dim, sparse_rows
         self.table = nn.Parameter(torch.randn(num_buckets, out_dim) * 0.1)
         self.bias = nn.Parameter(torch.zeros(out_dim))
-        self.absent = nn.Parameter(torch.zeros(out_dim))
+        self.absent = nn.Parameter(torch.randn(out_dim) * 0.01)  # not zeros: a cosine has no gradient there
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, columns: Columns) -> Tensor:
@@ -46,11 +46,11 @@ class NgramsTower(Tower):
             bag.offsets,
             mode="sum",
             sparse=self.sparse_rows,
-            per_sample_weights=bag.weights,
+            per_sample_weights=self.dropout(bag.weights),
             include_last_offset=True,
         )  # [rows, out_dim]
         present = torch.tanh(summed + self.bias)
-        return self.dropout(torch.where(bag.is_empty[:, None], self.absent, present))
+        return torch.where(bag.is_empty[:, None], self.absent, present)
 
 
 class HashedNgramsSpec(Spec):

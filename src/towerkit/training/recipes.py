@@ -39,10 +39,10 @@ class RetrievalRecipe:
     validate_ranking: ValidateRanking
 
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
-        """Encode, build, and set the negatives up over the candidates known before the test part."""
+        """Encode, build, and set the negatives up over the candidates known from these rows."""
         entities = self.model.entities(dataset)
         encoder = Encoder.fit(self.model.demand(dataset), dataset, rows)
-        encoded = encode(encoder, dataset)
+        encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
         update = self.update.build()
         optimizer = training.optimizer.build(update.trainable(model))
@@ -68,7 +68,7 @@ class PredictionRecipe:
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode and build."""
         encoder = Encoder.fit(self.model.demand(dataset), dataset, rows)
-        encoded = encode(encoder, dataset)
+        encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, sparse_rows=training.optimizer.rows == "touched")
         balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()})
         optimizer = training.optimizer.build([*model.parameters(), *balancer.parameters()])
@@ -77,14 +77,15 @@ class PredictionRecipe:
     @torch.no_grad()
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Mean loss of each task over its labelled rows, and their weighted sum as ``loss``."""
-        totals, counts = dict.fromkeys(self.model.heads, 0.0), dict.fromkeys(self.model.heads, 0)
+        totals, counts = dict.fromkeys(self.model.heads, 0.0), dict.fromkeys(self.model.heads, 0.0)
         model, objective = prepared.state.model, TasksObjective()
         for start in range(0, len(rows), 4096):
             batch = prepared.encoded.batch(rows[start : start + 4096])
             for task, term in objective(model, batch).items():
-                known = int(batch.masks[task].sum())
-                totals[task] += term.item() * known
-                counts[task] += known
+                mask = batch.masks[task]
+                weight = float(mask.sum() if batch.weights is None else batch.weights[mask].sum())
+                totals[task] += term.item() * weight
+                counts[task] += weight
         losses = {task: totals[task] / counts[task] if counts[task] else float("nan") for task in totals}
         weighted = [head.weight * losses[task] for task, head in self.model.heads.items() if counts[task]]
         return {

@@ -40,6 +40,9 @@ def train_step(state: TrainState, batch: Batch) -> float:
     """
     state.optimizer.zero_grad()
     terms = state.objective(state.model, batch)
+    if not terms:  # no row of the batch has a label: nothing to learn from it
+        state.step += 1
+        return 0.0
     loss = state.balancer.backward(terms)
     check_finite(loss, terms, state.step)
     state.optimizer.step()
@@ -70,7 +73,7 @@ def seeded_torch(key: int) -> Iterator[None]:
     Torch's layers take no generator, so its global one is forked: the one place in the library that touches it.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(key % 2**63)  # noqa: TID251 - inside fork_rng: restored at the end of the block
+        torch.default_generator.manual_seed(key % 2**63)
         yield
 
 

@@ -1,0 +1,160 @@
+"""Trained models to files and back.
+
+Pinned: every saved piece comes back equal (encoder and vocabularies with their types, weights bit for bit, catalogues,
+trained pairs, titles, entity tables, members and combiner); a Run keeps only the columns that its towers read of an
+entity that it does not show; loading leaves torch's random state alone; weights or pairs that do not fit are refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from towerkit.api import read
+from towerkit.artifact.arrow import load_table, save_table
+from towerkit.artifact.models import (
+    load_encoder,
+    load_predictor,
+    load_retriever,
+    save_encoder,
+    save_predictor,
+    save_retriever,
+)
+from towerkit.core.errors import RunError
+from towerkit.data.roles import EXAMPLE
+from towerkit.data.table import Table
+from towerkit.ensembles.late import LateFusion, load_late_fusion, save_late_fusion
+from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
+from towerkit.features.encoder import Demand, Encoder, LabelSpec
+from towerkit.features.ngrams import NgramsSpec
+from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.run import Run
+from towerkit.storage.tensors import load_tensors, save_tensors
+
+
+def test_a_table_comes_back_and_anything_else_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"key": pa.array([7, None], pa.int32()), "text": ["ä", None], "raw": pa.array([b"\0", b""])})
+    save_table(tmp_path / "t.arrow", table)
+    assert load_table(tmp_path / "t.arrow").equals(table)
+    whole = (tmp_path / "t.arrow").read_bytes()
+    for damaged in (b"", b"ARROW1", whole[:-9], whole[: len(whole) // 2]):
+        (tmp_path / "t.arrow").write_bytes(damaged)
+        with pytest.raises(RunError, match=r"t\.arrow cannot be read as an Arrow file"):
+            load_table(tmp_path / "t.arrow")
+    with pytest.raises(RunError, match=r"none\.arrow"):
+        load_table(tmp_path / "none.arrow")
+
+
+def test_an_encoder_of_every_feature_and_label_comes_back(tmp_path: Path) -> None:
+    rows = {
+        "user": [11, 12, 11, 13], "color": ["red", "red", "blue", None], "size": [1.0, None, 3.5, -2.0],
+        "text": ["soft wool", None, "wool!", ""], "liked": [1, 0, None, 1], "stars": ["b", "a", "c", "a"],
+    }  # fmt: skip
+    data = read(rows, split={"kind": "random", "validation": 0.0, "test": 0.0})
+    labels = {"z": LabelSpec("liked", "binary"), "a": LabelSpec("stars", "multiclass")}
+    demand = Demand(labels=labels)
+    demand.add("user", [IdSpec(column="user")])
+    features = [NumberSpec(column="size"), CategorySpec(column="color"), NgramsSpec(columns=("text",), buckets=32)]
+    demand.add(EXAMPLE, features)
+    encoder = Encoder.fit(demand, data, np.arange(4))
+    save_encoder(tmp_path, encoder)
+    again = load_encoder(tmp_path)
+    assert again.labels == encoder.labels
+    assert again.features.keys() == encoder.features.keys()
+    fresh = Table(
+        pa.table({"color": ["red", "mauve"], "size": [9.0, None], "text": ["wool", None], "more": [1, 2]}), "rows"
+    )
+    before, after = encoder.encode(EXAMPLE, fresh), again.encode(EXAMPLE, fresh)
+    assert before.keys() == after.keys() == {"number:size", "category:color", "ngrams:text:32:2"}
+    assert torch.equal(before["number:size"], after["number:size"])
+    keys = Table(pa.table({"user": ["13", "x"]}), "keys")
+    assert again.encode("user", keys)["id"].tolist() == [0, 3, 0], "ids stay numbers, whose texts are found"
+
+
+def test_a_retriever_comes_back(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["two_tower"].model
+    assert isinstance(model, Retriever)
+    save_retriever(tmp_path / "again", model)
+    again = load_retriever(tmp_path / "again")
+    assert again.spec == model.spec and again.titles == model.titles == {"user_id": None, "product_id": "title"}
+    assert again.queries_average_candidates == model.queries_average_candidates
+    assert again.query.keys.equals(model.query.keys) and again.candidate.keys.equals(model.candidate.keys)
+    assert (again.seen != model.seen).nnz == 0 and again.seen.nnz > 100
+    assert again.candidate.table.data.equals(model.candidate.table.data)
+    for one, other in zip(model.model.state_dict().items(), again.model.state_dict().items(), strict=True):
+        assert one[0] == other[0] and torch.equal(one[1], other[1])
+    assert np.array_equal(again.query_vectors, model.query_vectors)
+    assert not again.model.training
+
+
+def test_a_predictor_comes_back_with_only_what_its_towers_read(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["tower_model"].model
+    assert isinstance(model, TaskPredictor)
+    save_predictor(tmp_path / "again", model)
+    again = load_predictor(tmp_path / "again")
+    products = again.entities["product_id"].table.data
+    assert products.column_names == ["product_id", "brand", "price"], "not the title, which no tower reads"
+    texts = {name: ["a", None] for name in ("title", "text", "category")}
+    columns = {"product_id": ["p0001", "?"], "age": [30, None], "helpful_count": [None, 2], **texts}
+    rows = Table(pa.table(columns), "rows")
+    before, after = model.predict(rows), again.predict(rows)
+    assert before.keys() == after.keys() == {"liked", "stars"}
+    for task, values in before.items():
+        assert np.array_equal(values, after[task])
+
+
+def test_a_late_fusion_comes_back_with_its_members_in_their_own_folders(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["late_fusion"].model
+    assert isinstance(model, LateFusion)
+    save_late_fusion(tmp_path / "again", model)
+    assert sorted(path.name for path in (tmp_path / "again" / "members").iterdir()) == ["trees", "words"]
+    again = load_late_fusion(tmp_path / "again")
+    assert list(again.members) == list(model.members) and again.tasks == model.tasks
+    assert np.array_equal(again.combiners["liked"].coefficients, model.combiners["liked"].coefficients)
+    rows = Table(
+        pa.table({"title": ["a", None], "text": ["good", None], "age": [30, None], "category": ["bath", "?"]}), "rows"
+    )
+    assert np.array_equal(model.predict(rows)["liked"], again.predict(rows)["liked"])
+
+
+@pytest.mark.parametrize("kind", ["two_tower", "tower_model", "late_fusion"])
+def test_loading_leaves_the_random_state_alone(runs: dict[str, Run], kind: str) -> None:
+    before = torch.get_rng_state()
+    Run.load(runs[kind].path).model
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_weights_of_another_model_are_refused(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["two_tower"].model
+    assert isinstance(model, Retriever)
+    save_retriever(tmp_path, model)
+    weights = dict(load_tensors(tmp_path / "weights.safetensors"))
+    name = next(name for name in weights if name.endswith("table"))
+    save_tensors(tmp_path / "weights.safetensors", {**weights, name: weights[name][:-1]})
+    with pytest.raises(RunError, match=rf"weights\.safetensors does not fit its spec: (.|\n)*{name}"):
+        load_retriever(tmp_path)
+    del weights[name]
+    save_tensors(tmp_path / "weights.safetensors", weights)
+    with pytest.raises(RunError, match=f"Missing key(.|\n)*{name}"):
+        load_retriever(tmp_path)
+
+
+def test_pairs_that_point_nowhere_are_refused(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["two_tower"].model
+    assert isinstance(model, Retriever)
+    save_retriever(tmp_path, model)
+    pairs = dict(load_tensors(tmp_path / "seen.safetensors"))
+    beyond = pairs["candidates"].copy()
+    beyond[0] = len(model.candidate.keys)
+    for damaged in (
+        {**pairs, "candidates": beyond},
+        {**pairs, "starts": pairs["starts"][:-1]},
+        {"starts": pairs["starts"]},
+    ):
+        save_tensors(tmp_path / "seen.safetensors", damaged)
+        with pytest.raises(RunError, match=r"seen\.safetensors does not fit the catalogues"):
+            load_retriever(tmp_path)

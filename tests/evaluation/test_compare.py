@@ -1,0 +1,153 @@
+"""Comparison of two evaluations.
+
+Pinned: the same against itself differs by 0 with p = 1; a planted difference is found, with the sign of "second minus
+first", whatever the order of the queries; two protocols are refused and the message names what differs with both
+values; baselines, which keep figures only, are refused in words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from towerkit.core.errors import RunError
+from towerkit.evaluation.compare import compare
+from towerkit.evaluation.prediction import evaluate_tasks
+from towerkit.evaluation.result import Evaluation
+from towerkit.features.labels import Labels
+from towerkit.metrics.intervals import mean_intervals
+
+SPLIT = {"kind": "random", "test": 0.5, "seed": 0}
+
+
+def ranking(recall: Any, **protocol: Any) -> Evaluation:
+    """A ranking evaluation with these recalls per query."""
+    values = np.asarray(recall, np.float64)
+    table = pa.table({"query": [f"q{n}" for n in range(len(values))], "recall@5": values})
+    about = {
+        "kind": "ranking", "part": "test", "split": SPLIT, "candidates": 9, "seen": "training pairs removed",
+        "positives": 40, "cold_candidates": 0, "exact": True, "k": [5], **protocol,
+    }  # fmt: skip
+    return Evaluation(about, mean_intervals({"recall@5": values}, resamples=100, seed=0), {"ranking": table})
+
+
+def prediction(
+    positive: Any, truth: Any, *, column: str = "liked", classes: tuple[str, ...] = ("0", "1"), **about: Any
+) -> Evaluation:
+    """A prediction evaluation of one binary task."""
+    p = np.asarray(positive, np.float64)
+    label = Labels(column, "binary", classes)
+    return evaluate_tasks(
+        {"liked": np.stack([1 - p, p], axis=1)},
+        {"liked": np.asarray(truth)},
+        {"liked": label},
+        **{"part": "test", "split": SPLIT, **about},
+    )
+
+
+DRAW = np.random.default_rng(0)
+TRUTH = DRAW.integers(0, 2, 120)
+GOOD, BAD = np.clip(TRUTH * 0.5 + DRAW.random(120) * 0.5, 0, 1), DRAW.random(120)
+
+
+def test_identical_rankings_differ_by_nothing() -> None:
+    found = compare(ranking(DRAW.random(50)), ranking(DRAW.random(50)))["recall@5"]
+    assert found.difference != 0.0
+    values = DRAW.random(50)
+    same = compare(ranking(values), ranking(values))["recall@5"]
+    assert same.difference == same.low == same.high == 0.0 and same.p_value == 1.0 and not same.is_clear
+
+
+def test_a_planted_difference_is_found_whatever_the_order_of_queries() -> None:
+    low = DRAW.random(60) * 0.5
+    first, second = ranking(low), ranking(low + 0.25)
+    shuffled = replace(second, details={"ranking": second.details["ranking"].take(DRAW.permutation(60))})
+    found, again, back = compare(first, second), compare(first, shuffled), compare(second, first)
+    assert found["recall@5"].difference == pytest.approx(0.25) and found["recall@5"].is_clear
+    assert found["recall@5"].p_value is not None and found["recall@5"].p_value < 0.01
+    assert again == found
+    assert back["recall@5"].difference == pytest.approx(-0.25)
+    assert found["recall@5"].as_dict()["clear"] is True
+
+
+def test_identical_predictions_differ_by_nothing_and_better_ones_clearly() -> None:
+    for metric, same in compare(prediction(GOOD, TRUTH), prediction(GOOD, TRUTH)).items():
+        assert same.difference == same.low == same.high == 0.0 and not same.is_clear, metric
+    found = compare(prediction(BAD, TRUTH), prediction(GOOD, TRUTH))
+    assert found["accuracy"].difference > 0.2 and found["accuracy"].is_clear
+    assert found["log_loss"].difference < 0 and found["log_loss"].is_clear
+    assert found["accuracy"].second - found["accuracy"].first == pytest.approx(found["accuracy"].difference)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"candidates": 8}, "candidates: 9 against 8"),
+        ({"positives": 41}, "positives: 40 against 41"),
+        ({"cold_candidates": 3}, "cold_candidates: 0 against 3"),
+        ({"exact": False}, "exact: True against False"),
+        ({"part": "validation"}, "part: test against validation"),
+        ({"split": {**SPLIT, "seed": 1}}, "'seed': 0} against .*'seed': 1}"),
+        ({"seen": "kept"}, "seen: training pairs removed against kept"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_another_protocol_is_refused_by_name(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        compare(ranking([0.5, 1.0]), ranking([0.5, 1.0], **changed))
+
+
+def test_a_seed_that_drew_none_of_the_measured_rows_may_differ() -> None:
+    """Else two seeds of one model could never be compared."""
+    by_time = [{"kind": "time", "test": 0.1, "seed": seed} for seed in (0, 1)]
+    given = [
+        {"kind": "per_query", "validation": share, "test": "given", "seed": seed}
+        for seed, share in ((0, 0.1), (1, 0.2))
+    ]
+    for one, other in (by_time, given):
+        assert (
+            compare(ranking([0.5, 1.0], split=one), ranking([0.25, 1.0], split=other))["recall@5"].difference == -0.125
+        )
+    with pytest.raises(RunError, match="'test': 0.1} against {'kind': 'time', 'test': 0.2}"):
+        compare(ranking([0.5], split=by_time[0]), ranking([0.5], split={**by_time[1], "test": 0.2}))
+    with pytest.raises(RunError, match="'validation': 0.1, .*'seed': 0} against"):
+        compare(*(ranking([0.5], split=split, part="validation") for split in given))
+
+
+def test_other_queries_rows_labels_classes_and_kinds_are_refused() -> None:
+    with pytest.raises(RunError, match="different queries"):
+        compare(ranking([0.5, 1.0]), ranking([0.5, 1.0, 0.0]))
+    numbered = ranking([0.5, 1.0])
+    numbers = numbered.details["ranking"].set_column(0, "query", pa.array([0, 1]))
+    with pytest.raises(RunError, match="different queries"):
+        compare(ranking([0.5, 1.0]), replace(numbered, details={"ranking": numbers}))
+    with pytest.raises(RunError, match="rows: 120 against 119"):
+        compare(prediction(GOOD, TRUTH), prediction(GOOD[1:], TRUTH[1:]))
+    with pytest.raises(RunError, match="'liked' was evaluated on different rows or labels"):
+        compare(prediction(GOOD, TRUTH), prediction(GOOD, 1 - TRUTH))
+    with pytest.raises(RunError, match=r"classes: \['0', '1'\] against \['no', 'yes'\]"):
+        compare(prediction(GOOD, TRUTH), prediction(GOOD, TRUTH, classes=("no", "yes")))
+    with pytest.raises(RunError, match="column: liked against bought"):
+        compare(prediction(GOOD, TRUTH), prediction(GOOD, TRUTH, column="bought"))
+    with pytest.raises(RunError, match="kind: ranking against prediction"):
+        compare(ranking([0.5]), prediction(GOOD, TRUTH))
+
+
+def test_nothing_in_common_is_refused() -> None:
+    other = ranking([0.5, 1.0], k=[7])
+    table = other.details["ranking"].rename_columns(["query", "recall@7"])
+    with pytest.raises(RunError, match=r"no metric in common: one has k \[5\], the other \[7\]"):
+        compare(ranking([0.5, 1.0]), replace(other, details={"ranking": table}))
+    second = prediction(GOOD, TRUTH)
+    with pytest.raises(RunError, match=r"one predicts \['liked'\], the other \['other'\]"):
+        compare(prediction(GOOD, TRUTH), replace(second, details={"other": second.details["liked"]}))
+
+
+def test_figures_without_rows_are_refused() -> None:
+    for evaluation in (ranking([0.5, 1.0]), prediction(GOOD, TRUTH)):
+        with pytest.raises(RunError, match="keeps figures only, as a Run's baselines do"):
+            compare(replace(evaluation, details={}), evaluation)

@@ -1,0 +1,138 @@
+"""Heads.
+
+Invariants:
+- logits have the widths of their kind; probabilities have a column per class and sum to one, in order;
+- the loss of a head is minus the log of its probability of the label;
+- ordinal logits decrease along a row whatever the parameters, so no probability is negative; classes can be learned;
+- a head started at some frequencies gives them for a state of zeros; a fresh ordinal head is symmetric, cut points one apart;
+- specs survive JSON and give the label column with the right kind.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from towerkit.features.encoder import LabelSpec
+from towerkit.heads.heads import AnyHeadSpec, BinaryHeadSpec, Head, MulticlassHeadSpec, OrdinalHead, OrdinalHeadSpec
+from towerkit.training.optimizers import RowAdam
+from towerkit.training.state import seeded_torch
+
+MENU: TypeAdapter[Any] = TypeAdapter(AnyHeadSpec)
+CASES = [
+    (BinaryHeadSpec(column="y"), 2, 1),
+    (MulticlassHeadSpec(column="y", layers=(6,)), 4, 4),
+    (OrdinalHeadSpec(column="y", layers=(6, 5)), 5, 4),
+    (OrdinalHeadSpec(column="y"), 2, 1),
+]
+cases = pytest.mark.parametrize(("spec", "num_classes", "num_logits"), CASES)
+
+
+def built(spec: Any, num_classes: int, seed: int = 0) -> Head:
+    with seeded_torch(seed):
+        return spec.build(3, num_classes)
+
+
+def states(seed: int = 0, rows: int = 7) -> torch.Tensor:
+    return torch.randn(rows, 3, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+@cases
+def test_widths_and_probabilities(spec: Any, num_classes: int, num_logits: int) -> None:
+    head = built(spec, num_classes)
+    logits = head(states())
+    assert logits.shape == (7, num_logits)
+    probabilities = head.probabilities(logits.double())
+    assert probabilities.shape == (7, num_classes)
+    assert bool((probabilities >= 0).all())
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(7, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+@cases
+def test_the_loss_is_minus_the_log_probability_of_the_label(spec: Any, num_classes: int, num_logits: int) -> None:
+    head = built(spec, num_classes)
+    logits = head(states()).double()
+    labels = torch.arange(7) % num_classes
+    expected = -torch.log(head.probabilities(logits)[torch.arange(7), labels])
+    torch.testing.assert_close(head.loss(logits, labels), expected)
+
+
+@cases
+def test_a_head_starts_at_the_base_rate(spec: Any, num_classes: int, num_logits: int) -> None:
+    head = built(spec, num_classes)
+    frequencies = torch.arange(1.0, num_classes + 1) ** 2
+    frequencies = frequencies / frequencies.sum()
+    with torch.no_grad():
+        for layer in head.mlp:
+            if isinstance(layer, torch.nn.Linear):
+                layer.bias.fill_(0.25)
+    head.start_at(frequencies)
+    with torch.no_grad():
+        head.last.weight.zero_()  # as for a last hidden state of zeros
+        found = head.probabilities(head(torch.zeros(1, 3)).double())[0]
+    torch.testing.assert_close(found.float(), frequencies, rtol=1e-4, atol=1e-6)
+
+
+@cases
+def test_every_parameter_gets_a_finite_gradient_at_the_extremes(spec: Any, num_classes: int, num_logits: int) -> None:
+    head = built(spec, num_classes)
+    for scale in (1.0, 50.0, -50.0):
+        head.zero_grad()
+        logits = head(states() * scale)
+        head.loss(logits, torch.arange(7) % num_classes).sum().backward()
+        for name, parameter in head.named_parameters():
+            assert parameter.grad is not None, name
+            assert bool(parameter.grad.isfinite().all()), name
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 5, 10])
+def test_a_fresh_ordinal_head_is_symmetric(num_classes: int) -> None:
+    head = built(OrdinalHeadSpec(column="y"), num_classes)
+    with torch.no_grad():
+        for parameter in head.mlp.parameters():
+            parameter.zero_()  # a row that says nothing
+        cuts = -head(torch.zeros(1, 3))[0]
+    expected = torch.arange(num_classes - 1.0) - (num_classes - 2) / 2
+    torch.testing.assert_close(cuts, expected, rtol=0, atol=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(-5, 5), st.lists(st.floats(-5, 5), min_size=3, max_size=3), st.floats(0.01, 20))
+def test_classes_stay_ordered_whatever_the_parameters(first: float, gaps: list[float], scale: float) -> None:
+    head = built(OrdinalHeadSpec(column="y"), 5)
+    assert isinstance(head, OrdinalHead)
+    with torch.no_grad():
+        head.first.fill_(first)
+        head.gaps.copy_(torch.tensor(gaps))
+        logits = head(states() * scale)
+    assert bool((logits.diff(dim=1) <= 0).all())
+    probabilities = head.probabilities(logits.double())
+    assert bool((probabilities >= 0).all() and probabilities.isfinite().all())
+    # gaps below a millionth are taken for a millionth, so that the sum is one up to that
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(7, dtype=torch.float64), rtol=0, atol=1e-5)
+
+
+def test_an_ordinal_head_learns_ordered_classes() -> None:
+    head = built(OrdinalHeadSpec(column="y"), 4)
+    state = torch.linspace(-2, 2, 80)[:, None].repeat(1, 3)
+    labels = torch.bucketize(torch.linspace(-2, 2, 80), torch.tensor([-1.5, 0.2, 1.0]))
+    optimizer = RowAdam(head.parameters(), lr=0.1)
+    for _ in range(150):
+        optimizer.zero_grad()
+        head.loss(head(state), labels).mean().backward()
+        optimizer.step()
+    found = head.probabilities(head(state)).argmax(dim=1)
+    assert (found == labels).float().mean() > 0.95
+    assert bool((found.diff() >= 0).all())
+
+
+@pytest.mark.parametrize("spec", [case[0] for case in CASES[:3]], ids=lambda spec: spec.kind)
+def test_specs_survive_json(spec: Any) -> None:
+    assert MENU.validate_python(json.loads(spec.model_dump_json())) == spec
+    assert spec.label() == LabelSpec("y", spec.kind)

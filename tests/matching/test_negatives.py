@@ -1,0 +1,145 @@
+"""Uniform negatives.
+
+Invariants:
+- never the pair's own positive, never a known positive of its query when excluded, no repeat within a pair, within
+  the catalogue; also for a query that knows all but a few candidates;
+- uniform over what is left, by a chi-square test, for the common path and for heavy queries;
+- a pure function of seed, step and the batch: a drawn candidate does not depend on the rows behind it in the batch;
+- more negatives than candidates that are left are refused with the numbers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.stats import chisquare
+
+from towerkit.core.errors import DataError
+from towerkit.matching.negatives import UniformNegatives, UniformSpec
+
+# A fixed seed decides; below this a correct sampler would fall once in ten thousand seeds.
+ALPHA = 1e-4
+
+
+def matrix(pairs: list[tuple[int, int]], num_queries: int, num_candidates: int) -> csr_array:
+    rows, columns = zip(*pairs, strict=True)
+    shape = (num_queries + 1, num_candidates + 1)
+    return csr_array((np.ones(len(pairs), np.float32), (rows, columns)), shape=shape)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int]:
+    """Known pairs, a batch drawn from them, and how many negatives there is just room for."""
+    num_candidates = draw(st.integers(3, 25))
+    share = draw(st.sampled_from([0.1, 0.5, 0.9]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    known = rng.random((5, num_candidates + 1)) < share
+    known[:, 0] = known[0] = False
+    known[1:, 1] = True  # everyone knows one
+    known[:, -1] = False  # no one knows all
+    most = known.sum(axis=1).max()
+    count = draw(st.integers(1, num_candidates - most))
+    rows, columns = np.nonzero(known)
+    chosen = rng.integers(0, len(rows), draw(st.integers(1, 12)))
+    return csr_array(known.astype(np.float32)), rows[chosen], columns[chosen], int(count)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases(), st.integers(0, 2**40), st.integers(0, 2**31))
+def test_what_may_not_be_drawn_is_not(
+    case: tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int], seed: int, step: int
+) -> None:
+    known, queries, positives, count = case
+    num_candidates = known.shape[1] - 1
+    sampler = UniformNegatives(num_candidates, count, known, seed)
+    drawn = sampler.draw(queries, positives, step)
+    assert drawn.shape == (len(queries), count)
+    assert drawn.min() >= 1 and drawn.max() <= num_candidates
+    table = known.toarray()
+    assert not table[queries[:, None], drawn].any()
+    assert all(len(set(row)) == count for row in drawn.tolist())
+    np.testing.assert_array_equal(
+        UniformNegatives(num_candidates, count, known, seed).draw(queries, positives, step), drawn
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases(), st.integers(0, 2**31))
+def test_rows_behind_do_not_change_a_draw(
+    case: tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int], step: int
+) -> None:
+    known, queries, positives, count = case
+    sampler = UniformNegatives(known.shape[1] - 1, count, known, 3)
+    whole = sampler.draw(queries, positives, step)
+    half = len(queries) // 2 + 1
+    np.testing.assert_array_equal(sampler.draw(queries[:half], positives[:half], step), whole[:half])
+
+
+def test_known_positives_may_be_drawn_when_not_excluded() -> None:
+    known = matrix([(1, item) for item in range(1, 5)], 1, 6)
+    sampler = UniformSpec(count=2, exclude_positives=False).build(6, known, seed=0)
+    ones = np.ones(200, np.int64)
+    drawn = sampler.draw(ones, ones, step=0)
+    assert set(drawn.ravel().tolist()) == {2, 3, 4, 5, 6}  # the own positive never
+    assert all(len(set(row)) == 2 for row in drawn.tolist())
+    strict = UniformSpec(count=2).build(6, known, seed=0)
+    assert set(strict.draw(ones, ones, step=0).ravel().tolist()) == {5, 6}
+
+
+def test_draws_are_uniform() -> None:
+    sampler = UniformNegatives(40, 3, matrix([(1, 7), (1, 9), (2, 1)], 2, 40), seed=5)
+    queries, positives = np.repeat([1, 2], 500), np.repeat([7, 1], 500)
+    drawn = np.concatenate([sampler.draw(queries, positives, step) for step in range(20)])
+    owner = np.tile(queries, 20)
+    for query, excluded in ((1, [7, 9]), (2, [1])):
+        for place in range(3):
+            counts = np.bincount(drawn[owner == query, place], minlength=41)
+            assert counts[[0, *excluded]].sum() == 0
+            free = np.setdiff1d(np.arange(1, 41), excluded)
+            assert chisquare(counts[free]).pvalue > ALPHA, (query, place)
+
+
+def test_draws_of_a_query_that_knows_nearly_everything_are_uniform() -> None:
+    free = [17, 303, 800]
+    known = matrix([(1, item) for item in range(1, 801) if item not in free], 1, 800)
+    sampler = UniformNegatives(800, 2, known, seed=1)
+    one = np.ones(1, np.int64)
+    drawn = np.concatenate([sampler.draw(one, one, step) for step in range(300)])
+    assert set(drawn.ravel().tolist()) == set(free)
+    assert (drawn[:, 0] != drawn[:, 1]).all()
+    for place in range(2):
+        counts = [int((drawn[:, place] == item).sum()) for item in free]
+        assert chisquare(counts).pvalue > ALPHA
+
+
+def test_places_and_steps_do_not_repeat_each_other() -> None:
+    sampler = UniformNegatives(1000, 4, None, seed=0)
+    ones = np.ones(256, np.int64)
+    batches = np.stack([sampler.draw(ones, ones, step) for step in range(6)])  # [steps, batch, places]
+    assert len(np.unique(batches.reshape(6, -1), axis=0)) == 6
+    rows = batches.reshape(-1, 4)
+    assert len(np.unique(rows, axis=0)) > 0.999 * len(rows)
+    correlations = np.corrcoef(np.concatenate([rows.T, batches[:, :, 0].reshape(6, -1).repeat(6, axis=1)]))
+    off_diagonal = correlations[:4, :4][~np.eye(4, dtype=bool)]
+    assert np.abs(off_diagonal).max() < 0.12  # four deviations of 1,536 pairs, and a little more
+
+
+def test_another_seed_and_another_step_draw_others() -> None:
+    ones = np.ones(50, np.int64)
+    first = UniformNegatives(500, 2, None, seed=0)
+    assert not np.array_equal(first.draw(ones, ones, 0), first.draw(ones, ones, 1))
+    assert not np.array_equal(first.draw(ones, ones, 0), UniformNegatives(500, 2, None, seed=1).draw(ones, ones, 0))
+
+
+def test_too_few_candidates_are_refused_with_the_numbers() -> None:
+    known = matrix([(1, item) for item in range(1, 9)] + [(2, 1)], 2, 10)
+    with pytest.raises(DataError, match=r"Cannot draw 3 different negatives: there are 10 candidates and .* 8 of them"):
+        UniformNegatives(10, 3, known, seed=0)
+    ones = np.ones(1, np.int64)
+    assert sorted(UniformNegatives(10, 2, known, seed=0).draw(ones, ones, 0)[0].tolist()) == [9, 10]
+    with pytest.raises(DataError, match=r"Cannot draw 5 different negatives: there are 5 candidates and .* 1 of them"):
+        UniformNegatives(5, 5, None, seed=0)

@@ -1,0 +1,215 @@
+"""Objectives and balancers.
+
+Invariants:
+- the retrieval objective equals scores and loss computed pair by pair from the towers' vectors, weighted or not;
+- collisions and log q of the pool reach the loss;
+- a task's term is the mean over its labelled rows; unlabelled rows, and their nonsense codes, change nothing;
+- a batch without any label of a task gives a term of zero with gradients of zero, not NaN;
+- balancers give the gradients of their formulas; the fixed one is the weighted sum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from towerkit.data.batch import Batch, Pool
+from towerkit.fusion import ConcatSpec
+from towerkit.heads.heads import BinaryHead, OrdinalHead
+from towerkit.losses.retrieval import sampled_softmax
+from towerkit.matching.similarity import Match, SimilarityName
+from towerkit.matching.updates import TwoBackprop
+from towerkit.models.side import Side
+from towerkit.models.tower_model import TowerModel
+from towerkit.models.two_tower import TwoTower
+from towerkit.objectives.balance import FixedBalanceSpec, UncertaintyBalanceSpec
+from towerkit.objectives.retrieval import RetrievalObjective, weighted_mean
+from towerkit.objectives.tasks import TasksObjective
+from towerkit.towers import IdTower, TableTower
+from towerkit.training.optimizers import RowAdam
+from towerkit.training.state import TrainState, seeded_torch, train_step
+
+
+def two_tower(match: SimilarityName) -> TwoTower:
+    with seeded_torch(0):
+        sides = [Side({"id": IdTower(rows, 3)}, None) for rows in (4, 6)]
+    return TwoTower(sides[0], sides[1], Match(match), query_entity="user", candidate_entity="item")
+
+
+PAIRS = Batch(
+    columns={"user": {"id": torch.tensor([1, 3])}, "item": {"id": torch.tensor([1, 2, 4, 5])}},
+    index={"user": torch.tensor([1, 0, 1]), "item": torch.tensor([0, 3, 2])},
+    pool={"item": Pool(torch.tensor([[1, 2], [0, 1], [3, 1]]))},
+)
+
+
+def expected_losses(model: TwoTower, batch: Batch, temperature: float) -> Tensor:
+    losses = []
+    users, items = (model.match.prepare(side.towers["id"].table) for side in (model.query, model.candidate))  # type: ignore[arg-type]
+    columns = {name: own["id"] for name, own in batch.columns.items()}
+    for row in range(len(batch)):
+        user = users[columns["user"][batch.index["user"][row]]]  # type: ignore[index]
+        shown = [batch.index["item"][row], *batch.pool["item"].index[row]]
+        scores = []
+        for place in shown:
+            item = items[columns["item"][place]]  # type: ignore[index]
+            euclidean = model.match.similarity == "euclidean"
+            scores.append(-((user - item) ** 2).sum() if euclidean else (user * item).sum())
+        logits = torch.stack(scores) / temperature
+        losses.append(torch.log(torch.exp(logits).sum()) - logits[0])
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("match", ["dot", "cosine", "euclidean"])
+@pytest.mark.parametrize("weights", [None, [1.0, 0.0, 3.0]])
+def test_retrieval_equals_a_loop_over_pairs(match: SimilarityName, weights: list[float] | None) -> None:
+    model = two_tower(match)
+    batch = replace(PAIRS, weights=None if weights is None else torch.tensor(weights))
+
+    def loss(positive: Tensor, negative: Tensor, **rest: Any) -> Tensor:
+        return sampled_softmax(positive, negative, temperature=0.5, **rest)
+
+    term = RetrievalObjective(loss, TwoBackprop())(model, batch)
+    assert list(term) == ["retrieval"]
+    shares = torch.tensor(weights or [1.0, 1.0, 1.0])
+    expected = (expected_losses(model, batch, 0.5) * shares).sum() / shares.sum()
+    torch.testing.assert_close(term["retrieval"], expected)
+    gradients = [torch.autograd.grad(value, list(model.parameters())) for value in (term["retrieval"], expected)]
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-5, atol=1e-7)
+
+
+def test_the_pool_reaches_the_loss() -> None:
+    collision = torch.tensor([[True, False], [False, False], [False, True]])
+    log_q = torch.full((3, 2), math.log(0.1))
+    seen: dict[str, Any] = {}
+
+    def loss(positive: Tensor, negative: Tensor, **rest: Any) -> Tensor:
+        seen.update(rest, shapes=(positive.shape, negative.shape))
+        return positive
+
+    pool = replace(PAIRS.pool["item"], collision=collision, log_q=log_q)
+    RetrievalObjective(loss, TwoBackprop())(two_tower("dot"), replace(PAIRS, pool={"item": pool}))
+    assert seen["collision"] is collision and seen["log_q"] is log_q
+    assert seen["shapes"] == ((3,), (3, 2))
+
+
+def test_weighted_means() -> None:
+    losses = torch.tensor([1.0, 2.0, 6.0])
+    assert weighted_mean(losses, None).item() == 3.0
+    assert weighted_mean(losses, torch.tensor([1.0, 0.0, 3.0])).item() == 4.75
+    assert weighted_mean(losses, torch.zeros(3)).item() == 0.0
+
+
+# --- tasks --------------------------------------------------------------------------------------------------------
+
+
+def tower_model() -> TowerModel:
+    with seeded_torch(0):
+        tower = TableTower(["n"], {}, layers=(4,), out_dim=3, dropout=0.0)
+        heads = {"rating": OrdinalHead(3, (), 4), "liked": BinaryHead(3, (), 1)}
+        return TowerModel({"table": tower}, {"table": "example"}, ConcatSpec().build({"table": 3}), heads)
+
+
+def tasks_batch(rating: list[int], liked: list[int], weights: list[float] | None = None) -> Batch:
+    rows = len(rating)
+    labels = {"rating": torch.tensor(rating), "liked": torch.tensor(liked)}
+    numbers = torch.stack([torch.linspace(-1, 1, 5), torch.zeros(5)], dim=1)[:rows]
+    return Batch(
+        columns={"example": {"n": numbers}},
+        index={"example": torch.arange(rows)},
+        labels=labels,
+        masks={task: codes >= 0 for task, codes in labels.items()},
+        weights=None if weights is None else torch.tensor(weights),
+    )
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 0.5, 1.0, 4.0]])
+def test_a_term_is_the_mean_over_its_labelled_rows(weights: list[float] | None) -> None:
+    model, batch = tower_model(), tasks_batch([0, 3, -1, 1, -1], [1, -1, -1, 0, 1], weights)
+    terms, logits = TasksObjective()(model, batch), model(batch)
+    for task in ("rating", "liked"):
+        total, share = torch.zeros(()), 0.0
+        for row, label in enumerate(batch.labels[task].tolist()):
+            if label >= 0:
+                weight = 1.0 if weights is None else weights[row]
+                probability = model.head(task).probabilities(logits[task][row : row + 1])[0, label]
+                total, share = total - weight * torch.log(probability), share + weight
+        torch.testing.assert_close(terms[task], total / share)
+
+
+def test_unlabelled_rows_change_no_gradient() -> None:
+    gradients = []
+    for batch in (tasks_batch([0, 3, 2], [1, 0, 1]), tasks_batch([0, 3, 2, -1, -1], [1, 0, 1, -1, -1])):
+        model = tower_model()
+        sum(TasksObjective()(model, batch).values()).backward()  # type: ignore[union-attr]
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_a_task_without_labels_in_the_batch_has_no_term() -> None:
+    assert set(TasksObjective()(tower_model(), tasks_batch([-1, -1], [1, 0]))) == {"recommended"}
+    assert TasksObjective()(tower_model(), tasks_batch([-1, -1], [-1, -1])) == {}
+
+
+def test_a_batch_without_any_label_moves_nothing() -> None:
+    model, balancer = tower_model(), UncertaintyBalanceSpec().build({"rating": 1.0, "recommended": 1.0})
+    parameters = [*model.parameters(), *balancer.parameters()]
+    before = [parameter.detach().clone() for parameter in parameters]
+    state = TrainState(model, TasksObjective(), balancer, None, RowAdam(parameters, lr=0.1))
+    assert train_step(state, tasks_batch([-1, -1], [-1, -1])) == 0.0
+    torch.testing.assert_close([parameter.detach() for parameter in parameters], before)
+    train_step(state, tasks_batch([-1, -1], [1, 0]))
+    assert balancer.log_variance["rating"].item() == 0.0  # a task that was not there is not called certain
+    assert balancer.log_variance["recommended"].item() != 0.0
+
+
+# --- balance ------------------------------------------------------------------------------------------------------
+
+
+def terms_of(parameter: nn.Parameter) -> dict[str, Tensor]:
+    return {"a": parameter[0] ** 2, "b": 3.0 * parameter[1]}
+
+
+def test_fixed_is_the_weighted_sum() -> None:
+    parameter = nn.Parameter(torch.tensor([2.0, 5.0]))
+    balancer = FixedBalanceSpec().build({"a": 0.5, "b": 2.0})
+    assert balancer.backward(terms_of(parameter)) == 0.5 * 4 + 2 * 15
+    assert parameter.grad is not None and parameter.grad.tolist() == [0.5 * 2 * 2, 2.0 * 3.0]
+    assert list(balancer.parameters()) == []
+
+
+def test_uncertainty_equals_its_formula() -> None:
+    parameter = nn.Parameter(torch.tensor([2.0, 5.0]))
+    balancer = UncertaintyBalanceSpec().build({"a": 0.5, "b": 2.0})
+    start = {"a": 0.3, "b": -0.7}
+    with torch.no_grad():
+        for name, value in start.items():
+            balancer.log_variance[name].fill_(value)
+    total = balancer.backward(terms_of(parameter))
+    weights, losses = {"a": 0.5, "b": 2.0}, {"a": 4.0, "b": 15.0}
+    expected = sum(weights[t] * (math.exp(-start[t]) * losses[t] + start[t] / 2) for t in weights)
+    assert total == pytest.approx(expected, rel=1e-6)
+    for name in weights:
+        gradient = balancer.log_variance[name].grad
+        assert gradient is not None
+        assert gradient.item() == pytest.approx(weights[name] * (0.5 - math.exp(-start[name]) * losses[name]), rel=1e-6)
+    assert parameter.grad is not None
+    expected_gradient = [0.5 * math.exp(-0.3) * 4.0, 2.0 * math.exp(0.7) * 3.0]
+    assert parameter.grad.tolist() == pytest.approx(expected_gradient, rel=1e-6)
+
+
+def test_uncertainty_settles_where_the_variance_is_twice_the_loss() -> None:
+    balancer = UncertaintyBalanceSpec().build({"a": 1.0})
+    for _ in range(400):
+        balancer.zero_grad()
+        balancer.backward({"a": torch.tensor(3.0)})
+        with torch.no_grad():
+            for log_variance in balancer.parameters():
+                assert log_variance.grad is not None
+                log_variance -= 0.2 * log_variance.grad
+    assert math.exp(balancer.log_variance["a"].item()) == pytest.approx(6.0, rel=1e-3)
