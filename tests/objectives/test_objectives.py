@@ -152,12 +152,12 @@ def test_unlabelled_rows_change_no_gradient() -> None:
 
 
 def test_a_task_without_labels_in_the_batch_has_no_term() -> None:
-    assert set(TasksObjective()(tower_model(), tasks_batch([-1, -1], [1, 0]))) == {"recommended"}
+    assert set(TasksObjective()(tower_model(), tasks_batch([-1, -1], [1, 0]))) == {"liked"}
     assert TasksObjective()(tower_model(), tasks_batch([-1, -1], [-1, -1])) == {}
 
 
 def test_a_batch_without_any_label_moves_nothing() -> None:
-    model, balancer = tower_model(), UncertaintyBalanceSpec().build({"rating": 1.0, "recommended": 1.0})
+    model, balancer = tower_model(), UncertaintyBalanceSpec().build({"rating": 1.0, "liked": 1.0})
     parameters = [*model.parameters(), *balancer.parameters()]
     before = [parameter.detach().clone() for parameter in parameters]
     state = TrainState(model, TasksObjective(), balancer, None, RowAdam(parameters, lr=0.1))
@@ -165,7 +165,7 @@ def test_a_batch_without_any_label_moves_nothing() -> None:
     torch.testing.assert_close([parameter.detach() for parameter in parameters], before)
     train_step(state, tasks_batch([-1, -1], [1, 0]))
     assert balancer.log_variance["rating"].item() == 0.0  # a task that was not there is not called certain
-    assert balancer.log_variance["recommended"].item() != 0.0
+    assert balancer.log_variance["liked"].item() != 0.0
 
 
 # --- balance ------------------------------------------------------------------------------------------------------
