@@ -151,7 +151,8 @@ def show_metrics(
     out.print(table)
 
 
-_METRICS = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1", "auc", "accuracy", "log_loss", "mae")
+_RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1")
+_CLASSES = ("auc", "accuracy", "log_loss", "mae", "f1")
 _COLUMNS = ("popularity", "item_knn", "majority", "logistic_regression")
 
 
@@ -159,7 +160,8 @@ def _metric_order(metric: str) -> tuple[str, int, str, int]:
     """By task, then the figures people look at first, then by depth."""
     task, _, plain = metric.rpartition("/")
     family, _, depth = plain.partition("@")
-    place = _METRICS.index(family) if family in _METRICS else len(_METRICS)
+    order = _RANKING if depth else _CLASSES
+    place = order.index(family) if family in order else len(order)
     return task, place, family, int(depth or 0)
 
 
