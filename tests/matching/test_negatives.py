@@ -5,6 +5,7 @@ Invariants:
   the catalogue; also for a query that knows all but a few candidates;
 - uniform over what is left, by a chi-square test, for the common path and for heavy queries;
 - a pure function of seed, step and the batch: a drawn candidate does not depend on the rows behind it in the batch;
+- a table and a binary search of the known pairs draw the same;
 - more negatives than candidates that are left are refused with the numbers.
 """
 
@@ -19,6 +20,7 @@ from scipy.sparse import csr_array
 from scipy.stats import chisquare
 
 from towerkit.core.errors import DataError
+from towerkit.matching import negatives
 from towerkit.matching.negatives import UniformNegatives, UniformSpec
 
 # A fixed seed decides; below this a correct sampler would fall once in ten thousand seeds.
@@ -77,6 +79,21 @@ def test_rows_behind_do_not_change_a_draw(
     whole = sampler.draw(queries, positives, step)
     half = len(queries) // 2 + 1
     np.testing.assert_array_equal(sampler.draw(queries[:half], positives[:half], step), whole[:half])
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases(), st.integers(0, 2**31))
+def test_a_table_and_a_search_of_known_pairs_draw_the_same(
+    case: tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int], step: int
+) -> None:
+    known, queries, positives, count = case
+    table = UniformNegatives(known.shape[1] - 1, count, known, 3)
+    assert table.table is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(negatives, "_TABLE_CELLS", 0)
+        search = UniformNegatives(known.shape[1] - 1, count, known, 3)
+    assert search.table is None
+    np.testing.assert_array_equal(table.draw(queries, positives, step), search.draw(queries, positives, step))
 
 
 def test_known_positives_may_be_drawn_when_not_excluded() -> None:
