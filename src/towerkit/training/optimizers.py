@@ -84,13 +84,16 @@ class RowAdam:
         sparse = gradient.coalesce()
         rows, values = sparse.indices()[0], sparse.values()  # [touched], [touched, dim]
         if self.weight_decay:
-            values = values.add(parameter[rows], alpha=self.weight_decay)
+            values = values.add(parameter.index_select(0, rows), alpha=self.weight_decay)
         beta_1, beta_2 = self.betas
-        first = moments.first[rows].lerp_(values, 1.0 - beta_1)
-        second = moments.second[rows].mul_(beta_2).addcmul_(values, values, value=1.0 - beta_2)
-        moments.first[rows], moments.second[rows] = first, second
+        first = moments.first.index_select(0, rows).lerp_(values, 1.0 - beta_1)
+        second = moments.second.index_select(0, rows).mul_(beta_2).addcmul_(values, values, value=1.0 - beta_2)
+        moments.first.index_copy_(0, rows, first)
+        moments.second.index_copy_(0, rows, second)
         size, root = self._corrected(moments.step)
-        parameter[rows] = parameter[rows].addcdiv_(first, second.sqrt_().mul_(root).add_(self.eps), value=-size)
+        moved = parameter.index_select(0, rows)
+        moved.addcdiv_(first, second.sqrt_().mul_(root).add_(self.eps), value=-size)
+        parameter.index_copy_(0, rows, moved)
 
     def _corrected(self, step: int) -> tuple[float, float]:
         """The step size and the factor of the root, both with the bias correction of the moments."""
