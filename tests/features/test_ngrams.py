@@ -6,12 +6,14 @@ Invariants:
 - the same words in another column are other n-grams; upper and lower case are the same;
 - missing and empty texts give an empty bag, never NaN; weights are finite and positive;
 - a huge text costs no more than its first ``MAX_CHARACTERS``; lone surrogates, emoji and null characters are fine;
+- the codes are those of a plain loop over n-grams, so that a stored Run keeps its meaning;
 - a row is encoded alike alone and among others.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -22,9 +24,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towerkit.core.errors import DataError
+from towerkit.core.random import random_bits
 from towerkit.data.batch import Bag
 from towerkit.features.base import State
-from towerkit.features.ngrams import MAX_CHARACTERS, NgramsFeature, NgramsSpec, hashed_ngrams
+from towerkit.features.ngrams import MAX_CHARACTERS, NgramsFeature, NgramsSpec, hashed_ngrams, word_hash
 
 TEXTS = st.one_of(st.none(), st.text(max_size=40))
 BIG = 2**31
@@ -49,6 +52,26 @@ def test_codes_are_distinct_ascending_and_within_the_buckets(
     assert found.dtype == np.int64
     assert (np.diff(found) > 0).all()
     assert ((found >= 0) & (found < buckets)).all()
+
+
+def plain_codes(parts: list[str | None], buckets: int, longest: int) -> list[int]:
+    """One n-gram after the other: the hash of its words, each mixed into that of the words before."""
+    found = set()
+    for place, text in enumerate(parts):
+        words = [word_hash(word) for word in re.findall(r"\w+|[!?]", (text or "").lower())]
+        for length in range(1, longest + 1):
+            for start in range(len(words) - length + 1):
+                gram = np.array([words[start]], np.uint64)
+                for number in range(1, length):
+                    gram = random_bits(number + 1, gram ^ np.uint64(words[start + number] >> 1))
+                found.add(int(random_bits(place, gram)[0]) % buckets)
+    return sorted(found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(" aAb!ß", max_size=12) | st.none(), min_size=1, max_size=3), st.integers(1, 4))
+def test_the_codes_are_those_of_a_plain_loop(parts: list[str | None], longest: int) -> None:
+    assert hashed_ngrams(tuple(parts), 10**6, longest).tolist() == plain_codes(parts, 10**6, longest)
 
 
 def test_the_same_in_another_process() -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,8 @@ from towerkit.data.table import values_of
 from towerkit.features.base import Feature, FeatureSpec, State, as_text
 
 _WORD = re.compile(r"\w+|[!?]")
+_CHUNK = 4096
+"""Rows whose n-grams are held at a time."""
 MAX_CHARACTERS = 20_000
 """A longer text is cut: its first pages say what it is about, and a megabyte in one cell must not stall a batch."""
 
@@ -61,10 +64,13 @@ class NgramsFeature(Feature):
 
     def encode(self, table: pa.Table) -> Column:
         """Hash every n-gram of every row."""
-        texts = [as_text(values_of(table, name)).to_pylist() for name in self.columns]
-        rows = [hashed_ngrams(parts, self.buckets, self.longest) for parts in zip(*texts, strict=True)]
-        counts = np.fromiter((len(row) for row in rows), np.int64, len(rows))
-        codes = np.concatenate(rows) if rows else np.empty(0, np.int64)
+        texts = [as_text(values_of(table, name)) for name in self.columns]
+        chunks = [
+            _ngrams_of_rows([column.slice(start, _CHUNK).to_pylist() for column in texts], self.buckets, self.longest)
+            for start in range(0, table.num_rows, _CHUNK)
+        ]
+        counts = np.concatenate([np.empty(0, np.int64), *(counts for _, counts in chunks)])
+        codes = np.concatenate([np.empty(0, np.int64), *(codes for codes, _ in chunks)])
         offsets = np.concatenate([[0], np.cumsum(counts)])
         weights = np.repeat(1.0 / np.sqrt(np.maximum(counts, 1)), counts).astype(np.float32)
         return Bag(torch.from_numpy(codes), torch.from_numpy(offsets), torch.from_numpy(weights))
@@ -87,16 +93,31 @@ def hashed_ngrams(parts: tuple[str | None, ...], buckets: int, longest: int) -> 
         >>> len(hashed_ngrams((None, ""), 1 << 20, 2))
         0
     """
-    found = []
-    for place, text in enumerate(parts):
-        words = _WORD.findall(text[:MAX_CHARACTERS].lower()) if text else []
-        hashes = np.fromiter((word_hash(word) for word in words), np.uint64, len(words))
-        gram = hashes
+    return _ngrams_of_rows([[text] for text in parts], buckets, longest)[0]
+
+
+def _ngrams_of_rows(
+    columns: list[list[str | None]], buckets: int, longest: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The sorted distinct codes of each row, one row after the other, and how many each row has."""
+    num_rows = len(columns[0])
+    found = [np.empty(0, np.uint64)]
+    for place, texts in enumerate(columns):
+        words = [_WORD.findall(text[:MAX_CHARACTERS].lower()) if text else [] for text in texts]
+        owner = np.repeat(np.arange(num_rows, dtype=np.uint64), [len(own) for own in words])  # [words] their row
+        hashes = np.fromiter(map(word_hash, chain.from_iterable(words)), np.uint64, len(owner))
+        gram = hashes  # of the n-grams that begin at each word; those that cross into the next row are left out
         for length in range(1, longest + 1):
             if length > 1:
                 gram = random_bits(length, gram[:-1] ^ (hashes[length - 1 :] >> np.uint64(1)))
-            found.append(random_bits(place, gram) % np.uint64(buckets))
-    return np.unique(np.concatenate(found)).astype(np.int64) if found else np.empty(0, np.int64)
+            row = owner[: len(gram)]
+            codes = random_bits(place, gram) % np.uint64(buckets)
+            found.append((row * np.uint64(buckets) + codes)[row == owner[length - 1 :]])
+    keys = np.sort(np.concatenate(found))
+    is_first = np.ones(len(keys), bool)
+    is_first[1:] = keys[1:] != keys[:-1]
+    row, codes = np.divmod(keys[is_first], np.uint64(buckets))
+    return codes.astype(np.int64), np.bincount(row.astype(np.int64), minlength=num_rows)
 
 
 @lru_cache(maxsize=1 << 18)
