@@ -74,10 +74,16 @@ class FeatureSpec(Spec):
 
 
 def as_text(values: pa.Array) -> pa.Array:
-    """Values as strings, as a person would write them: ``3.0`` and ``3`` are the same category."""
+    """Values as strings, as a person would write them: ``3.0`` and ``3`` are the same category.
+
+    Each value by itself: what stands beside it, in training or in a request, must not change its text.
+
+    Example:
+        >>> as_text(pa.array([3.0, 2.5, 1e12])).to_pylist()
+        ['3', '2.5', '1000000000000']
+    """
     if pa.types.is_floating(values.type):
-        values = pc.add(values, 0.0)  # -0.0 becomes 0.0
         whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
-        if pc.all(pc.fill_null(whole, True)).as_py():
-            values = pc.cast(values, pa.int64())
+        integers = pc.cast(pc.if_else(whole, values, None), pa.int64())  # -0.0 becomes 0
+        return pc.coalesce(pc.cast(integers, pa.string()), pc.cast(values, pa.string()))
     return values if pa.types.is_string(values.type) else pc.cast(values, pa.string())
