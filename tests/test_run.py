@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
 import towerkit as tk
+from towerkit.data.table import Table
 from towerkit.models.answer import Retriever
 from towerkit.run import Run
 
@@ -154,6 +156,23 @@ def test_a_history_is_the_mean_of_its_candidates(ranking: Run) -> None:
     assert set(ranking.recommend(history=[3, 7], k=100, exclude_seen=False).column("item").to_pylist()) == set(
         range(26)
     )
+
+
+def test_a_history_fills_the_id_part_of_a_query_and_goes_through_its_backbone() -> None:
+    query = {
+        "towers": {"id": {"kind": "id", "dim": 6}, "about": {"kind": "table", "columns": ["age"], "dim": 4}},
+        "backbone": {"kind": "gated", "dim": 6},
+    }
+    model = retriever(tk.fit({**RANKING, "model": {**RANKING["model"], "query": query}}, events()))
+    side, columns = (
+        model.model.query,
+        model.encoder.encode("user", Table(pa.table({"user": [0], "age": [None]}), "nobody")),
+    )
+    mean = torch.from_numpy(model.candidate_vectors[[4, 8]]).mean(dim=0)
+    with torch.no_grad():
+        parts = {name: vectors[:1] for name, vectors in side.parts(columns).items()}
+        expected = side.merge(parts | {"id": mean[None]})[0]
+    np.testing.assert_allclose(model.vector_of_history(np.array([4, 8])), expected.numpy(), atol=1e-6)
 
 
 def test_a_history_is_refused_where_queries_learn_by_gradient() -> None:

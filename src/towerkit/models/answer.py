@@ -124,13 +124,19 @@ class Retriever:
         vectors = [self.model.match.prepare(side(take(columns, rows))) for rows in chunks]
         return torch.cat(vectors).numpy()
 
+    @torch.no_grad()
     def vector_of_history(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The query vector after some events: the mean of the candidates' vectors.
+        """The query vector after some events: its id part is the mean of the candidates' vectors, the rest is unknown.
 
         Args:
             places: ``[events]`` rows of the candidate catalogue, from 1.
         """
-        return np.asarray(self.candidate_vectors[places].mean(axis=0), dtype=np.float32)
+        side, no_rows = self.model.query, replace(self.query.table, data=self.query.table.data.slice(0, 0))
+        self.model.eval()
+        parts = side.parts(self.encoder.encode(self.model.query_entity, no_rows))
+        mean = torch.from_numpy(self.candidate_vectors[places].mean(axis=0, dtype=np.float32))[None]
+        merged = side.merge(parts | dict.fromkeys(side.id_towers(), mean))
+        return np.asarray(merged[0].numpy(), dtype=np.float32)
 
 
 def retriever_of(
