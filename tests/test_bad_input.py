@@ -400,3 +400,10 @@ def test_a_tampered_run(ranking: Run) -> None:
 
 def test_a_run_that_is_there_already(ranking: Run) -> None:
     told(tk.RunError, lambda: tk.fit(RETRIEVAL, tk.read(PAIRS, **ROLES), run=ranking.path), "ranking already exists")
+
+
+@pytest.mark.parametrize("k", [10**12, 10**25])
+def test_an_absurd_k_is_the_whole_catalogue(ranking: Run, k: int) -> None:
+    assert ranking.recommend("u1", k=k, exclude_seen=False).num_rows == 20
+    assert ranking.recommend(history=["i1"], k=k).num_rows == 19
+    assert ranking.queries_for({"item": ["i1"]}, k=k).num_rows == 30

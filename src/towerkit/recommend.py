@@ -26,7 +26,8 @@ def for_keys(model: Retriever, keys: Sequence[Any], k: int, *, exclude_seen: boo
     """The best candidates of query keys; an unknown key gets the answer for nobody in particular, marked cold."""
     typed = typed_keys(model.query, keys)
     rows = model.query.rows(typed)
-    hits = ranker_of(model).rank(rows, k, exclude=_seen(model, rows) if exclude_seen else None)
+    ranker = ranker_of(model)
+    hits = ranker.rank(rows, _places(ranker, k), exclude=_seen(model, rows) if exclude_seen else None)
     shown = typed if typed.null_count == 0 else pa.array([str(key) for key in keys])
     return _table(model, hits.rows, hits.scores, shown, rows == 0)
 
@@ -38,7 +39,9 @@ def for_rows(model: Retriever, table: Table, k: int, *, exclude_seen: bool) -> p
     keys = values_of(table.data, model.query.key)
     rows = model.query.rows(keys)
     ranker = _ranker(model, vectors, model.candidate_vectors[1:])
-    hits = ranker.rank(np.arange(len(vectors)), k, exclude=_seen(model, rows) if exclude_seen else None)
+    hits = ranker.rank(
+        np.arange(len(vectors)), _places(ranker, k), exclude=_seen(model, rows) if exclude_seen else None
+    )
     return _table(model, hits.rows, hits.scores, keys, rows == 0)
 
 
@@ -59,7 +62,7 @@ def for_history(model: Retriever, history: Sequence[Any], k: int, *, exclude_see
     allowed = np.ones(len(model.candidate.keys), bool)
     if exclude_seen:
         allowed[places - 1] = False
-    hits = ranker.rank(np.zeros(1, np.int64), k, allowed=allowed)
+    hits = ranker.rank(np.zeros(1, np.int64), _places(ranker, k), allowed=allowed)
     return _table(model, hits.rows, hits.scores, pa.array(["(history)"]), np.array([False]))
 
 
@@ -67,7 +70,8 @@ def queries_for_rows(model: Retriever, table: Table, k: int) -> pa.Table:
     """The queries that raw candidate rows fit best, from the rows alone: who would want this new item?"""
     table = _keyed(model.candidate, table)
     vectors = model.vectors_of(model.model.candidate, model.model.candidate_entity, table)[1:]
-    hits = _ranker(model, vectors, model.query_vectors[1:]).rank(np.arange(len(vectors)), k)
+    ranker = _ranker(model, vectors, model.query_vectors[1:])
+    hits = ranker.rank(np.arange(len(vectors)), _places(ranker, k))
     keep, owner = _kept(hits.rows)
     return pa.table(
         {
@@ -129,6 +133,11 @@ def known_places(catalogue: Catalogue, keys: Sequence[Any]) -> NDArray[np.int64]
 
 def _ranker(model: Retriever, queries: Vectors, candidates: Vectors) -> VectorRanker:
     return VectorRanker(queries, candidates, model.model.match.similarity)
+
+
+def _places(ranker: VectorRanker, k: int) -> int:
+    """No more places than there are answers: an absurd ``k`` would fill the memory with empty ones."""
+    return min(k, ranker.num_candidates)
 
 
 def _seen(model: Retriever, rows: NDArray[np.int64]) -> csr_array:

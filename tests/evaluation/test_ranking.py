@@ -121,6 +121,14 @@ def test_k_beyond_the_catalogue_counts_empty_places_as_misses() -> None:
     assert values["precision@50"].tolist() == [1 / 50, 1 / 50, 2 / 50]
 
 
+def test_an_absurd_k_fills_no_memory() -> None:
+    draw = np.random.default_rng(5).random((4, 4)).astype(np.float32)
+    near, far = (ranking_values(Scores(draw), task_of(), [k]) for k in (8, 10**12))
+    for name in ("recall", "hit_rate", "ndcg", "mrr", "map"):
+        np.testing.assert_array_equal(far[f"{name}@{10**12}"], near[f"{name}@8"], err_msg=name)
+    np.testing.assert_allclose(far[f"precision@{10**12}"] * 10**12, near["precision@8"] * 8)
+
+
 def test_popularity_equals_a_few_plain_lines() -> None:
     draw = np.random.default_rng(3)
     users, items = [f"u{n}" for n in range(25)], [f"i{n}" for n in range(12)]

@@ -101,10 +101,11 @@ def ranking_values(ranker: Ranker, task: RankingTask, ks: Sequence[int]) -> dict
     Returns:
         ``{"recall@20": [queries], …}``.
     """
-    rows = ranker.rank(task.queries, max(ks), exclude=task.exclude).rows  # [queries, depth]
+    depth = min(max(ks), ranker.num_candidates)  # behind the last candidate nothing can be hit
+    rows = ranker.rank(task.queries, depth, exclude=task.exclude).rows  # [queries, depth]
     owner = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
     hits = _contains(task.positives, owner.ravel(), np.maximum(rows, 0).ravel()).reshape(rows.shape) & (rows >= 0)
-    return ranking_metrics(hits, task.num_positives, ks)
+    return ranking_metrics(hits, task.num_positives, ks, whole_ranking=depth == ranker.num_candidates)
 
 
 def evaluate_ranking(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,13 +124,16 @@ def average_precision(hits: Hits, num_positives: Counts, k: int) -> PerQuery:
     return _average_precision(_Running(hits, num_positives, [k]), k)
 
 
-def ranking_metrics(hits: Hits, num_positives: Counts, ks: Sequence[int]) -> dict[str, PerQuery]:
+def ranking_metrics(
+    hits: Hits, num_positives: Counts, ks: Sequence[int], *, whole_ranking: bool = False
+) -> dict[str, PerQuery]:
     """Every metric of :data:`RANKING_METRICS` at every ``k``, from one pass over the ranks.
 
     Args:
         hits: ``[queries, depth]`` bool.
         num_positives: ``[queries]`` positives of each query, at least 1.
         ks: How many ranks count, each in 1 to ``depth``.
+        whole_ranking: The ranks hold every candidate there is, so a ``k`` may lie beyond them: nothing more can be hit.
 
     Returns:
         ``{"recall@20": [queries], …}``, ordered by metric and then as in ``ks``.
@@ -144,20 +148,24 @@ def ranking_metrics(hits: Hits, num_positives: Counts, ks: Sequence[int]) -> dic
         >>> values["recall@1"], values["recall@3"]
         (array([0.5]), array([1.]))
     """
-    running = _Running(hits, num_positives, ks)
+    running = _Running(hits, num_positives, ks, whole_ranking=whole_ranking)
     return {f"{name}@{k}": formula(running, k) for name, formula in _FORMULAS.items() for k in running.ks}
 
 
 class _Running:
     """Sums that run along the ranks, each made when first asked for and shared by all metrics and all ``k``."""
 
-    def __init__(self, hits: Hits, num_positives: Counts, ks: Sequence[int]) -> None:
+    def __init__(self, hits: Hits, num_positives: Counts, ks: Sequence[int], *, whole_ranking: bool = False) -> None:
         hits, num_positives = np.asarray(hits), np.asarray(num_positives)
         _check_arrays(hits, num_positives)
-        self.ks = _checked_ks(ks, depth=hits.shape[1])
+        self.ks = _checked_ks(ks, depth=None if whole_ranking else hits.shape[1])
         self.hits = hits[:, : max(self.ks)]
         self.num_positives = num_positives
         self.ranks = np.arange(1, self.hits.shape[1] + 1)
+
+    def at(self, sums: NDArray[Any], k: int) -> NDArray[Any]:
+        """``[queries]`` a running sum at rank ``k``; it no longer grows behind the last candidate."""
+        return sums[:, min(k, sums.shape[1]) - 1]
 
     @cached_property
     def found(self) -> Counts:
@@ -171,8 +179,9 @@ class _Running:
 
     @cached_property
     def ideal_gain(self) -> NDArray[np.float64]:
-        """``[depth]`` discounted gain of a ranking whose first ranks are all hits."""
-        return np.cumsum(1 / np.log2(self.ranks + 1))
+        """``[most positives]`` discounted gain of a ranking whose first ranks are all hits."""
+        most = min(max(self.ks), int(self.num_positives.max()))
+        return np.cumsum(1 / np.log2(np.arange(1, most + 1) + 1))
 
     @cached_property
     def precision_at_hits(self) -> NDArray[np.float64]:
@@ -187,24 +196,24 @@ class _Running:
 
 
 def _precision(running: _Running, k: int) -> PerQuery:
-    return running.found[:, k - 1] / k
+    return running.at(running.found, k) / k
 
 
 def _recall(running: _Running, k: int) -> PerQuery:
-    return running.found[:, k - 1] / running.num_positives
+    return running.at(running.found, k) / running.num_positives
 
 
 def _f1(running: _Running, k: int) -> PerQuery:
-    return 2 * running.found[:, k - 1] / (k + running.num_positives)
+    return 2 * running.at(running.found, k) / (k + running.num_positives)
 
 
 def _hit_rate(running: _Running, k: int) -> PerQuery:
-    return (running.found[:, k - 1] > 0).astype(np.float64)
+    return (running.at(running.found, k) > 0).astype(np.float64)
 
 
 def _ndcg(running: _Running, k: int) -> PerQuery:
     ideal: PerQuery = running.ideal_gain[np.minimum(k, running.num_positives) - 1]
-    return running.gain[:, k - 1] / ideal
+    return running.at(running.gain, k) / ideal
 
 
 def _mrr(running: _Running, k: int) -> PerQuery:
@@ -212,7 +221,7 @@ def _mrr(running: _Running, k: int) -> PerQuery:
 
 
 def _average_precision(running: _Running, k: int) -> PerQuery:
-    return running.precision_at_hits[:, k - 1] / np.minimum(k, running.num_positives)
+    return running.at(running.precision_at_hits, k) / np.minimum(k, running.num_positives)
 
 
 _FORMULAS: dict[str, Callable[[_Running, int], PerQuery]] = {
@@ -255,12 +264,12 @@ def _check_arrays(hits: Hits, num_positives: Counts) -> None:
             )
 
 
-def _checked_ks(ks: Sequence[int], *, depth: int) -> list[int]:
+def _checked_ks(ks: Sequence[int], *, depth: int | None) -> list[int]:
     if len(ks) == 0:
         raise SpecError("Ranking metrics need at least one k, got none; give for example ks=[10].")
     for k in ks:
         if isinstance(k, bool | np.bool_) or not isinstance(k, int | np.integer) or k < 1:
             raise SpecError(f"k must be a positive integer, got {k!r}; give for example k=10.")
-        if k > depth:
+        if depth is not None and k > depth:
             raise SpecError(f"k must not exceed the ranked depth, got k={k} with depth {depth}; rank {k} candidates.")
     return [operator.index(k) for k in ks]
