@@ -7,6 +7,7 @@ looks bad (a ``k`` beyond the catalogue, unseen keys, missing values) has an ans
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -407,3 +408,26 @@ def test_an_absurd_k_is_the_whole_catalogue(ranking: Run, k: int) -> None:
     assert ranking.recommend("u1", k=k, exclude_seen=False).num_rows == 20
     assert ranking.recommend(history=["i1"], k=k).num_rows == 19
     assert ranking.queries_for({"item": ["i1"]}, k=k).num_rows == 30
+
+
+def test_keys_of_bytes_and_uuids_are_found_again(tmp_path: Path) -> None:
+    for name, make in {"bytes": str.encode, "uuid": lambda key: uuid.uuid5(uuid.NAMESPACE_OID, key)}.items():
+        table = {"user": [make(key) for key in PAIRS["user"]], "item": [make(key) for key in PAIRS["item"]]}
+        run = tk.fit(RETRIEVAL, tk.read(table, **ROLES), run=tmp_path / name)
+        assert not run.recommend(table["user"][0], k=1).column("cold")[0].as_py()
+        assert run.recommend(history=[table["item"][0]], k=3).num_rows == 3
+
+
+@pytest.mark.parametrize("name", ["query", "rank", "score", "cold", "title"])
+def test_a_candidate_column_called_like_an_answer_column(name: str, tmp_path: Path) -> None:
+    table = {"user": PAIRS["user"], name: PAIRS["item"]}
+    run = tk.fit(RETRIEVAL, tk.read(table, query="user", candidate=name), run=tmp_path / "run")
+    answer = run.recommend("u1", k=3)
+    assert answer.column_names == ["query", "rank", f"{name}_key", "score", "cold"]
+    assert set(answer.column(f"{name}_key").to_pylist()) <= set(PAIRS["item"])
+    assert answer.column("rank").to_pylist() == [1, 2, 3]
+    pairs = run.predict({"user": ["u1"], name: ["i1"]})
+    assert pairs.num_columns == 4 and pairs.column("user").to_pylist() == ["u1"]
+    table = {name: PAIRS["user"], "item": PAIRS["item"]}
+    run = tk.fit(RETRIEVAL, tk.read(table, query=name, candidate="item"), run=tmp_path / "turned")
+    assert run.queries_for({"item": ["i1"]}, k=2).num_columns == 4

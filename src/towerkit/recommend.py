@@ -75,9 +75,11 @@ def queries_for_rows(model: Retriever, table: Table, k: int) -> pa.Table:
     keep, owner = _kept(hits.rows)
     return pa.table(
         {
-            model.model.candidate_entity: values_of(table.data, model.candidate.key).take(pa.array(owner)),
+            key_column(model.model.candidate_entity, _QUERIES): values_of(table.data, model.candidate.key).take(
+                pa.array(owner)
+            ),
             "rank": _ranks(hits.rows)[keep],
-            model.model.query_entity: model.query.keys.take(pa.array(hits.rows.ravel()[keep])),
+            key_column(model.model.query_entity, _QUERIES): model.query.keys.take(pa.array(hits.rows.ravel()[keep])),
             "score": hits.scores.ravel()[keep],
         }
     )
@@ -104,11 +106,28 @@ def pair_scores(model: Retriever, table: Table) -> pa.Table:
     else:
         scores = (query * candidate).sum(axis=1)
     cold = (rows[0] == 0) | (rows[1] == 0)
-    return pa.table({entities[0]: keys[0], entities[1]: keys[1], "score": scores, "cold": cold})
+    columns = [key_column(name, _PAIRS) for name in entities]
+    return pa.table({columns[0]: keys[0], columns[1]: keys[1], "score": scores, "cold": cold})
+
+
+_ANSWERS, _QUERIES, _PAIRS = ("query", "rank", "title", "score", "cold"), ("rank", "score"), ("score", "cold")
+"""The columns of our own in the answers to a query, to a new candidate, and to given pairs."""
+
+
+def key_column(entity: str, ours: Sequence[str]) -> str:
+    """What the keys of an entity are called in an answer: as in the data, unless a column of ours has that name.
+
+    Example:
+        >>> key_column("item", ["rank"]), key_column("rank", ["rank"])
+        ('item', 'rank_key')
+    """
+    return f"{entity}_key" if entity in ours else entity
 
 
 def typed_keys(catalogue: Catalogue, keys: Sequence[Any]) -> pa.Array:
     """Keys in the type of a catalogue, so that the text ``7`` of a command line finds the number 7."""
+    if pa.types.is_binary(catalogue.keys.type):  # str(b"7") would be "b'7'"
+        return pa.array([key if isinstance(key, bytes) else str(key).encode() for key in keys], pa.binary())
     return same_type(pa.array([str(key) for key in keys]), catalogue.keys.type)
 
 
@@ -165,7 +184,7 @@ def _table(
     found: dict[str, Any] = {
         "query": keys.take(pa.array(owner)),
         "rank": _ranks(rows)[keep],
-        model.model.candidate_entity: model.candidate.keys.take(places),
+        key_column(model.model.candidate_entity, _ANSWERS): model.candidate.keys.take(places),
     }
     title = model.titles.get(model.model.candidate_entity)
     if title is not None:

@@ -174,7 +174,8 @@ class Run:
             exclude_seen: Leave out what the query had in training (or in ``history``).
 
         Returns:
-            Columns ``query``, ``rank``, the candidate's key, its title where there is one, ``score``, ``cold``.
+            Columns ``query``, ``rank``, the candidate's key, its title where there is one, ``score``, ``cold``. The key's
+            column is called as in the data, with ``_key`` behind it if that is one of these names.
 
         Raises:
             RunError: If this Run does not rank.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import gzip
+import uuid
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_categories_and_large_types_become_plain() -> None:
     plain = read_table(arrow).data
     assert [str(kind) for kind in plain.schema.types] == [
         "string", "list<item: string>", "string", "string", "binary", "double", "float", "string",
-        "fixed_size_list<item: float>[2]", "binary",
+        "fixed_size_list<item: float>[2]", "string",
     ]  # fmt: skip
     assert plain.column("decimal").to_pylist() == [1.5]
     assert plain.column("nested").to_pylist() == [["x"]]
@@ -327,3 +328,10 @@ def test_public_file_with_blanks_after_its_commas(data_root: Path) -> None:
     table = read_table(census, base=data_root).data
     assert (table.num_rows, table.num_columns) == (99_762, 42)
     assert table.column("column_25").type == pa.float64()
+
+
+def test_uuids_are_read_as_people_write_them() -> None:
+    keys = [uuid.UUID(int=7), None, uuid.UUID(int=8), uuid.UUID(int=7)]
+    texts = [None if key is None else str(key) for key in keys]
+    for given in (pd.DataFrame({"key": keys}), {"key": keys}, pa.table({"key": pa.array(keys, pa.uuid())})):
+        assert [row["key"] for row in rows_of(given)] == texts

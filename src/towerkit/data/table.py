@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -90,7 +91,7 @@ def plain_table(data: pa.Table, name: str) -> pa.Table:
     """The same values in few types: text, integers, floats, booleans, times, bytes and lists of these.
 
     Records become columns called ``parent.child``. Dictionary (categorical), large and view types are decoded,
-    extension types give way to their storage, decimals become floats, NaN becomes
+    UUIDs become text, other extension types give way to their storage, decimals become floats, NaN becomes
     missing, and a column of nothing but nulls becomes text.
 
     Args:
@@ -114,6 +115,8 @@ def _plain(values: pa.ChunkedArray, column: str, name: str) -> pa.ChunkedArray:
     if target == values.type:
         return values
     try:
+        if isinstance(values.type, pa.UuidType):
+            return _uuid_texts(values)
         if isinstance(values.type, pa.BaseExtensionType):
             chunks = [chunk.storage for chunk in values.chunks]
             return _plain(pa.chunked_array(chunks, type=values.type.storage_type), column, name)
@@ -128,6 +131,14 @@ def _plain(values: pa.ChunkedArray, column: str, name: str) -> pa.ChunkedArray:
         ) from None
 
 
+def _uuid_texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """UUIDs as people and other files write them; their 16 bytes would be no key that anyone can type."""
+    stored = pa.chunked_array([chunk.storage for chunk in values.chunks], type=pa.binary(16)).combine_chunks()
+    coded = (stored.combine_chunks() if isinstance(stored, pa.ChunkedArray) else stored).dictionary_encode()
+    texts = pa.array([str(UUID(bytes=value)) for value in coded.dictionary.to_pylist()], pa.string())
+    return pa.chunked_array([texts.take(coded.indices)])
+
+
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type that stands for ``kind`` from here on.
 
@@ -136,6 +147,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         DataType(string)
     """
     is_type = pa.types
+    if isinstance(kind, pa.UuidType):
+        return pa.string()
     if isinstance(kind, pa.BaseExtensionType):
         return plain_type(kind.storage_type)
     if is_type.is_dictionary(kind) or is_type.is_run_end_encoded(kind):
