@@ -6,6 +6,7 @@ Invariants:
 - a tower model gives each task's logits per example, entities looked up per example, unknown ones included;
 - a prediction for one row is the row of many, in any order, and rows sum to one; no rows give an empty answer;
 - a retriever's vectors are those of the model; cold keys are not in its catalogues; strangers get the unknown vector;
+- towers, tasks and terms may have any such name, also those of torch's own methods;
 - specs survive JSON and build the same model again.
 """
 
@@ -35,6 +36,8 @@ from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModel, TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.models.wiring import key_of, schema_of
+from towerkit.objectives.balance import UncertaintyBalance
+from towerkit.objectives.tasks import TasksObjective
 from towerkit.training.recipes import pairs_matrix
 from towerkit.training.state import seeded_torch
 
@@ -133,6 +136,12 @@ def test_a_two_tower_needs_both_roles(dataset: Dataset) -> None:
 def test_a_two_tower_spec_survives_json(spec: dict[str, Any]) -> None:
     built = TwoTowerSpec.model_validate(spec)
     assert TwoTowerSpec.model_validate(json.loads(built.model_dump_json())) == built
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "a b", "1st", "x" * 65])
+def test_names_that_files_and_weights_cannot_have_are_refused(name: str) -> None:
+    with pytest.raises(SpecError, match=r"query\.towers.*should match pattern"):
+        parse(TwoTowerSpec, {"query": {"towers": {name: IDS}}, "candidate": IDS})
 
 
 # --- tower model --------------------------------------------------------------------------------------------------
@@ -277,3 +286,31 @@ def test_a_new_candidate_is_its_columns_and_the_unknown_id(dataset: Dataset) -> 
     code = 3  # the third distinct item of the training rows
     moved = built.vectors_of(model.candidate, "item", known)[1] - vectors[1]
     np.testing.assert_allclose(moved, ids[code] - ids[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["type", "items", "keys", "values", "pop", "update", "forward", "training", "float"])
+def test_names_of_torchs_own_methods_are_names_like_others(dataset: Dataset, name: str) -> None:
+    spec = parse(
+        TowerModelSpec,
+        {
+            **TASKS,
+            "towers": {name: TASKS["towers"]["table"], "b": TASKS["towers"]["text"]},
+            "heads": {name: TASKS["heads"]["liked"]},
+        },
+    )  # type: ignore[index]
+    encoder = Encoder.fit(spec.demand(dataset), dataset, TRAIN)
+    with seeded_torch(0):
+        model, again = spec.build(encoder), spec.build(encoder)
+        terms = TasksObjective()(model.train(), encode(encoder, dataset).batch(TRAIN))
+    again.load_state_dict(model.state_dict())
+    assert any(f"heads.{name}." in weight for weight in model.state_dict())
+    balancer = UncertaintyBalance({name: 1.0})
+    balancer.backward(terms)
+    assert [parameter.grad is not None for parameter in balancer.parameters()] == [True]
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    sides = {
+        "query": {"towers": {name: IDS}},
+        "candidate": {"towers": {name: IDS, "b": IDS}, "backbone": {"kind": "gated", "dim": 4}},
+    }
+    built, encoded = two_tower(dataset, **sides)
+    assert built(encoded.batch(TRAIN))[0].vectors.shape == (3, 4)

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from towerkit.core.errors import SpecError, listed, nearest
 
 S = TypeVar("S", bound="Spec")
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+"""What a user may call a tower, a task or a member: it becomes part of file names and of the names of weights."""
 
 
 class Spec(BaseModel):

@@ -14,14 +14,13 @@ from pydantic import Field
 from towerkit.baselines.logistic import LogisticRegression, fit_logistic
 from towerkit.core.errors import DataError, RunError, SpecError
 from towerkit.core.random import generator
-from towerkit.core.spec import Spec, parse
+from towerkit.core.spec import Name, Spec, parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.splits import Rows
 from towerkit.ensembles.members import AnyMemberSpec, Member, fit_member, load_member, save_member
 from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
-from towerkit.models.tower_model import Name
 from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.tensors import load_tensors, save_tensors
 from towerkit.training.loop import Progress, Staged

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from towerkit.fusion.base import Backbone, BackboneSpec
+from towerkit.towers.layers import Named
 
 
 class Gated(Backbone):
@@ -25,7 +26,7 @@ class Gated(Backbone):
     def __init__(self, widths: Mapping[str, int], out_dim: int) -> None:
         super().__init__()
         self.names, self.out_dim = list(widths), out_dim
-        self.values = nn.ModuleDict({name: nn.Linear(width, out_dim) for name, width in widths.items()})
+        self.values = Named({name: nn.Linear(width, out_dim) for name, width in widths.items()})
         self.gates = nn.Linear(sum(widths.values()), len(widths) * out_dim)
 
     def forward(self, parts: Mapping[str, Tensor]) -> Tensor:

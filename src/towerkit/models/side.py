@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from torch import Tensor, nn
 
 from towerkit.core.errors import SpecError
-from towerkit.core.spec import Spec
+from towerkit.core.spec import Name, Spec
 from towerkit.data.batch import Columns
 from towerkit.data.dataset import Dataset
 from towerkit.features.base import FeatureSpec
@@ -17,6 +17,7 @@ from towerkit.features.encoder import Encoder
 from towerkit.fusion import AnyBackboneSpec, Backbone, SumSpec
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, IdTower, Tower, TowerContext, TowerSpec
+from towerkit.towers.layers import Named
 
 
 class Side(nn.Module):
@@ -29,7 +30,7 @@ class Side(nn.Module):
 
     def __init__(self, towers: Mapping[str, Tower], backbone: Backbone | None) -> None:
         super().__init__()
-        self.towers = nn.ModuleDict(towers)
+        self.towers = Named(towers)
         self.backbone = backbone
 
     @property
@@ -63,7 +64,7 @@ class Side(nn.Module):
 class FusedSideSpec(Spec):
     """Several towers over the columns of one entity, merged into one vector."""
 
-    towers: dict[str, AnyTowerSpec] = Field(min_length=1)
+    towers: dict[Name, AnyTowerSpec] = Field(min_length=1)
     backbone: AnyBackboneSpec = SumSpec()
 
 

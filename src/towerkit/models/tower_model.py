@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from towerkit.core.spec import Spec
+from towerkit.core.spec import Name, Spec
 from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EXAMPLE
@@ -18,8 +18,7 @@ from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
 from towerkit.heads.heads import AnyHeadSpec, Head
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, Tower, TowerContext
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+from towerkit.towers.layers import Named
 
 
 class TowerModel(nn.Module):
@@ -36,10 +35,10 @@ class TowerModel(nn.Module):
         self, towers: Mapping[str, Tower], entities: Mapping[str, str], backbone: Backbone, heads: Mapping[str, Head]
     ) -> None:
         super().__init__()
-        self.towers = nn.ModuleDict(towers)
+        self.towers = Named(towers)
         self.entities = dict(entities)
         self.backbone = backbone
-        self.heads = nn.ModuleDict(heads)
+        self.heads = Named(heads)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Task -> logits ``[batch, outputs]``."""

@@ -42,7 +42,8 @@ class UncertaintyBalance(nn.Module):
     def __init__(self, weights: Mapping[str, float]) -> None:
         super().__init__()
         self.weights = dict(weights)
-        self.log_variance = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in weights})
+        self.log_variance = {name: nn.Parameter(torch.zeros(())) for name in weights}
+        self.learned = nn.ParameterList(self.log_variance.values())  # a ParameterDict refuses a task called "type"
 
     def backward(self, terms: Mapping[str, Tensor]) -> float:
         """Compute gradients, those of the log-variances included; returns the total."""

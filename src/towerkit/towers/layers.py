@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
+
+
+class Named(nn.ModuleDict):
+    """Modules under names of the user's choice.
+
+    ``nn.ModuleDict`` refuses a name that is an attribute of its own, and a task may well be called ``type`` or ``items``.
+    Here modules are only ever looked up by ``[name]``, so such names are no trouble.
+
+    Example:
+        >>> list(Named({"type": nn.Identity()}).state_dict()), list(Named({"type": nn.Linear(1, 1)}).state_dict())
+        ([], ['type.weight', 'type.bias'])
+    """
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Register under any name."""
+        self._modules[name] = module  # type: ignore[assignment]  # as torch does
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep the flag ``training`` apart from a module of that name."""
+        if name == "training":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
 
 def perceptron(in_dim: int, layers: tuple[int, ...], out_dim: int, *, dropout: float = 0.0) -> nn.Sequential:
