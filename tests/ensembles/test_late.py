@@ -232,3 +232,19 @@ def test_stacking_beats_its_weaker_member_and_ignores_a_constant() -> None:
         }.items()
     }
     assert accuracy["fusion"] >= accuracy["bad"] + 0.2
+
+
+def test_the_stacker_learns_by_the_weights_of_the_rows() -> None:
+    draw = np.random.default_rng(0)
+    label = draw.integers(0, 2, 200)
+    rows = {"x": draw.normal(size=200), "z": draw.normal(size=200), "y": label, "w": np.where(label == 1, 1.0, 0.0001)}
+    split = {"kind": "random", "validation": 0.0, "test": 0.0}
+    member = {"kind": "tower_model", "heads": {"y": {"kind": "binary", "column": "y"}}}
+    members = {n: {**member, "towers": {"t": {"kind": "table", "columns": [n]}}} for n in ("x", "z")}
+    spec = fusion_spec(members, kind="stack", folds=2)
+    training = TrainingSpec(epochs=1)
+    plain = fit_late_fusion(spec, read(rows, split=split), training, Silent())
+    weighted = fit_late_fusion(spec, read(rows, weight="w", split=split), training, Silent())
+    asked = Table(pa.table({"x": [0.0], "z": [0.0]}), "rows")
+    assert 0.3 < plain.predict(asked)["y"][0, 1] < 0.7
+    assert weighted.predict(asked)["y"][0, 1] > 0.99

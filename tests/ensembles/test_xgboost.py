@@ -1,7 +1,7 @@
 """XGBoost as a member.
 
 Pinned: the saved trees answer as the fitted ones, also rows with unseen categories and missing values; it learns from
-labelled rows only; without the package the error names the extra; a bad value, column or file is a typed error.
+labelled rows only, by their weights; without the package the error names the extra; a bad value, column or file is a typed error.
 """
 
 from __future__ import annotations
@@ -125,3 +125,18 @@ def test_damaged_trees_are_a_run_error(tmp_path: Path) -> None:
         trees.write_text(content)
         with pytest.raises(RunError, match=r"trees\.json"):
             spec_of().load(tmp_path / "member")
+
+
+def test_a_row_of_weight_zero_is_not_learned_from_and_one_of_weight_two_counts_twice() -> None:
+    color = ["red"] * 90 + ["blue"] * 90
+    label = [0, 1, 1] * 60
+    weight = [0.0, 1.0, 1.0] * 30 + [2.0, 1.0, 0.0] * 30
+    spec = parse(
+        XgboostSpec, {"columns": ["color"], "task": {"kind": "binary", "column": "y"}, "rounds": 40, "lr": 0.5}
+    )
+    split = {"kind": "random", "validation": 0.0, "test": 0.0}
+    data = read({"color": color, "y": label, "w": weight}, weight="w", split=split)
+    member = spec.fit(data, TrainingSpec(), Silent())
+    red, blue = member.predict(Table(pa.table({"color": ["red", "blue"]}), "rows"))["y"][:, 1]
+    assert red > 0.95  # only ones count
+    assert blue == pytest.approx(1 / 3, abs=0.03)  # zeros count twice, every second one not at all

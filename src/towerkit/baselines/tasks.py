@@ -39,7 +39,9 @@ def task_baselines(demand: Demand, dataset: Dataset, train: Rows, held_out: Rows
         codes = encoded.labels[task][train]
         known = codes >= 0
         num_classes = len(labels.classes)
-        majority[task] = Majority.fit(codes[known], num_classes).predict(len(held_out))
-        model = fit_logistic(features[np.flatnonzero(known)], codes[known], num_classes, max_iterations=100)
+        weight = None if encoded.weights is None else encoded.weights[train][known]
+        majority[task] = Majority.fit(codes[known], num_classes, weight).predict(len(held_out))
+        rows = features[np.flatnonzero(known)]
+        model = fit_logistic(rows, codes[known], num_classes, weight=weight, max_iterations=100)
         logistic[task] = model.predict(held_out_features)
     return {"majority": majority, "logistic_regression": logistic}

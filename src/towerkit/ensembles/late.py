@@ -19,6 +19,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.splits import Rows
 from towerkit.ensembles.members import AnyMemberSpec, Member, fit_member, load_member, save_member
+from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
 from towerkit.storage.hashes import read_json, write_json
@@ -120,12 +121,13 @@ def fit_late_fusion(spec: LateFusionSpec, dataset: Dataset, training: TrainingSp
     }
     combiners: dict[str, LogisticRegression] = {}
     if isinstance(spec.combine, StackSpec):
-        held_out = out_of_fold(spec, dataset, training, progress, tasks)
+        held_out, weights = out_of_fold(spec, dataset, training, progress, tasks), example_weights(dataset)
         for task, label in tasks.items():
             codes = label.encode(dataset.labelled(label.column, rows))
             known = codes >= 0
             inputs = log_odds([held_out[name][task][known] for name in spec.members])
-            combiners[task] = fit_logistic(inputs, codes[known], len(label.classes), l2=spec.combine.l2)
+            weight = None if weights is None else weights[rows][known]
+            combiners[task] = fit_logistic(inputs, codes[known], len(label.classes), l2=spec.combine.l2, weight=weight)
     members = {
         name: fit_member(member, dataset, training, Staged(progress, f"member {name}:"))
         for name, member in spec.members.items()

@@ -25,6 +25,7 @@ from towerkit.data.splits import Rows
 from towerkit.data.table import values_of
 from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec, numbers
+from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand, Encoder, named
 from towerkit.features.labels import Labels
 from towerkit.heads.heads import AnyHeadSpec
@@ -91,7 +92,7 @@ class XgboostSpec(Spec):
 
         Args:
             dataset: Raw tables; training and validation rows are read.
-            training: Seed, patience and refit.
+            training: Seed and refit; the trees wait for 30 rounds without a better one, whatever the patience for epochs.
             progress: Not told: trees take seconds.
         """
         parts = dataset.parts
@@ -128,7 +129,8 @@ class XgboostSpec(Spec):
         codes = labels.encode(dataset.labelled(labels.column, rows))
         known = rows[codes >= 0]
         table = Table(dataset.examples.data.take(known), dataset.examples.name, 0)
-        return _matrix(encoder, table, label=codes[codes >= 0])
+        weights = example_weights(dataset)
+        return _matrix(encoder, table, label=codes[codes >= 0], weight=None if weights is None else weights[known])
 
     def _grow(self, encoder: Encoder, train: Any, watched: list[Any], rounds: int, seed: int) -> Any:
         (labels,) = encoder.labels.values()
@@ -155,7 +157,9 @@ def _xgboost() -> ModuleType:
         random.setstate(state)
 
 
-def _matrix(encoder: Encoder, table: Table, label: NDArray[np.int64] | None = None) -> Any:
+def _matrix(
+    encoder: Encoder, table: Table, label: NDArray[np.int64] | None = None, weight: NDArray[np.float32] | None = None
+) -> Any:
     """Raw numbers (NaN where missing) and category codes (NaN where unknown); trees need no standardisation."""
     columns, types = [], []
     for fitted in encoder.features[EXAMPLE]:
@@ -168,4 +172,4 @@ def _matrix(encoder: Encoder, table: Table, label: NDArray[np.int64] | None = No
             columns.append(named(table.name, numbers, values_of(table.data, name), name))
             types.append("q")
     array = np.stack(columns, axis=1).astype(np.float32)
-    return _xgboost().DMatrix(array, label=label, feature_types=types, enable_categorical=True)
+    return _xgboost().DMatrix(array, label=label, weight=weight, feature_types=types, enable_categorical=True)

@@ -103,7 +103,7 @@ def encode(encoder: Encoder, dataset: Dataset, learned: Rows | None = None) -> E
         tables[entity] = encoder.encode(entity, catalogue.table)
         index[entity] = catalogue.rows(_whole_column(dataset, entity))
     labels = {task: label.encode(_whole_column(dataset, label.column)) for task, label in encoder.labels.items()}
-    return Encoded(encoder, tables, index, catalogues, labels, _weights(dataset))
+    return Encoded(encoder, tables, index, catalogues, labels, example_weights(dataset))
 
 
 def catalogue_of(dataset: Dataset, entity: str, learned: Rows | None = None) -> Catalogue:
@@ -140,7 +140,8 @@ def _whole_column(dataset: Dataset, column: str) -> pa.Array:
     return dataset.labelled(column, np.arange(dataset.examples.data.num_rows))
 
 
-def _weights(dataset: Dataset) -> NDArray[np.float32] | None:
+def example_weights(dataset: Dataset) -> NDArray[np.float32] | None:
+    """``[examples]`` weights, 1 where a test row has none; None where the data gives no weights."""
     if dataset.roles.weight is None:
         return None
     values = dataset.examples.data.column(dataset.roles.weight).to_numpy()
