@@ -37,6 +37,17 @@ class TableTower(Tower):
         self.embeddings = nn.ModuleList(nn.Embedding(size, category_dim(size)) for size in categories.values())
         width = 2 * len(numbers) + sum(category_dim(size) for size in categories.values())
         self.mlp = perceptron(width, layers, out_dim, dropout=dropout)
+        self._start_silent()
+
+    @torch.no_grad()
+    def _start_silent(self) -> None:
+        """Let unknown categories and missing numbers begin at nothing: met in serving only, noise would answer for them."""
+        for table in self.embeddings:
+            assert isinstance(table, nn.Embedding)
+            table.weight[0] = 0.0
+        first = self.mlp[0]
+        assert isinstance(first, nn.Linear)
+        first.weight[:, 1 : 2 * len(self.numbers) : 2] = 0.0  # the flags
 
     def forward(self, columns: Columns) -> Tensor:
         """Concatenate and transform."""
