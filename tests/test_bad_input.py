@@ -431,3 +431,20 @@ def test_a_candidate_column_called_like_an_answer_column(name: str, tmp_path: Pa
     table = {name: PAIRS["user"], "item": PAIRS["item"]}
     run = tk.fit(RETRIEVAL, tk.read(table, query=name, candidate="item"), run=tmp_path / "turned")
     assert run.queries_for({"item": ["i1"]}, k=2).num_columns == 4
+
+
+def test_validation_without_a_label_cannot_choose_an_epoch() -> None:
+    label = [0, 1] * 50
+    rows = {"x": list(range(100)), "y": [*label[:80], *[None] * 10, *label[90:]], "when": list(range(100))}
+    data = tk.read(rows, time="when", split={"kind": "time", "validation": 0.1, "test": 0.1})
+    towers = {"t": {"kind": "table", "columns": ["x"]}}
+    model = {"kind": "tower_model", "towers": towers, "heads": {"y": {"kind": "binary", "column": "y"}}}
+    with pytest.raises(tk.DataError, match=r"'y' without a value in all 10 rows of the validation part"):
+        tk.fit({"model": model}, data)
+
+
+def test_a_learning_rate_that_no_float_can_hold_is_refused() -> None:
+    ids = {"kind": "id", "dim": 2}
+    spec = {"model": {"kind": "two_tower", "query": ids, "candidate": ids}, "training": {"optimizer": {"lr": 1e38}}}
+    with pytest.raises(tk.SpecError, match=r"training\.optimizer\.lr: .*1000000.*received 1e\+38"):
+        tk.fit(spec, tk.read({"u": [1, 2] * 9, "i": [1, 2, 3] * 6}, query="u", candidate="i"))

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array, vstack
 from towerkit.baselines.item_knn import ItemKNN
 from towerkit.baselines.popularity import Popularity
 from towerkit.baselines.tasks import task_baselines
-from towerkit.core.errors import DataError, SpecError
+from towerkit.core.errors import DataError, SpecError, listed
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.data.table import Table, require_columns, values_of
@@ -78,21 +78,33 @@ def train_and_evaluate(spec: ModelingSpec, dataset: Dataset, progress: Progress)
 
 
 def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
-    """Find out before training, not after it, that nothing could be measured.
+    """Find out before training, not after it, that nothing could be measured, or no epoch be chosen.
 
     Raises:
         SpecError: If the split holds nothing out.
-        DataError: If a label column has no value among the held-out rows.
+        DataError: If a label column has no value among the held-out rows, or none that decides has one for validation.
     """
     part, held_out, _ = held_out_part(dataset)
     if isinstance(spec.model, TwoTowerSpec):
         return
-    for task, label in spec.model.demand(dataset).labels.items():
-        if dataset.labelled(label.column, held_out).null_count == len(held_out):
+    labels, validation = spec.model.demand(dataset).labels, dataset.parts.validation
+    for task, label in labels.items():
+        if _is_empty(dataset, label.column, held_out):
             raise DataError(
                 f"{dataset.examples.name}: the label column '{label.column}' of the task '{task}' is empty in all "
                 f"{len(held_out):,} rows of the {part} part, so nothing could be measured. Give labelled rows."
             )
+    selected = (spec.evaluation.select_by or "").removesuffix("/loss")
+    deciding = [label.column for task, label in labels.items() if selected in (task, "loss", "")]
+    if len(validation) and deciding and all(_is_empty(dataset, column, validation) for column in deciding):
+        raise DataError(
+            f"{dataset.examples.name}: {listed(deciding)} without a value in all {len(validation):,} rows of the validation "
+            "part, so no epoch could be chosen. Give labelled rows, another split, or set split.validation to 0."
+        )
+
+
+def _is_empty(dataset: Dataset, column: str, rows: Rows) -> bool:
+    return bool(dataset.labelled(column, rows).null_count == len(rows))
 
 
 def held_out_part(dataset: Dataset) -> tuple[str, Rows, Rows]:

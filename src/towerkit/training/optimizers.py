@@ -104,7 +104,7 @@ class AdamSpec(Spec):
     """Adam; ``rows`` says whether tables move whole or only where the batch touched them."""
 
     kind: Literal["adam"] = "adam"
-    lr: float = Field(1e-3, gt=0.0)
+    lr: float = Field(1e-3, gt=0.0, le=1e6)
     weight_decay: float = Field(0.0, ge=0.0)
     rows: Literal["touched", "all"] = "touched"
 
