@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -281,7 +282,7 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
             },
         )
         (draft / "history.jsonl").write_text(
-            "".join(json.dumps(_no_nan(record)) + "\n" for record in outcome.history.records), encoding="utf-8"
+            "".join(json.dumps(_finite(record)) + "\n" for record in outcome.history.records), encoding="utf-8"
         )
         write_json(draft / "golden.json", golden_request(model))
         (draft / "card.md").write_text(
@@ -310,8 +311,11 @@ def _without_example(column: ColumnInfo) -> dict[str, Any]:
     return {key: value for key, value in vars(column).items() if key != "example"}
 
 
-def _no_nan(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and value != value else value for key, value in record.items()}
+def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record for JSON, which has neither nan nor infinity."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
 
 
 @contextmanager

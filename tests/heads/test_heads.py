@@ -136,3 +136,11 @@ def test_an_ordinal_head_learns_ordered_classes() -> None:
 def test_specs_survive_json(spec: Any) -> None:
     assert MENU.validate_python(json.loads(spec.model_dump_json())) == spec
     assert spec.label() == LabelSpec("y", spec.kind)
+
+
+def test_a_very_rare_last_class_gives_finite_cuts() -> None:
+    with seeded_torch(0):
+        head = OrdinalHead(2, (), 3)
+    head.start_at(torch.tensor([0.5, 0.5 - 2e-8, 2e-8]))
+    assert all(bool(parameter.isfinite().all()) for parameter in head.parameters())
+    assert bool(head(torch.zeros(1, 2)).isfinite().all())

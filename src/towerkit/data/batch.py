@@ -27,9 +27,10 @@ class Bag:
     def take(self, rows: Tensor) -> Bag:
         """The bags of some rows, in their order."""
         starts, counts = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        offsets = torch.zeros(len(rows) + 1, dtype=torch.int64)
+        offsets = self.offsets.new_zeros(len(rows) + 1)
         torch.cumsum(counts, 0, out=offsets[1:])
-        entry = torch.arange(int(offsets[-1])) + torch.repeat_interleave(starts - offsets[:-1], counts)
+        entry = torch.repeat_interleave(starts - offsets[:-1], counts)
+        entry += torch.arange(len(entry), device=entry.device)
         return Bag(self.codes[entry], offsets, self.weights[entry])
 
     @property

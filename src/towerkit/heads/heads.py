@@ -126,7 +126,7 @@ class OrdinalHead(Head):
     def start_at(self, frequencies: Tensor) -> None:
         """Cut points at the log-odds of lying below them."""
         below = torch.cumsum(frequencies, dim=0)[:-1]
-        cuts = torch.logit(below)
+        cuts = torch.logit(below, eps=1e-6)  # float32 may sum the rest of a very rare class to one
         gaps = torch.clamp(cuts[1:] - cuts[:-1], min=1e-3)
         self.first.copy_(cuts[0] / _SCALE)
         self.gaps.copy_(torch.log(torch.expm1(gaps)) / _SCALE)  # the inverse of softplus

@@ -86,11 +86,12 @@ class OneBackprop:
 
     def _move(self, table: Tensor, codes: Tensor, owner: Tensor, targets: Tensor) -> None:
         if self.duplicates == "last":
-            last = torch.full((len(codes),), -1).scatter_reduce_(0, owner, torch.arange(len(owner)), "amax")
+            rows = torch.arange(len(owner), device=owner.device)
+            last = torch.full_like(codes, -1).scatter_reduce_(0, owner, rows, "amax")
             table[codes] = self.beta * table[codes] + (1.0 - self.beta) * targets[last]
             return
         counts = torch.bincount(owner, minlength=len(codes)).to(targets.dtype)  # [query rows]
-        mean = torch.zeros(len(codes), targets.shape[1]).index_add_(0, owner, targets) / counts[:, None]
+        mean = targets.new_zeros(len(codes), targets.shape[1]).index_add_(0, owner, targets) / counts[:, None]
         kept = (self.beta**counts)[:, None]
         table[codes] = kept * table[codes] + (1.0 - kept) * mean
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def check_finite(loss: float, terms: Mapping[str, Tensor], step: int) -> None:
     Raises:
         TrainingError: If the loss is NaN or infinite.
     """
-    if not torch.isfinite(torch.tensor(loss)):
+    if not math.isfinite(loss):
         parts = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items())
         raise TrainingError(
             f"The loss must be finite; at step {step} it is {loss} ({parts}). "
