@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import subprocess
 import sys
@@ -225,3 +226,56 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys; import towerkit.cli; print([m for m in ('torch', 'numpy', 'pyarrow', 'pydantic') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["train", "spec.yaml"], "Missing option '--run'"),
+        (["recommend", "runs/one", "--query", "u1", "-k", "0"], "'-k'"),
+    ],
+)
+def test_wrong_words_are_one_object_too(call: Call, words: list[str], part: str) -> None:
+    status, out, err = call(*words, "--json")
+    assert status == 2
+    assert json.loads(out)["error"]["type"] == "UsageError"
+    assert part in json.loads(out)["error"]["message"] and part in err
+    status, out, err = call(*words)
+    assert (status, out) == (2, "") and part in err
+
+
+def test_a_stopped_training_says_so(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("towerkit.data.dataset.read_dataset", stop)
+    status, out, err = call("train", "spec.yaml", "--run", "runs/stopped", "--json")
+    assert status == 130 and json.loads(out)["error"]["type"] == "Interrupted"
+    assert err == "error: stopped by the user\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell closes the streams")
+def test_closed_streams_swallow_what_is_written(runs: Path, closed: str) -> None:
+    command = (
+        f'"{sys.executable}" -m towerkit train spec.yaml --run runs/closed --overwrite --set training.epochs=1 {closed}'
+    )
+    assert subprocess.run(["sh", "-c", command], cwd=runs.parent, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", ["evaluate runs/one", "recommend runs/one --query u1 --json"])
+def test_a_full_disk_is_no_defect(runs: Path, words: str) -> None:
+    command = f'"{sys.executable}" -m towerkit {words} >/dev/full'
+    done = subprocess.run(["sh", "-c", command], cwd=runs.parent, capture_output=True, check=False, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: cannot write the answer: No space left")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_terminal_without_the_signs(runs: Path) -> None:
+    plain = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    for words, part in ((["evaluate", "runs/one"], "\\xb7 ties"), (["doctor", "clicks.csv", "--json"], '"kind"')):
+        command = [sys.executable, "-m", "towerkit", *words]
+        done = subprocess.run(command, cwd=runs.parent, capture_output=True, check=False, text=True, env=plain)
+        assert done.returncode == 0 and part in done.stdout, done.stderr
