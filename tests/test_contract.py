@@ -17,7 +17,8 @@ import pytest
 
 from towerkit.data.shop import shop_table
 from towerkit.testing import contract
-from towerkit.testing.contract import ModelContract, require_same, untouched_global_state
+from towerkit.testing.contract import ModelContract
+from towerkit.testing.promises import require_same, untouched_global_state
 
 TRAINING = {"epochs": 2, "batch_size": 256, "optimizer": {"kind": "adam", "lr": 0.02}}
 REVIEW_COLUMNS = ["product_id", "title", "text", "age", "helpful_count", "rating", "recommended", "category"]

@@ -16,7 +16,8 @@ from towerkit.data.readers import read_table
 from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.experiment import train_and_evaluate
-from towerkit.run import Run, write_run
+from towerkit.run import Run
+from towerkit.run_writer import write_run
 from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
 from towerkit.storage.atomic import check_target
 from towerkit.training.loop import Progress, Silent

@@ -62,7 +62,7 @@ def train(
     from towerkit import console
     from towerkit.data.dataset import read_dataset
     from towerkit.experiment import train_and_evaluate
-    from towerkit.run import write_run
+    from towerkit.run_writer import write_run
     from towerkit.spec import load_spec
     from towerkit.storage.atomic import check_target
 

@@ -16,7 +16,8 @@ from towerkit.data.dataset import Dataset, read_dataset
 from towerkit.evaluation.compare import compare
 from towerkit.evaluation.result import protocol_line
 from towerkit.experiment import Outcome, train_and_evaluate
-from towerkit.run import Run, write_run
+from towerkit.run import Run
+from towerkit.run_writer import write_run
 from towerkit.spec import load_spec
 from towerkit.storage.atomic import check_target
 

@@ -27,7 +27,7 @@ from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
 from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
-from towerkit.index.ranker import VectorRanker
+from towerkit.index.vectors import VectorRanker
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModelSpec

@@ -16,7 +16,7 @@ from towerkit.data.table import values_of
 from towerkit.experiment import ranker_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.vocabulary import same_type
-from towerkit.index.ranker import VectorRanker
+from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
 
 Vectors = NDArray[np.float32]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,25 +14,20 @@ import numpy as np
 import pyarrow as pa
 
 from towerkit import recommend
-from towerkit.artifact.arrow import load_table, save_table
-from towerkit.artifact.card import model_card
-from towerkit.artifact.models import load_predictor, load_retriever, save_predictor, save_retriever
+from towerkit.artifact.arrow import load_table
+from towerkit.artifact.models import load_predictor, load_retriever
 from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
-from towerkit.data.dataset import Dataset
 from towerkit.data.readers import read_table
-from towerkit.data.schema import ColumnInfo
 from towerkit.data.table import Table, require_columns, values_of
-from towerkit.ensembles.late import load_late_fusion, save_late_fusion
+from towerkit.ensembles.late import load_late_fusion
 from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
-from towerkit.experiment import Model, Outcome, ranker_of, ranking_task_of, truth_of
-from towerkit.golden import golden_request, replay_golden
-from towerkit.models.answer import Retriever, TaskPredictor
-from towerkit.spec import ModelingSpec, plain
-from towerkit.storage.atomic import atomic_folder, check_target
-from towerkit.storage.hashes import read_json, write_json
-from towerkit.storage.manifest import Manifest, verify, write_manifest
+from towerkit.experiment import Model, ranker_of, ranking_task_of, truth_of
+from towerkit.golden import replay_golden
+from towerkit.models.answer import Retriever
+from towerkit.storage.hashes import read_json
+from towerkit.storage.manifest import Manifest, verify
 
 LOADERS: Mapping[str, Callable[[Path], Model]] = {
     "two_tower": load_retriever,
@@ -244,78 +237,6 @@ def require_keys(table: Table, *names: str) -> None:
                 f"{table.where(int(missing[0]))}: the column '{name}' is empty ({len(missing):,} such rows); a pair to "
                 "evaluate needs both keys. Drop these rows or fill them."
             )
-
-
-def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outcome, *, overwrite: bool = False) -> Run:
-    """Write a Run, all or nothing, and open it.
-
-    Args:
-        folder: The Run's folder; must not exist, unless ``overwrite``.
-        spec: What it was trained with.
-        dataset: Its columns, roles and split are described in the Run; its rows are not stored.
-        outcome: The model and what was measured.
-        overwrite: Replace an existing Run.
-
-    Raises:
-        RunError: If the folder cannot be written.
-    """
-    check_target(folder, overwrite)
-    model, evaluation = outcome.model, outcome.evaluation
-    with atomic_folder(folder, overwrite=overwrite) as draft:
-        if isinstance(model, Retriever):
-            save_retriever(draft / "model", model)
-        elif isinstance(model, TaskPredictor):
-            save_predictor(draft / "model", model)
-        else:
-            save_late_fusion(draft / "model", model)
-        write_json(draft / "spec.json", plain(spec))
-        write_json(draft / "data.json", described_data(dataset))
-        files = {name: f"details-{number}.arrow" for number, name in enumerate(evaluation.details)}
-        for name, file in files.items():
-            save_table(draft / file, evaluation.details[name])
-        write_json(
-            draft / "metrics.json",
-            {
-                "model": evaluation.as_dict(),
-                "baselines": {name: baseline.as_dict() for name, baseline in outcome.baselines.items()},
-                "details": files,
-            },
-        )
-        (draft / "history.jsonl").write_text(
-            "".join(json.dumps(_finite(record)) + "\n" for record in outcome.history.records), encoding="utf-8"
-        )
-        write_json(draft / "golden.json", golden_request(model))
-        (draft / "card.md").write_text(
-            model_card(plain(spec), evaluation, outcome.baselines, outcome.seconds), encoding="utf-8"
-        )
-        write_manifest(draft, kind=spec.model.kind, extra={"seconds": round(outcome.seconds, 2)})
-    return Run.load(folder)
-
-
-def described_data(dataset: Dataset) -> dict[str, Any]:
-    """What the data looked like, in plain data: columns, roles, sizes and split, without a row of it."""
-    return {
-        "examples": dataset.examples.name,
-        "roles": vars(dataset.roles),
-        "columns": {name: [_without_example(c) for c in schema.columns] for name, schema in dataset.schemas.items()},
-        "entities": {
-            name: {"key": e.key, "title": e.title, "table": e.table.name} for name, e in dataset.entities.items()
-        },
-        "rows": dataset.parts.sizes(),
-        "split": dict(dataset.split),
-    }
-
-
-def _without_example(column: ColumnInfo) -> dict[str, Any]:
-    """What a column is; the example that a printed schema shows is somebody's."""
-    return {key: value for key, value in vars(column).items() if key != "example"}
-
-
-def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record for JSON, which has neither nan nor infinity."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }
 
 
 @contextmanager

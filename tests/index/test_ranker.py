@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
 from towerkit.core.errors import DataError, RunError, ShapeError, SpecError
-from towerkit.index.ranker import Hits, Ranker, Similarity, VectorRanker, candidate_tie_order, rank_reference
+from towerkit.index.ranker import Hits, Ranker, candidate_tie_order, rank_reference
+from towerkit.index.vectors import Similarity, VectorRanker
 
 NUM_QUERIES = 6
 

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
 from towerkit.metrics import classification
+from towerkit.metrics.checks import Kind
 from towerkit.metrics.classification import (
     CLASSIFICATION_METRICS,
     ClassificationRows,
-    Kind,
     classification_metrics,
     higher_is_better,
 )

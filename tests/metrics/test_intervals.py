@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
 from towerkit.metrics import intervals
-from towerkit.metrics.classification import Kind, classification_metrics, roc_auc
+from towerkit.metrics.checks import Kind
+from towerkit.metrics.classification import classification_metrics, roc_auc
 from towerkit.metrics.intervals import (
     Interval,
     PairedDifference,

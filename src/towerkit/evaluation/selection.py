@@ -14,7 +14,7 @@ from towerkit.data.splits import Rows
 from towerkit.evaluation.ranking import RankingTask, ranking_task, ranking_values
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoded import Encoded
-from towerkit.index.ranker import VectorRanker
+from towerkit.index.vectors import VectorRanker
 from towerkit.metrics.classification import higher_is_better
 from towerkit.metrics.ranking import RANKING_METRICS
 from towerkit.models.two_tower import TwoTower

@@ -10,17 +10,22 @@ probability reaches the threshold.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from towerkit.core.errors import DataError, ShapeError, SpecError, listed, nearest
+from towerkit.metrics.checks import (
+    Codes,
+    Floats,
+    Kind,
+    check_kind,
+    checked_codes,
+    checked_probabilities,
+    checked_weight,
+)
 from towerkit.metrics.ranking import RANKING_METRICS
-
-Kind = Literal["binary", "multiclass", "ordinal"]
-Codes = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 _BINARY = ("accuracy", "precision", "recall", "f1", "auc", "log_loss")
 _MULTICLASS = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "auc", "log_loss")
@@ -33,7 +38,6 @@ CLASSIFICATION_METRICS: dict[Kind, tuple[str, ...]] = {
 
 _LOWER_IS_BETTER = ("log_loss", "mae")
 _SMALLEST_PROBABILITY = 1e-15
-_SUM_TOLERANCE = 1e-3  # wide enough for float16 probabilities, narrow enough to catch logits
 
 
 class PrecisionRecallF1(NamedTuple):
@@ -67,9 +71,9 @@ def confusion_matrix(
         array([[1., 0.],
                [1., 1.]])
     """
-    true_codes = _checked_codes("truth", truth, num_classes)
-    codes = _checked_codes("predicted", predicted, num_classes, rows=len(true_codes))
-    weights = _checked_weight(weight, len(true_codes))
+    true_codes = checked_codes("truth", truth, num_classes)
+    codes = checked_codes("predicted", predicted, num_classes, rows=len(true_codes))
+    weights = checked_weight(weight, len(true_codes))
     cells = _totals(true_codes * num_classes + codes, weights[None], num_classes**2)
     return cells.reshape(num_classes, num_classes)
 
@@ -147,9 +151,9 @@ def precision_recall_f1(
         )
     if average == "binary" and num_classes != 2:
         raise SpecError(f"average='binary' needs 2 classes, got num_classes={num_classes}; use average='macro'.")
-    true_codes = _checked_codes("truth", truth, num_classes)
-    codes = _checked_codes("predicted", predicted, num_classes, rows=len(true_codes))
-    weights = _checked_weight(weight, len(true_codes))
+    true_codes = checked_codes("truth", truth, num_classes)
+    codes = checked_codes("predicted", predicted, num_classes, rows=len(true_codes))
+    weights = checked_weight(weight, len(true_codes))
     values = _precision_recall_f1(true_codes, codes, weights[None], num_classes, average)
     return PrecisionRecallF1(*(float(value[0]) for value in values))
 
@@ -173,9 +177,9 @@ def log_loss(truth: ArrayLike, probabilities: ArrayLike, weight: ArrayLike | Non
         >>> round(log_loss([0, 1], [[0.5, 0.5], [0.5, 0.5]]), 4)
         0.6931
     """
-    table = _checked_probabilities(probabilities)
-    codes = _checked_codes("truth", truth, table.shape[1], rows=len(table))
-    return float(np.average(_row_loss(codes, table), weights=_checked_weight(weight, len(codes))))
+    table = checked_probabilities(probabilities)
+    codes = checked_codes("truth", truth, table.shape[1], rows=len(table))
+    return float(np.average(_row_loss(codes, table), weights=checked_weight(weight, len(codes))))
 
 
 def roc_auc(truth: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None) -> float:
@@ -199,13 +203,13 @@ def roc_auc(truth: ArrayLike, scores: ArrayLike, weight: ArrayLike | None = None
         >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
         0.875
     """
-    codes = _checked_codes("truth", truth, 2)
+    codes = checked_codes("truth", truth, 2)
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != codes.shape:
         raise ShapeError(f"scores must be one per row of truth, got {values.shape} for {codes.shape}; align them.")
     if np.isnan(values).any():
         raise DataError(f"scores must be numbers, got nan in row {int(np.isnan(values).argmax())}; check the model.")
-    weights = _checked_weight(weight, len(codes))
+    weights = checked_weight(weight, len(codes))
     return float(_AucRows(codes == 1, values).value(weights[None])[0])
 
 
@@ -243,7 +247,7 @@ def classification_metrics(
         (1.0, 1.0)
     """
     rows = ClassificationRows(truth, probabilities, kind=kind, threshold=threshold)
-    weights = _checked_weight(weight, rows.num_rows)
+    weights = checked_weight(weight, rows.num_rows)
     return {name: float(value[0]) for name, value in rows.metrics(weights[None]).items()}
 
 
@@ -286,14 +290,14 @@ class ClassificationRows:
     """
 
     def __init__(self, truth: ArrayLike, probabilities: ArrayLike, *, kind: Kind, threshold: float = 0.5) -> None:
-        _check_kind(kind, threshold)
-        table = _checked_probabilities(probabilities)
+        check_kind(kind, threshold)
+        table = checked_probabilities(probabilities)
         self.num_rows, self.num_classes = table.shape
         if self.num_classes < 2 or (kind == "binary" and self.num_classes != 2):
             rule = "exactly 2" if kind == "binary" else "2 or more"
             raise ShapeError(f"kind '{kind}' needs {rule} columns of probabilities, got {self.num_classes}.")
         self.kind = kind
-        self.truth = _checked_codes("truth", truth, self.num_classes, rows=self.num_rows)
+        self.truth = checked_codes("truth", truth, self.num_classes, rows=self.num_rows)
         self.predicted = _predicted(table, kind, threshold)
         self.row_loss = _row_loss(self.truth, table)
         compared = [1] if kind == "binary" else range(self.num_classes)
@@ -383,66 +387,7 @@ def _predicted(probabilities: Floats, kind: Kind, threshold: float) -> Codes:
     return most_probable
 
 
-def _check_kind(kind: str, threshold: float) -> None:
-    kinds = get_args(Kind)
-    if kind not in kinds:
-        raise SpecError(f"Unknown kind of task '{kind}'{nearest(kind, kinds) or '.'} The kinds are {listed(kinds)}.")
-    if not 0 <= threshold <= 1:
-        raise SpecError(f"threshold must be a probability in [0, 1], got {threshold}.")
-
-
 def _checked_pair(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLike | None) -> tuple[Codes, Codes, Floats]:
-    true_codes = _checked_codes("truth", truth)
-    codes = _checked_codes("predicted", predicted, rows=len(true_codes))
-    return true_codes, codes, _checked_weight(weight, len(true_codes))
-
-
-def _checked_codes(name: str, values: ArrayLike, num_classes: int | None = None, rows: int | None = None) -> Codes:
-    codes = np.asarray(values)
-    if codes.ndim != 1 or (rows is not None and len(codes) != rows):
-        raise ShapeError(f"{name} must be [rows]{f' with {rows} rows' if rows is not None else ''}, got {codes.shape}.")
-    if len(codes) == 0:
-        raise DataError(f"A classification metric needs at least one row, got {name} without rows.")
-    if codes.dtype != np.bool_ and not np.issubdtype(codes.dtype, np.integer):
-        raise DataError(f"{name} must hold integer class codes, got {codes.dtype}; encode the labels first.")
-    bad = (codes < 0) | (codes >= num_classes) if num_classes is not None else codes < 0
-    if bad.any():
-        row, range_ = int(bad.argmax()), f"0 to {num_classes - 1}" if num_classes is not None else "0 or more"
-        raise DataError(
-            f"{name} must hold class codes of {range_}, got {codes[row]} in row {row} ({bad.sum()} such rows)."
-        )
-    return codes.astype(np.int64)
-
-
-def _checked_weight(weight: ArrayLike | None, rows: int) -> Floats:
-    if weight is None:
-        return np.ones(rows)
-    weights = np.asarray(weight, dtype=np.float64)
-    if weights.shape != (rows,):
-        raise ShapeError(f"weight must be [rows] with {rows} rows, got {weights.shape}.")
-    bad = ~(weights >= 0) | np.isinf(weights)  # nan fails the comparison
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(
-            f"weight must be finite and zero or more, got {weights[row]} in row {row} ({bad.sum()} such rows)."
-        )
-    if not weights.any():
-        raise DataError(f"weight must not be zero in all {rows} rows; give at least one row a positive weight.")
-    return weights
-
-
-def _checked_probabilities(probabilities: ArrayLike) -> Floats:
-    table = np.asarray(probabilities, dtype=np.float64)
-    if table.ndim != 2:
-        raise ShapeError(f"probabilities must be [rows, classes], got {table.shape}; a binary task has 2 columns.")
-    with np.errstate(invalid="ignore"):  # infinities that cancel are told below
-        sums = table.sum(axis=1)
-    bad = ~((table >= 0) & (table <= 1 + _SUM_TOLERANCE)).all(axis=1)  # nan fails the comparison
-    bad |= ~(np.abs(sums - 1) <= _SUM_TOLERANCE)
-    if bad.any():
-        row = int(bad.argmax())
-        raise DataError(
-            f"probabilities must lie in 0 to 1 and sum to 1 in each row, got {table[row].tolist()} in row {row} "
-            f"(sum {sums[row]:.6g}; {bad.sum()} such rows); logits need a softmax or a sigmoid first."
-        )
-    return table
+    true_codes = checked_codes("truth", truth)
+    codes = checked_codes("predicted", predicted, rows=len(true_codes))
+    return true_codes, codes, checked_weight(weight, len(true_codes))

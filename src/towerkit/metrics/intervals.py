@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
-from towerkit.metrics.classification import ClassificationRows, Kind
+from towerkit.metrics.checks import Kind
+from towerkit.metrics.classification import ClassificationRows
 
 Floats = NDArray[np.float64]
 

@@ -1,0 +1,128 @@
+"""Exact ranking by the similarity of vectors: scores that do not depend on the chunk they are computed in."""
+
+from __future__ import annotations
+
+from typing import Literal, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from towerkit.core.errors import RunError, ShapeError, SpecError, listed, nearest
+from towerkit.index.ranker import TILE_ROWS, Ranker, check_query_rows
+
+Similarity = Literal["dot", "cosine", "euclidean"]
+
+# The square of twice this length still fits in float32.
+_MAX_LENGTH = 3e18
+
+
+class VectorRanker(Ranker):
+    """Ranks candidates by the similarity of their vectors to a query's vector.
+
+    Args:
+        query_vectors: ``[queries, dim]``.
+        candidate_vectors: ``[candidates, dim]``.
+        similarity: ``dot``; ``cosine``, where a zero vector scores 0 with everything; or ``euclidean``, the
+            negative squared distance.
+
+    Raises:
+        ShapeError: If the two sides do not share their last axis.
+        SpecError: If the similarity is unknown.
+        RunError: If a vector is not finite, or 3e18 long or longer (its square would overflow).
+
+    Example:
+        >>> ranker = VectorRanker(np.eye(2), np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]]), "dot")
+        >>> ranker.rank(np.array([0, 1]), k=1).rows.tolist()
+        [[1], [2]]
+    """
+
+    exact = True
+
+    def __init__(
+        self, query_vectors: NDArray[np.floating], candidate_vectors: NDArray[np.floating], similarity: Similarity
+    ) -> None:
+        if similarity not in get_args(Similarity):
+            known = get_args(Similarity)
+            raise SpecError(
+                f"similarity must be one of {listed(known)}; received '{similarity}'{nearest(similarity, known)}"
+            )
+        query, candidate = _vectors("query", query_vectors), _vectors("candidate", candidate_vectors)
+        if query.shape[1] != candidate.shape[1]:
+            raise ShapeError(
+                f"query and candidate vectors must share the last axis; received {tuple(query.shape)} and "
+                f"{tuple(candidate.shape)}. Give both towers the same out_dim."
+            )
+        self.num_queries, self.num_candidates = len(query), len(candidate)
+        self.similarity = similarity
+        if similarity == "cosine":
+            query, candidate = _unit(query), _unit(candidate)
+        elif similarity == "euclidean":
+            query, candidate = _as_product(query, candidate)
+        self._query, self._candidate = query, _padded(candidate)
+
+    def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Score every candidate for some query rows.
+
+        Raises:
+            DataError: If a query row does not exist.
+        """
+        check_query_rows(queries, self.num_queries)
+        index = torch.from_numpy(np.asarray(queries, dtype=np.int64))
+        block = _padded(self._query[index]) @ self._candidate.T  # [n + padding, candidates + padding]
+        if self.similarity == "euclidean":
+            block.clamp_(max=0)  # rounding may leave a tiny negative distance between equal vectors
+        return cast("NDArray[np.float32]", block[: len(index), : self.num_candidates].numpy())
+
+
+def _padded(vectors: Tensor) -> Tensor:
+    """The vectors with zero rows appended, up to whole tiles.
+
+    So a score does not depend on the chunk it is computed in, and equal vectors stay exactly tied.
+    """
+    missing = -len(vectors) % TILE_ROWS
+    return torch.cat([vectors, vectors.new_zeros(missing, vectors.shape[1])]) if missing else vectors
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """``[rows, 1]`` in float64, so that a long vector does not overflow."""
+    return cast("Tensor", torch.linalg.vector_norm(vectors, dim=1, keepdim=True, dtype=torch.float64))
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """The vectors at length 1; zero vectors stay zero."""
+    lengths = _lengths(vectors).float()
+    return vectors / lengths.where(lengths > 0, 1.0)
+
+
+def _as_product(query: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """Longer vectors whose dot product is the negative squared distance: ``2 q.c - |c|^2 - |q|^2``."""
+    if len(candidate):  # centered: the same distances, from smaller numbers that cancel less
+        center = candidate.mean(dim=0, dtype=torch.float64).float()
+        query, candidate = query - center, candidate - center
+    query_square = query.square().sum(dim=1, keepdim=True)
+    candidate_square = candidate.square().sum(dim=1, keepdim=True)
+    ones = torch.ones_like
+    return (
+        torch.cat([2 * query, -ones(query_square), -query_square], dim=1),
+        torch.cat([candidate, candidate_square, ones(candidate_square)], dim=1),
+    )
+
+
+def _vectors(side: str, vectors: NDArray[np.floating]) -> Tensor:
+    """Float32 vectors, finite and short enough that no score can overflow or become NaN."""
+    with np.errstate(over="ignore"):
+        array = np.array(vectors, dtype=np.float32)
+    if array.ndim != 2:
+        raise ShapeError(f"{side} vectors must be [rows, dim]; received shape {array.shape}. Give one vector per row.")
+    tensor = torch.from_numpy(array)
+    wrong = (~(_lengths(tensor) < _MAX_LENGTH)).nonzero()
+    if len(wrong):
+        row = int(wrong[0, 0])
+        column = int(np.argmax(np.nan_to_num(np.abs(array[row]), nan=np.inf)))
+        raise RunError(
+            f"{side} vectors must be finite and shorter than {_MAX_LENGTH:g}; row {row} holds {array[row, column]} in "
+            f"column {column}. The training probably diverged: lower its learning rate."
+        )
+    return tensor

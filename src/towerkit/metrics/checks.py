@@ -1,0 +1,75 @@
+"""What may come into a classification metric: class codes, weights and probabilities, refused with row and value."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from towerkit.core.errors import DataError, ShapeError, SpecError, listed, nearest
+
+Kind = Literal["binary", "multiclass", "ordinal"]
+Codes = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_SUM_TOLERANCE = 1e-3  # wide enough for float16 probabilities, narrow enough to catch logits
+
+
+def check_kind(kind: str, threshold: float) -> None:
+    kinds = get_args(Kind)
+    if kind not in kinds:
+        raise SpecError(f"Unknown kind of task '{kind}'{nearest(kind, kinds) or '.'} The kinds are {listed(kinds)}.")
+    if not 0 <= threshold <= 1:
+        raise SpecError(f"threshold must be a probability in [0, 1], got {threshold}.")
+
+
+def checked_codes(name: str, values: ArrayLike, num_classes: int | None = None, rows: int | None = None) -> Codes:
+    codes = np.asarray(values)
+    if codes.ndim != 1 or (rows is not None and len(codes) != rows):
+        raise ShapeError(f"{name} must be [rows]{f' with {rows} rows' if rows is not None else ''}, got {codes.shape}.")
+    if len(codes) == 0:
+        raise DataError(f"A classification metric needs at least one row, got {name} without rows.")
+    if codes.dtype != np.bool_ and not np.issubdtype(codes.dtype, np.integer):
+        raise DataError(f"{name} must hold integer class codes, got {codes.dtype}; encode the labels first.")
+    bad = (codes < 0) | (codes >= num_classes) if num_classes is not None else codes < 0
+    if bad.any():
+        row, range_ = int(bad.argmax()), f"0 to {num_classes - 1}" if num_classes is not None else "0 or more"
+        raise DataError(
+            f"{name} must hold class codes of {range_}, got {codes[row]} in row {row} ({bad.sum()} such rows)."
+        )
+    return codes.astype(np.int64)
+
+
+def checked_weight(weight: ArrayLike | None, rows: int) -> Floats:
+    if weight is None:
+        return np.ones(rows)
+    weights = np.asarray(weight, dtype=np.float64)
+    if weights.shape != (rows,):
+        raise ShapeError(f"weight must be [rows] with {rows} rows, got {weights.shape}.")
+    bad = ~(weights >= 0) | np.isinf(weights)  # nan fails the comparison
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"weight must be finite and zero or more, got {weights[row]} in row {row} ({bad.sum()} such rows)."
+        )
+    if not weights.any():
+        raise DataError(f"weight must not be zero in all {rows} rows; give at least one row a positive weight.")
+    return weights
+
+
+def checked_probabilities(probabilities: ArrayLike) -> Floats:
+    table = np.asarray(probabilities, dtype=np.float64)
+    if table.ndim != 2:
+        raise ShapeError(f"probabilities must be [rows, classes], got {table.shape}; a binary task has 2 columns.")
+    with np.errstate(invalid="ignore"):  # infinities that cancel are told below
+        sums = table.sum(axis=1)
+    bad = ~((table >= 0) & (table <= 1 + _SUM_TOLERANCE)).all(axis=1)  # nan fails the comparison
+    bad |= ~(np.abs(sums - 1) <= _SUM_TOLERANCE)
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"probabilities must lie in 0 to 1 and sum to 1 in each row, got {table[row].tolist()} in row {row} "
+            f"(sum {sums[row]:.6g}; {bad.sum()} such rows); logits need a softmax or a sigmoid first."
+        )
+    return table

@@ -1,0 +1,96 @@
+"""Writing a Run: a trained model with everything that was measured, as one folder, all or nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from towerkit.artifact.arrow import save_table
+from towerkit.artifact.card import model_card
+from towerkit.artifact.models import save_predictor, save_retriever
+from towerkit.data.dataset import Dataset
+from towerkit.data.schema import ColumnInfo
+from towerkit.ensembles.late import save_late_fusion
+from towerkit.experiment import Outcome
+from towerkit.golden import golden_request
+from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.run import Run
+from towerkit.spec import ModelingSpec, plain
+from towerkit.storage.atomic import atomic_folder, check_target
+from towerkit.storage.hashes import write_json
+from towerkit.storage.manifest import write_manifest
+
+
+def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outcome, *, overwrite: bool = False) -> Run:
+    """Write a Run, all or nothing, and open it.
+
+    Args:
+        folder: The Run's folder; must not exist, unless ``overwrite``.
+        spec: What it was trained with.
+        dataset: Its columns, roles and split are described in the Run; its rows are not stored.
+        outcome: The model and what was measured.
+        overwrite: Replace an existing Run.
+
+    Raises:
+        RunError: If the folder cannot be written.
+    """
+    check_target(folder, overwrite)
+    model, evaluation = outcome.model, outcome.evaluation
+    with atomic_folder(folder, overwrite=overwrite) as draft:
+        if isinstance(model, Retriever):
+            save_retriever(draft / "model", model)
+        elif isinstance(model, TaskPredictor):
+            save_predictor(draft / "model", model)
+        else:
+            save_late_fusion(draft / "model", model)
+        write_json(draft / "spec.json", plain(spec))
+        write_json(draft / "data.json", described_data(dataset))
+        files = {name: f"details-{number}.arrow" for number, name in enumerate(evaluation.details)}
+        for name, file in files.items():
+            save_table(draft / file, evaluation.details[name])
+        write_json(
+            draft / "metrics.json",
+            {
+                "model": evaluation.as_dict(),
+                "baselines": {name: baseline.as_dict() for name, baseline in outcome.baselines.items()},
+                "details": files,
+            },
+        )
+        (draft / "history.jsonl").write_text(
+            "".join(json.dumps(_finite(record)) + "\n" for record in outcome.history.records), encoding="utf-8"
+        )
+        write_json(draft / "golden.json", golden_request(model))
+        (draft / "card.md").write_text(
+            model_card(plain(spec), evaluation, outcome.baselines, outcome.seconds), encoding="utf-8"
+        )
+        write_manifest(draft, kind=spec.model.kind, extra={"seconds": round(outcome.seconds, 2)})
+    return Run.load(folder)
+
+
+def described_data(dataset: Dataset) -> dict[str, Any]:
+    """What the data looked like, in plain data: columns, roles, sizes and split, without a row of it."""
+    return {
+        "examples": dataset.examples.name,
+        "roles": vars(dataset.roles),
+        "columns": {name: [_without_example(c) for c in schema.columns] for name, schema in dataset.schemas.items()},
+        "entities": {
+            name: {"key": e.key, "title": e.title, "table": e.table.name} for name, e in dataset.entities.items()
+        },
+        "rows": dataset.parts.sizes(),
+        "split": dict(dataset.split),
+    }
+
+
+def _without_example(column: ColumnInfo) -> dict[str, Any]:
+    """What a column is; the example that a printed schema shows is somebody's."""
+    return {key: value for key, value in vars(column).items() if key != "example"}
+
+
+def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record for JSON, which has neither nan nor infinity."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
