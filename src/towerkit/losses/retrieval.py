@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -95,7 +95,3 @@ class BprSpec(Spec):
     def build(self) -> RetrievalLoss:
         """The loss."""
         return bpr
-
-
-AnyRetrievalLossSpec = Annotated[SampledSoftmaxSpec | BprSpec, Field(discriminator="kind")]
-"""The menu of retrieval losses; a new one is a function, a spec, and a name here."""

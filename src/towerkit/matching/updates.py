@@ -6,7 +6,7 @@ An update never runs a tower again: it keeps what the forward pass gave and re-r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -19,6 +19,19 @@ from towerkit.data.batch import Batch, dense
 if TYPE_CHECKING:
     from towerkit.models.two_tower import Encoding, TwoTower
     from towerkit.towers.id import IdTower
+
+
+class Update(Protocol):
+    """How the gradient reaches each side, and what moves after the optimizer's step."""
+
+    def view(self, query: Encoding, candidate: Encoding) -> tuple[Tensor, Tensor]:
+        """The vectors as the loss shall see them."""
+
+    def trainable(self, model: TwoTower) -> Iterator[nn.Parameter]:
+        """The parameters that the optimizer moves."""
+
+    def after_step(self, model: TwoTower, batch: Batch) -> None:
+        """Move what has no gradient."""
 
 
 class TwoBackprop:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from towerkit.core.spec import Spec
+
+
+class Balancer(Protocol):
+    """Several loss terms to gradients; a module where it learns something itself."""
+
+    def backward(self, terms: Mapping[str, Tensor]) -> float:
+        """Compute gradients; returns the total."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What the balancer learns."""
 
 
 class FixedBalance(nn.Module):

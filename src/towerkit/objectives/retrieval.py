@@ -9,9 +9,9 @@ from torch import Tensor
 
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Batch
-from towerkit.losses.retrieval import AnyRetrievalLossSpec, RetrievalLoss, SampledSoftmaxSpec
+from towerkit.losses import AnyRetrievalLossSpec, RetrievalLoss, SampledSoftmaxSpec
 from towerkit.matching.negatives import AnyNegativesSpec, UniformSpec
-from towerkit.matching.updates import OneBackprop, TwoBackprop
+from towerkit.matching.updates import Update
 from towerkit.models.two_tower import TwoTower
 
 
@@ -23,7 +23,7 @@ class RetrievalObjective:
         update: Decides what is detached.
     """
 
-    def __init__(self, loss: RetrievalLoss, update: TwoBackprop | OneBackprop) -> None:
+    def __init__(self, loss: RetrievalLoss, update: Update) -> None:
         self.loss, self.update = loss, update
 
     def __call__(self, model: TwoTower, batch: Batch) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from towerkit.core.errors import TrainingError
 from towerkit.data.batch import Batch
-from towerkit.matching.updates import OneBackprop, TwoBackprop
-from towerkit.objectives.balance import FixedBalance, UncertaintyBalance
+from towerkit.matching.updates import Update
+from towerkit.objectives.balance import Balancer
 from towerkit.towers import IdTower
 from towerkit.training.optimizers import RowAdam
 
@@ -26,8 +26,8 @@ class TrainState:
     model: Any
     """A ``TwoTower`` or a ``TowerModel``; only the objective knows which."""
     objective: Callable[[Any, Batch], Mapping[str, Tensor]]
-    balancer: FixedBalance | UncertaintyBalance
-    update: TwoBackprop | OneBackprop | None
+    balancer: Balancer
+    update: Update | None
     """None for models without a query side."""
     optimizer: RowAdam
     step: int = 0
