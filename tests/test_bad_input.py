@@ -17,6 +17,7 @@ import pytest
 
 import towerkit as tk
 from towerkit import experiment
+from towerkit.data.writers import write_table
 from towerkit.run import Run
 
 ROWS = 240
@@ -448,3 +449,42 @@ def test_a_learning_rate_that_no_float_can_hold_is_refused() -> None:
     spec = {"model": {"kind": "two_tower", "query": ids, "candidate": ids}, "training": {"optimizer": {"lr": 1e38}}}
     with pytest.raises(tk.SpecError, match=r"training\.optimizer\.lr: .*1000000.*received 1e\+38"):
         tk.fit(spec, tk.read({"u": [1, 2] * 9, "i": [1, 2, 3] * 6}, query="u", candidate="i"))
+
+
+def test_lists_are_no_keys() -> None:
+    nested = {**PAIRS, "user": [[user] for user in PAIRS["user"]]}
+    told(tk.DataError, lambda: tk.read(nested, **ROLES), "row 1", "'user' holds lists or records", PAIRS["user"][0])
+    entities = {"item": {"table": {"item": [["i1"], ["i2"]]}}}
+    told(tk.DataError, lambda: tk.read(PAIRS, entities=entities, **ROLES), "'item' holds lists or records")
+
+
+def test_one_column_for_query_and_candidate() -> None:
+    told(tk.SpecError, lambda: tk.read(PAIRS, query="item", candidate="item"), "must be two columns", "'item' for both")
+
+
+def test_a_column_called_example() -> None:
+    table = {"example": PAIRS["user"], "item": PAIRS["item"]}
+    told(
+        tk.SpecError,
+        lambda: tk.read(table, query="example", candidate="item"),
+        "'example' is what",
+        "Rename the column",
+    )
+
+
+@pytest.mark.parametrize("kind", ["time", "random"])
+def test_shares_that_leave_nothing_to_learn_from(kind: str) -> None:
+    split = {"kind": kind, "validation": 0.5, "test": 0.6}
+    told(tk.SpecError, lambda: tk.read(PAIRS, split=split, **ROLES), "validation 0.5 and test 0.6", "below 1")
+
+
+def test_a_task_name_that_is_no_name() -> None:
+    spec = prediction()
+    spec["model"] = {**spec["model"], "heads": {"a b": {"kind": "binary", "column": "liked"}}}
+    told(tk.SpecError, lambda: tk.fit(spec, tk.read(PEOPLE)), "model.heads.a b", "must begin with a letter", "'a b'")
+
+
+def test_no_file_is_written_into_a_run(ranking: Run) -> None:
+    rows = ranking.recommend("u1", k=3)
+    told(tk.DataError, lambda: write_table(rows, ranking.path / "rows.csv"), "rows.csv", "is a Run")
+    tk.load(ranking.path)

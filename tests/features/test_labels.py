@@ -29,6 +29,8 @@ def fitted(values: Any, kind: TaskKind = "multiclass") -> Labels:
     [
         ([10, 9, 1, 9], ("1", "9", "10")),
         ([2.0, 1.0, None], ("1", "2")),
+        ([0.0, -0.0, 1.0, -1.0], ("-1", "0", "1")),
+        ([0.5, -0.0, 0.0], ("0", "0.5")),
         ([2.5, 1.0, float("nan")], ("1", "2.5")),
         (["10", "9", "1"], ("1", "9", "10")),
         (["b", "10", "a", "", None], ("10", "a", "b")),
@@ -74,3 +76,8 @@ def test_too_many_classes_are_refused_with_their_number() -> None:
 def test_the_stored_form_gives_the_same_back() -> None:
     labels = fitted(["low", "high", "low"], "ordinal")
     assert Labels.from_dict(json.loads(json.dumps(labels.as_dict()))) == labels
+
+
+def test_lists_are_no_labels() -> None:
+    with pytest.raises(DataError, match="'y' holds lists or records"):
+        fitted([[1], [2]])

@@ -78,6 +78,7 @@ _RULES = {
     "model_attributes_type": "must be a mapping of keys",
     "dict_type": "must be a mapping of names",
     "tuple_type": "must be a list, as in [1, 2]",
+    "string_pattern_mismatch": "a name must begin with a letter A-Z and go on with letters, digits, _ or -, 64 at most",
 }
 """Pydantic's names of problems that it tells in Python's words -> the words of a spec file."""
 

@@ -21,6 +21,7 @@ def check_entity(entity: EntityTable, schemas: Mapping[str, Schema], examples: T
     schemas[EXAMPLE].require(entity.name, examples.name)
     if entity.title is not None:
         schemas[entity.name].require(entity.title, entity.table.name)
+    _check_single(entity.table, entity.key)
     keys = values_of(entity.table.data, entity.key)
     if keys.null_count:
         row = int(np.flatnonzero(keys.is_null().to_numpy(zero_copy_only=False))[0])
@@ -45,8 +46,11 @@ def check_rows(table: Table, roles: Roles, entities: Mapping[str, EntityTable]) 
     """Refuse a row that cannot be used; the examples and a given test table are looked at one by one, to name the file."""
     for role in ("query", "candidate"):
         column = getattr(roles, role)
-        values = None if column is None else values_of(table.data, column)
-        if values is not None and values.null_count:
+        if column is None:
+            continue
+        _check_single(table, column)
+        values = values_of(table.data, column)
+        if values.null_count:
             row = int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
             raise DataError(
                 f"{table.where(row)}: the {role} column '{column}' is empty ({values.null_count:,} such rows); "
@@ -57,6 +61,15 @@ def check_rows(table: Table, roles: Roles, entities: Mapping[str, EntityTable]) 
             _check_keys(table, entity)
     if roles.weight is not None and roles.weight in table.data.column_names:  # test rows need no weight
         _check_weights(table, roles.weight)
+
+
+def _check_single(table: Table, column: str) -> None:
+    kind = table.data.schema.field(column).type
+    if pa.types.is_nested(kind):
+        raise DataError(
+            f"{table.where(0)}: the column '{column}' holds lists or records ({kind}) such as "
+            f"{shown(table.data.column(column)[0].as_py())}, but a key is one value per row. Write one row per key."
+        )
 
 
 def _check_keys(table: Table, entity: EntityTable) -> None:

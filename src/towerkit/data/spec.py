@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from towerkit.core.spec import Spec
 from towerkit.data.readers import SourceSpec
+from towerkit.data.roles import EXAMPLE
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -34,12 +35,25 @@ class EntitySpec(SourceSpec):
     """Column shown to people beside the key."""
 
 
+def _leave_training_rows(validation: float, test: float) -> None:
+    if validation + test >= 1.0:
+        raise ValueError(
+            "validation and test together must be below 1, so that rows are left for training; received "
+            f"validation {validation} and test {test}. Lower one of the two."
+        )
+
+
 class TimeSplit(Spec):
     """Everything after a moment is test, the stretch before it validation."""
 
     kind: Literal["time"] = "time"
     validation: Fraction = 0.1
     test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _rows_are_left(self) -> TimeSplit:
+        _leave_training_rows(self.validation, self.test)
+        return self
 
 
 class PerQuerySplit(Spec):
@@ -56,6 +70,11 @@ class RandomSplit(Spec):
     kind: Literal["random"] = "random"
     validation: Fraction = 0.1
     test: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _rows_are_left(self) -> RandomSplit:
+        _leave_training_rows(self.validation, self.test)
+        return self
 
 
 SplitSpec = Annotated[TimeSplit | PerQuerySplit | RandomSplit, Field(discriminator="kind")]
@@ -85,6 +104,21 @@ class DataSpec(Spec):
                 )
             return {**data, "split": {**split, "test": 0.0}}
         return data
+
+    @model_validator(mode="after")
+    def _entities_differ_and_are_not_the_example_rows(self) -> DataSpec:
+        query, candidate = self.examples.query, self.examples.candidate
+        if query is not None and query == candidate:
+            raise ValueError(
+                f"the query and the candidate must be two columns; received '{query}' for both. Copy the column under "
+                "another name if a thing is matched with its own kind."
+            )
+        if EXAMPLE in (query, candidate, *self.entities):
+            raise ValueError(
+                f"'{EXAMPLE}' is what the example rows themselves are called, so no query, candidate or entity can have "
+                "that name. Rename the column."
+            )
+        return self
 
     def resolved_split(self) -> TimeSplit | PerQuerySplit | RandomSplit:
         """The split that will be made, with the default chosen from the roles."""

@@ -21,11 +21,16 @@ def write_table(table: pa.Table, path: Path) -> None:
         path: Ends in ``.parquet``, ``.csv`` or ``.arrow``; an existing file is replaced.
 
     Raises:
-        DataError: If the extension is another one, or the file cannot be written.
+        DataError: If the extension is another one, the folder is a Run, or the file cannot be written.
     """
     if path.suffix not in _KINDS:
         raise DataError(
             f"{path}: the extension says the form of the file, one of {listed(_KINDS)}{nearest(path.suffix, _KINDS) or '.'}"
+        )
+    if (path.parent / "manifest.json").is_file():
+        raise DataError(
+            f"{path}: '{path.parent}' is a Run, which holds only what towerkit wrote and would not open any more with "
+            "another file in it; choose a place outside."
         )
     try:
         if path.suffix == ".parquet":

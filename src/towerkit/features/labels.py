@@ -35,9 +35,14 @@ class Labels:
         Raises:
             DataError: If there is no label, one class only, or more than the kind of task allows.
         """
+        if pa.types.is_nested(values.type):
+            raise DataError(
+                f"The label column '{column}' holds lists or records ({values.type}); a label is one text, number or "
+                "yes-or-no per row. Make a column of each label."
+            )
         known = pc.unique(values.drop_null())
         if pa.types.is_floating(known.type):
-            known = known.filter(pc.invert(pc.is_nan(known)))
+            known = pc.unique(pc.add(known.filter(pc.invert(pc.is_nan(known))), 0.0))  # 0.0 and -0.0 are one class
         classes = _in_order(known)
         if not classes:
             raise DataError(f"The label column '{column}' has no value in the training rows; a task needs labels.")
