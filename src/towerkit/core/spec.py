@@ -17,8 +17,9 @@ from towerkit.core.errors import SpecError, listed, nearest
 S = TypeVar("S", bound="Spec")
 
 
+# What a user may call a tower, a task or a member: it becomes part of file names and of the names of weights.
+# (A comment: as a docstring, the pattern would reach the reference pages, whose markup reads it as a link.)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-"""What a user may call a tower, a task or a member: it becomes part of file names and of the names of weights."""
 
 
 class Spec(BaseModel):
