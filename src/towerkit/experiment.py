@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,9 @@ from towerkit.spec import ModelingSpec
 from towerkit.training.fit import fit_recipe
 from towerkit.training.loop import History, Progress
 from towerkit.training.recipes import RetrievalRecipe, pairs_matrix
+
+_RANKERS: WeakKeyDictionary[Retriever, VectorRanker] = WeakKeyDictionary()
+"""Goes with its retriever, which stands on a lower floor and cannot hold it."""
 
 Model = Retriever | TaskPredictor | LateFusion
 """The three model kinds, trained; each answers raw rows."""
@@ -153,8 +157,11 @@ def _retrieval(model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progre
 
 
 def ranker_of(retriever: Retriever) -> VectorRanker:
-    """Ranks the catalogue for query rows; row 0 is the unknown query."""
-    return VectorRanker(retriever.query_vectors, retriever.candidate_vectors[1:], retriever.model.match.similarity)
+    """Ranks the catalogue for query rows; row 0 is the unknown query. A retriever's ranker is made once."""
+    if retriever not in _RANKERS:
+        vectors = retriever.query_vectors, retriever.candidate_vectors[1:]
+        _RANKERS[retriever] = VectorRanker(*vectors, retriever.model.match.similarity)
+    return _RANKERS[retriever]
 
 
 def ranking_baselines(seen: csr_array) -> dict[str, Popularity | ItemKNN]:

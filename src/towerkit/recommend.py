@@ -38,7 +38,7 @@ def for_rows(model: Retriever, table: Table, k: int, *, exclude_seen: bool) -> p
     vectors = model.vectors_of(model.model.query, model.model.query_entity, table)[1:]
     keys = values_of(table.data, model.query.key)
     rows = model.query.rows(keys)
-    ranker = _ranker(model, vectors, model.candidate_vectors[1:])
+    ranker = ranker_of(model).with_queries(vectors)
     hits = ranker.rank(
         np.arange(len(vectors)), _places(ranker, k), exclude=_seen(model, rows) if exclude_seen else None
     )
@@ -58,7 +58,7 @@ def for_history(model: Retriever, history: Sequence[Any], k: int, *, exclude_see
             "update: {kind: one_backprop}, or ask with --rows and the query's features."
         )
     places = known_places(model.candidate, history)
-    ranker = _ranker(model, model.vector_of_history(places)[None], model.candidate_vectors[1:])
+    ranker = ranker_of(model).with_queries(model.vector_of_history(places)[None])
     allowed = np.ones(len(model.candidate.keys), bool)
     if exclude_seen:
         allowed[places - 1] = False
@@ -70,7 +70,7 @@ def queries_for_rows(model: Retriever, table: Table, k: int) -> pa.Table:
     """The queries that raw candidate rows fit best, from the rows alone: who would want this new item?"""
     table = _keyed(model.candidate, table)
     vectors = model.vectors_of(model.model.candidate, model.model.candidate_entity, table)[1:]
-    ranker = _ranker(model, vectors, model.query_vectors[1:])
+    ranker = VectorRanker(vectors, model.query_vectors[1:], model.model.match.similarity)
     hits = ranker.rank(np.arange(len(vectors)), _places(ranker, k))
     keep, owner = _kept(hits.rows)
     return pa.table(
@@ -148,10 +148,6 @@ def known_places(catalogue: Catalogue, keys: Sequence[Any]) -> NDArray[np.int64]
             f"{nearest(unknown, known) or '.'} Leave it out, or train with it."
         )
     return places
-
-
-def _ranker(model: Retriever, queries: Vectors, candidates: Vectors) -> VectorRanker:
-    return VectorRanker(queries, candidates, model.model.match.similarity)
 
 
 def _places(ranker: VectorRanker, k: int) -> int:

@@ -264,3 +264,17 @@ def test_scores_of_the_wrong_shape_are_refused() -> None:
 
     with pytest.raises(ShapeError, match=r"Short\.scores.*\(2, 4\); received \(2, 3\)"):
         Short(normal(0, 5, 4)).rank(np.arange(2), 1)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine", "euclidean"])
+def test_other_queries_of_the_same_candidates_score_as_in_a_ranker_of_their_own(similarity: Similarity) -> None:
+    draw = np.random.default_rng(0)
+    first, second, candidates = draw.normal(size=(5, 7)), draw.normal(size=(3, 7)), draw.normal(size=(40, 7))
+    one, rows = VectorRanker(first, candidates, similarity), np.arange(3)
+    before = one.scores(rows)
+    other = one.with_queries(second)
+    np.testing.assert_array_equal(other.scores(rows), VectorRanker(second, candidates, similarity).scores(rows))
+    np.testing.assert_array_equal(one.scores(rows), before)
+    assert (one.num_queries, other.num_queries) == (5, 3)
+    with pytest.raises(ShapeError, match=r"\(2, 6\) and \(40, 7\)"):
+        one.with_queries(np.ones((2, 6)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 
 import numpy as np
@@ -40,10 +41,11 @@ class Hits:
     counts: NDArray[np.int64]
 
 
+@lru_cache(maxsize=8)  # a server ranks one catalogue again and again
 def candidate_tie_order(num_candidates: int) -> NDArray[np.int64]:
     """The place of each candidate among equals: a fixed pseudo-random permutation, smaller first.
 
-    Two candidates keep their relative order when the catalogue grows at its end.
+    Two candidates keep their relative order when the catalogue grows at its end. The array is read-only.
 
     Example:
         >>> sorted(candidate_tie_order(4).tolist())
@@ -52,6 +54,7 @@ def candidate_tie_order(num_candidates: int) -> NDArray[np.int64]:
     keys = random_bits(stream(0, "candidate ties"), np.arange(num_candidates, dtype=np.uint64))
     places = np.empty(num_candidates, dtype=np.int64)
     places[np.argsort(keys, kind="stable")] = np.arange(num_candidates)
+    places.setflags(write=False)
     return places
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -49,18 +50,42 @@ class VectorRanker(Ranker):
                 f"similarity must be one of {listed(known)}; received '{similarity}'{nearest(similarity, known)}"
             )
         query, candidate = _vectors("query", query_vectors), _vectors("candidate", candidate_vectors)
-        if query.shape[1] != candidate.shape[1]:
+        self.num_candidates, self.similarity = len(candidate), similarity
+        self._shape = tuple(candidate.shape)
+        self._center = _center(candidate)
+        if similarity == "cosine":
+            candidate = _unit(candidate)
+        elif similarity == "euclidean":
+            candidate = _candidate_of_product(candidate - self._center)
+        self._candidate = _padded(candidate)
+        self._ask(query)
+
+    def with_queries(self, query_vectors: NDArray[np.floating]) -> VectorRanker:
+        """A ranker of the same candidates, which are not prepared again, for other queries.
+
+        Args:
+            query_vectors: ``[queries, dim]``.
+
+        Raises:
+            ShapeError: If the vectors do not have the width of the candidates.
+            RunError: If a vector is not finite, or too long.
+        """
+        other = copy(self)
+        other._ask(_vectors("query", query_vectors))
+        return other
+
+    def _ask(self, query: Tensor) -> None:
+        if query.shape[1] != self._shape[1]:
             raise ShapeError(
                 f"query and candidate vectors must share the last axis; received {tuple(query.shape)} and "
-                f"{tuple(candidate.shape)}. Give both towers the same out_dim."
+                f"{self._shape}. Give both towers the same out_dim."
             )
-        self.num_queries, self.num_candidates = len(query), len(candidate)
-        self.similarity = similarity
-        if similarity == "cosine":
-            query, candidate = _unit(query), _unit(candidate)
-        elif similarity == "euclidean":
-            query, candidate = _as_product(query, candidate)
-        self._query, self._candidate = query, _padded(candidate)
+        self.num_queries = len(query)
+        if self.similarity == "cosine":
+            query = _unit(query)
+        elif self.similarity == "euclidean":
+            query = _query_of_product(query - self._center)
+        self._query = query
 
     def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score every candidate for some query rows.
@@ -96,18 +121,24 @@ def _unit(vectors: Tensor) -> Tensor:
     return vectors / lengths.where(lengths > 0, 1.0)
 
 
-def _as_product(query: Tensor, candidate: Tensor) -> tuple[Tensor, Tensor]:
-    """Longer vectors whose dot product is the negative squared distance: ``2 q.c - |c|^2 - |q|^2``."""
-    if len(candidate):  # centered: the same distances, from smaller numbers that cancel less
-        center = candidate.mean(dim=0, dtype=torch.float64).float()
-        query, candidate = query - center, candidate - center
-    query_square = query.square().sum(dim=1, keepdim=True)
-    candidate_square = candidate.square().sum(dim=1, keepdim=True)
-    ones = torch.ones_like
+def _center(candidate: Tensor) -> Tensor:
+    """``[dim]`` the mean: distances from it are the same, of smaller numbers that cancel less."""
     return (
-        torch.cat([2 * query, -ones(query_square), -query_square], dim=1),
-        torch.cat([candidate, candidate_square, ones(candidate_square)], dim=1),
+        candidate.mean(dim=0, dtype=torch.float64).float()
+        if len(candidate)
+        else candidate.new_zeros(candidate.shape[1])
     )
+
+
+def _query_of_product(query: Tensor) -> Tensor:
+    """Longer vectors whose dot product with :func:`_candidate_of_product` is ``2 q.c - |c|^2 - |q|^2``."""
+    square = query.square().sum(dim=1, keepdim=True)
+    return torch.cat([2 * query, -torch.ones_like(square), -square], dim=1)
+
+
+def _candidate_of_product(candidate: Tensor) -> Tensor:
+    square = candidate.square().sum(dim=1, keepdim=True)
+    return torch.cat([candidate, square, torch.ones_like(square)], dim=1)
 
 
 def _vectors(side: str, vectors: NDArray[np.floating]) -> Tensor:
