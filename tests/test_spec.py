@@ -63,7 +63,7 @@ def refusal(base: dict[str, Any], *settings: str) -> str:
         ("model.query.kind=idd", "model.query: unknown kind 'idd'; did you mean 'id'? The kinds here are 'id', 'table', 'text'."),
         ("model.match.kind=dott", "model.match: unknown kind 'dott'; did you mean 'dot'?"),
         ("objective.loss.kind=bprr", "objective.loss: unknown kind 'bprr'; did you mean 'bpr'?"),
-        ("objective.negatives.0.kind=hard", "objective.negatives.0: unknown kind 'hard'. The kinds here are 'uniform'."),
+        ("objective.negatives.0.kind=hrd", "objective.negatives.0: unknown kind 'hrd'; did you mean 'hard'?"),
         ("update.kind=onebackprop", "update: unknown kind 'onebackprop'; did you mean 'one_backprop'?"),
         ("training.optimizer.kind=sgd", "training.optimizer: unknown kind 'sgd'. The kinds here are 'adam'."),
         ("data.split.kind=tme", "data.split: unknown kind 'tme'; did you mean 'time'?"),

@@ -50,6 +50,10 @@ class ModelingSpec(Spec):
                     raise ValueError(
                         f"'{part}' belongs to a {kind}, but the model is a {self.model.kind}: {reason}. Remove '{part}'."
                     )
+        if isinstance(self.model, TwoTowerSpec):
+            refusal = self.objective.loss.refusal(self.model.match.kind)
+            if refusal is not None:
+                raise ValueError(f"objective.loss does not fit model.match: {refusal}")
         if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec):
             raise ValueError(
                 f"'evaluation.select_by' cannot be chosen for a late_fusion; received '{self.evaluation.select_by}': each "

@@ -369,7 +369,7 @@ def shapes_of_the_first_batch(spec: ExperimentSpec) -> tuple[set[str], dict[str,
     with seeded_torch(stream(spec.training.seed, "torch")):
         prepared = recipe.prepare(data, data.parts.train, spec.training)
         batch = next(batches_of(prepared, data.parts.train, spec.training, 0))
-        found: list[Any] = [*batch.index.values(), *(pool.index for pool in batch.pool.values())]
+        found: list[Any] = [*batch.index.values(), *(block.index for pool in batch.pool.values() for block in pool)]
         for columns in (*prepared.encoded.tables.values(), *batch.columns.values()):
             found += [column.offsets if isinstance(column, Bag) else column for column in columns.values()]
         model = prepared.state.model

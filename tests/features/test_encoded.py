@@ -27,7 +27,7 @@ from towerkit.data.spec import DataSpec
 from towerkit.data.splits import Parts
 from towerkit.data.table import Table
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
-from towerkit.features.encoded import Encoded, catalogue_of, encode
+from towerkit.features.encoded import Drawn, Encoded, catalogue_of, encode
 from towerkit.features.encoder import Demand, Encoder, LabelSpec
 
 COLUMNS: dict[str, list[Any]] = {
@@ -152,7 +152,7 @@ def test_an_entity_with_a_table_and_a_null_key() -> None:
 def test_a_batch_gives_every_example_its_own_rows(rows: list[int], num_drawn: int, seed: int) -> None:
     encoded = ENCODED
     drawn = np.random.default_rng(seed).integers(1, 4, (len(rows), num_drawn))
-    batch = encoded.batch(np.array(rows), {"item": drawn} if num_drawn else None)
+    batch = encoded.batch(np.array(rows), {"item": [Drawn(drawn)]} if num_drawn else None)
     assert len(batch) == len(rows)
     for entity in ("user", "item", EXAMPLE):
         wanted = encoded.index[entity][rows]
@@ -164,8 +164,9 @@ def test_a_batch_gives_every_example_its_own_rows(rows: list[int], num_drawn: in
             assert torch.equal(own[batch.index[entity]], column[torch.from_numpy(wanted)])
     if num_drawn:
         own = dense(batch.columns["item"], "id")
-        assert torch.equal(own[batch.pool["item"].index], dense(encoded.tables["item"], "id")[torch.from_numpy(drawn)])
-        assert batch.pool["item"].index.shape == drawn.shape
+        index = batch.pool["item"][0].index
+        assert index is not None and index.shape == drawn.shape
+        assert torch.equal(own[index], dense(encoded.tables["item"], "id")[torch.from_numpy(drawn)])
     assert set(batch.pool) == ({"item"} if num_drawn else set())
     codes = encoded.labels["rating"][rows]
     assert batch.labels["rating"].tolist() == codes.tolist()
@@ -178,13 +179,14 @@ ENCODED = encoded_of(dataset_of(weight="w"))
 
 
 def test_distinct_rows_once() -> None:
-    batch = ENCODED.batch(np.array([1, 3, 1]), {"item": np.array([[2, 3], [3, 2], [1, 2]])})
+    batch = ENCODED.batch(np.array([1, 3, 1]), {"item": [Drawn(np.array([[2, 3], [3, 2], [1, 2]]))]})
     assert dense(batch.columns["user"], "id").tolist() == [2]
     assert batch.index["user"].tolist() == [0, 0, 0]
     assert dense(batch.columns["item"], "id").tolist() == [2, 3, 1]
     assert batch.index["item"].tolist() == [0, 0, 0]
-    assert batch.pool["item"].index.tolist() == [[1, 2], [2, 1], [0, 1]]
-    assert batch.pool["item"].collision is None
+    (block,) = batch.pool["item"]
+    assert block.index is not None and block.index.tolist() == [[1, 2], [2, 1], [0, 1]]
+    assert block.collision is None and block.log_q is None
 
 
 def test_no_weights_are_none() -> None:

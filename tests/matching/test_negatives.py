@@ -20,8 +20,8 @@ from scipy.sparse import csr_array
 from scipy.stats import chisquare
 
 from towerkit.core.errors import DataError
-from towerkit.matching import negatives
-from towerkit.matching.negatives import UniformNegatives, UniformSpec
+from towerkit.matching.negatives import KnownPairs, Material, UniformSpec, known
+from towerkit.matching.negatives.uniform import UniformNegatives
 
 # A fixed seed decides; below this a correct sampler would fall once in ten thousand seeds.
 ALPHA = 1e-4
@@ -31,6 +31,15 @@ def matrix(pairs: list[tuple[int, int]], num_queries: int, num_candidates: int) 
     rows, columns = zip(*pairs, strict=True)
     shape = (num_queries + 1, num_candidates + 1)
     return csr_array((np.ones(len(pairs), np.float32), (rows, columns)), shape=shape)
+
+
+def material(pairs: csr_array, seed: int = 0, batch_size: int = 8) -> Material:
+    counts = np.bincount(pairs.indices, minlength=pairs.shape[1]).astype(np.float64)
+    return Material(pairs.shape[1] - 1, KnownPairs(pairs), counts, batch_size, seed)
+
+
+def uniform(pairs: csr_array, count: int, seed: int = 0, *, exclude: bool = True) -> UniformNegatives:
+    return UniformNegatives(material(pairs, seed), count, exclude=exclude)
 
 
 @st.composite
@@ -55,18 +64,16 @@ def cases(draw: st.DrawFn) -> tuple[csr_array, NDArray[np.int64], NDArray[np.int
 def test_what_may_not_be_drawn_is_not(
     case: tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int], seed: int, step: int
 ) -> None:
-    known, queries, positives, count = case
-    num_candidates = known.shape[1] - 1
-    sampler = UniformNegatives(num_candidates, count, known, seed)
+    pairs, queries, positives, count = case
+    num_candidates = pairs.shape[1] - 1
+    sampler = uniform(pairs, count, seed)
     drawn = sampler.draw(queries, positives, step)
     assert drawn.shape == (len(queries), count)
     assert drawn.min() >= 1 and drawn.max() <= num_candidates
-    table = known.toarray()
+    table = pairs.toarray()
     assert not table[queries[:, None], drawn].any()
     assert all(len(set(row)) == count for row in drawn.tolist())
-    np.testing.assert_array_equal(
-        UniformNegatives(num_candidates, count, known, seed).draw(queries, positives, step), drawn
-    )
+    np.testing.assert_array_equal(uniform(pairs, count, seed).draw(queries, positives, step), drawn)
 
 
 @settings(max_examples=30, deadline=None)
@@ -74,8 +81,8 @@ def test_what_may_not_be_drawn_is_not(
 def test_rows_behind_do_not_change_a_draw(
     case: tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int], step: int
 ) -> None:
-    known, queries, positives, count = case
-    sampler = UniformNegatives(known.shape[1] - 1, count, known, 3)
+    pairs, queries, positives, count = case
+    sampler = uniform(pairs, count, 3)
     whole = sampler.draw(queries, positives, step)
     half = len(queries) // 2 + 1
     np.testing.assert_array_equal(sampler.draw(queries[:half], positives[:half], step), whole[:half])
@@ -86,29 +93,29 @@ def test_rows_behind_do_not_change_a_draw(
 def test_a_table_and_a_search_of_known_pairs_draw_the_same(
     case: tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int], step: int
 ) -> None:
-    known, queries, positives, count = case
-    table = UniformNegatives(known.shape[1] - 1, count, known, 3)
-    assert table.table is not None
+    pairs, queries, positives, count = case
+    table = uniform(pairs, count, 3)
+    assert table.draws.known is not None and table.draws.known.table is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(negatives, "_TABLE_CELLS", 0)
-        search = UniformNegatives(known.shape[1] - 1, count, known, 3)
-    assert search.table is None
+        patch.setattr(known, "_TABLE_CELLS", 0)
+        search = uniform(pairs, count, 3)
+    assert search.draws.known is not None and search.draws.known.table is None
     np.testing.assert_array_equal(table.draw(queries, positives, step), search.draw(queries, positives, step))
 
 
 def test_known_positives_may_be_drawn_when_not_excluded() -> None:
-    known = matrix([(1, item) for item in range(1, 5)], 1, 6)
-    sampler = UniformSpec(count=2, exclude_positives=False).build(6, known, seed=0)
+    pairs = matrix([(1, item) for item in range(1, 5)], 1, 6)
+    sampler = UniformSpec(count=2, exclude_positives=False).build(material(pairs))
     ones = np.ones(200, np.int64)
     drawn = sampler.draw(ones, ones, step=0)
     assert set(drawn.ravel().tolist()) == {2, 3, 4, 5, 6}  # the own positive never
     assert all(len(set(row)) == 2 for row in drawn.tolist())
-    strict = UniformSpec(count=2).build(6, known, seed=0)
+    strict = UniformSpec(count=2).build(material(pairs))
     assert set(strict.draw(ones, ones, step=0).ravel().tolist()) == {5, 6}
 
 
 def test_draws_are_uniform() -> None:
-    sampler = UniformNegatives(40, 3, matrix([(1, 7), (1, 9), (2, 1)], 2, 40), seed=5)
+    sampler = uniform(matrix([(1, 7), (1, 9), (2, 1)], 2, 40), 3, seed=5)
     queries, positives = np.repeat([1, 2], 500), np.repeat([7, 1], 500)
     drawn = np.concatenate([sampler.draw(queries, positives, step) for step in range(20)])
     owner = np.tile(queries, 20)
@@ -122,8 +129,8 @@ def test_draws_are_uniform() -> None:
 
 def test_draws_of_a_query_that_knows_nearly_everything_are_uniform() -> None:
     free = [17, 303, 800]
-    known = matrix([(1, item) for item in range(1, 801) if item not in free], 1, 800)
-    sampler = UniformNegatives(800, 2, known, seed=1)
+    pairs = matrix([(1, item) for item in range(1, 801) if item not in free], 1, 800)
+    sampler = uniform(pairs, 2, seed=1)
     one = np.ones(1, np.int64)
     drawn = np.concatenate([sampler.draw(one, one, step) for step in range(300)])
     assert set(drawn.ravel().tolist()) == set(free)
@@ -134,7 +141,7 @@ def test_draws_of_a_query_that_knows_nearly_everything_are_uniform() -> None:
 
 
 def test_places_and_steps_do_not_repeat_each_other() -> None:
-    sampler = UniformNegatives(1000, 4, None, seed=0)
+    sampler = uniform(matrix([(1, 1)], 1, 1000), 4, exclude=False)
     ones = np.ones(256, np.int64)
     batches = np.stack([sampler.draw(ones, ones, step) for step in range(6)])  # [steps, batch, places]
     assert len(np.unique(batches.reshape(6, -1), axis=0)) == 6
@@ -147,16 +154,18 @@ def test_places_and_steps_do_not_repeat_each_other() -> None:
 
 def test_another_seed_and_another_step_draw_others() -> None:
     ones = np.ones(50, np.int64)
-    first = UniformNegatives(500, 2, None, seed=0)
+    first = uniform(matrix([(1, 1)], 1, 500), 2)
     assert not np.array_equal(first.draw(ones, ones, 0), first.draw(ones, ones, 1))
-    assert not np.array_equal(first.draw(ones, ones, 0), UniformNegatives(500, 2, None, seed=1).draw(ones, ones, 0))
+    assert not np.array_equal(
+        first.draw(ones, ones, 0), uniform(matrix([(1, 1)], 1, 500), 2, seed=1).draw(ones, ones, 0)
+    )
 
 
 def test_too_few_candidates_are_refused_with_the_numbers() -> None:
-    known = matrix([(1, item) for item in range(1, 9)] + [(2, 1)], 2, 10)
+    pairs = matrix([(1, item) for item in range(1, 9)] + [(2, 1)], 2, 10)
     with pytest.raises(DataError, match=r"Cannot draw 3 different negatives: there are 10 candidates and .* 8 of them"):
-        UniformNegatives(10, 3, known, seed=0)
+        uniform(pairs, 3)
     ones = np.ones(1, np.int64)
-    assert sorted(UniformNegatives(10, 2, known, seed=0).draw(ones, ones, 0)[0].tolist()) == [9, 10]
+    assert sorted(uniform(pairs, 2).draw(ones, ones, 0)[0].tolist()) == [9, 10]
     with pytest.raises(DataError, match=r"Cannot draw 5 different negatives: there are 5 candidates and .* 1 of them"):
-        UniformNegatives(5, 5, None, seed=0)
+        uniform(matrix([(1, 1)], 1, 5), 5, exclude=False)

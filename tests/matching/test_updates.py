@@ -26,7 +26,7 @@ from towerkit.data.dataset import Dataset, make_dataset
 from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.data.table import Table
-from towerkit.features.encoded import Encoded, encode
+from towerkit.features.encoded import Drawn, Encoded, encode
 from towerkit.features.encoder import Encoder
 from towerkit.losses.retrieval import sampled_softmax
 from towerkit.matching.updates import OneBackprop, OneBackpropSpec, TwoBackprop, TwoBackpropSpec
@@ -64,7 +64,7 @@ def built(query: Any = IDS, candidate: Any = IDS, match: str = "dot") -> tuple[T
 def batch_of(encoded: Encoded, rows: Any) -> Batch:
     rows = np.asarray(rows)
     drawn = 1 + (np.arange(2 * len(rows)).reshape(-1, 2) * 3 + 1) % NUM_ITEMS
-    return encoded.batch(rows, {"item": drawn})
+    return encoded.batch(rows, {"item": [Drawn(drawn)]})
 
 
 def one_step(model: TwoTower, update: OneBackprop, batch: Batch, lr: float = 0.1) -> RowAdam:
@@ -217,7 +217,7 @@ def test_the_fixed_point_is_the_mean_of_the_history(match: str) -> None:
         for rows in (order, order[:0]):
             if len(rows):
                 batch = batch_of(encoded, rows)
-                update.view(*model(batch))
+                update.views(model, batch, *model(batch))
                 update.after_step(model, batch)
     codes, targets = positives_of(model, batch_of(encoded, range(len(PAIRS))))
     for code in range(1, NUM_USERS + 1):
@@ -234,7 +234,7 @@ def test_the_fixed_point_in_small_batches_is_near_the_mean() -> None:
     for _ in range(2500):
         for rows in rng.permutation(len(PAIRS)).reshape(2, 5):
             batch = batch_of(encoded, rows)
-            update.view(*model(batch))
+            update.views(model, batch, *model(batch))
             update.after_step(model, batch)
     codes, targets = positives_of(model, batch_of(encoded, range(len(PAIRS))))
     history = targets[[row for row, other in enumerate(codes) if other == 1]]
@@ -267,7 +267,7 @@ def test_two_backprop_trains_everything_and_moves_nothing_itself() -> None:
     update = TwoBackpropSpec().build()
     batch = batch_of(encoded, range(8))
     query, candidate = model(batch)
-    assert update.view(query, candidate) == (query.vectors, candidate.vectors)
+    assert update.views(model, batch, query, candidate) == [(query.vectors, candidate.vectors)]
     assert {id(parameter) for parameter in update.trainable(model)} == {
         id(parameter) for parameter in model.parameters()
     }

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from towerkit.data.batch import Batch, Pool
+from towerkit.data.batch import Batch, Block
 from towerkit.fusion import ConcatSpec
 from towerkit.heads.heads import BinaryHead, OrdinalHead
 from towerkit.losses.retrieval import sampled_softmax
@@ -44,8 +44,14 @@ def two_tower(match: SimilarityName) -> TwoTower:
 PAIRS = Batch(
     columns={"user": {"id": torch.tensor([1, 3])}, "item": {"id": torch.tensor([1, 2, 4, 5])}},
     index={"user": torch.tensor([1, 0, 1]), "item": torch.tensor([0, 3, 2])},
-    pool={"item": Pool(torch.tensor([[1, 2], [0, 1], [3, 1]]))},
+    pool={"item": (Block(torch.tensor([[1, 2], [0, 1], [3, 1]])),)},
 )
+
+
+def block_index(batch: Batch) -> Tensor:
+    index = batch.pool["item"][0].index
+    assert index is not None
+    return index
 
 
 def expected_losses(model: TwoTower, batch: Batch, temperature: float) -> Tensor:
@@ -54,7 +60,7 @@ def expected_losses(model: TwoTower, batch: Batch, temperature: float) -> Tensor
     columns = {name: own["id"] for name, own in batch.columns.items()}
     for row in range(len(batch)):
         user = users[columns["user"][batch.index["user"][row]]]  # type: ignore[index]
-        shown = [batch.index["item"][row], *batch.pool["item"].index[row]]
+        shown = [batch.index["item"][row], *block_index(batch)[row]]
         scores = []
         for place in shown:
             item = items[columns["item"][place]]  # type: ignore[index]
@@ -92,9 +98,9 @@ def test_the_pool_reaches_the_loss() -> None:
         seen.update(rest, shapes=(positive.shape, negative.shape))
         return positive
 
-    pool = replace(PAIRS.pool["item"], collision=collision, log_q=log_q)
-    RetrievalObjective(loss, TwoBackprop())(two_tower("dot"), replace(PAIRS, pool={"item": pool}))
-    assert seen["collision"] is collision and seen["log_q"] is log_q
+    pool = replace(PAIRS.pool["item"][0], collision=collision, log_q=log_q)
+    RetrievalObjective(loss, TwoBackprop())(two_tower("dot"), replace(PAIRS, pool={"item": (pool,)}))
+    assert torch.equal(seen["collision"], collision) and torch.equal(seen["log_q"], log_q)
     assert seen["shapes"] == ((3,), (3, 2))
 
 

@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from towerkit.core.errors import TrainingError
 from towerkit.data.batch import Batch
 from towerkit.objectives.balance import FixedBalance
+from towerkit.objectives.base import Objective
 from towerkit.towers import IdTower
 from towerkit.training.loop import History, Selection, Silent, Staged, fit_loop
 from towerkit.training.optimizers import RowAdam
@@ -41,6 +42,16 @@ class Counter(nn.Module):
         self.modes: list[bool] = []
 
 
+class Terms(Objective):
+    """An objective that is one function."""
+
+    def __init__(self, function: Callable[[Any, Batch], dict[str, Tensor]]) -> None:
+        self.function = function
+
+    def __call__(self, model: Any, batch: Batch) -> dict[str, Tensor]:
+        return self.function(model, batch)
+
+
 def state_of(losses: Mapping[int, float] | None = None) -> TrainState:
     """A model that moves down; the losses of some steps are replaced."""
     model = Counter()
@@ -51,7 +62,7 @@ def state_of(losses: Mapping[int, float] | None = None) -> TrainState:
         return {"push": model.value * (1.0 if planned is None else planned), "other": model.value * 0.0 + 2.0}
 
     state = TrainState(
-        model, objective, FixedBalance({"push": 1.0, "other": 0.5}), None, RowAdam([model.value], lr=0.1)
+        model, Terms(objective), FixedBalance({"push": 1.0, "other": 0.5}), None, RowAdam([model.value], lr=0.1)
     )
     return state
 
@@ -223,7 +234,7 @@ def test_the_unknown_row_is_settled_before_validation() -> None:
     def objective(model: IdTower, batch: Batch) -> dict[str, Tensor]:
         return {"a": (model.table * torch.arange(8.0).view(4, 2)).sum()}
 
-    state = TrainState(tower, objective, FixedBalance({"a": 1.0}), None, RowAdam(tower.parameters(), lr=0.5))
+    state = TrainState(tower, Terms(objective), FixedBalance({"a": 1.0}), None, RowAdam(tower.parameters(), lr=0.5))
     apart = []
 
     def validate() -> dict[str, float]:

@@ -192,7 +192,7 @@ def codes_of(batch: Batch) -> tuple[Ints, Ints, Ints]:
     """User codes, item codes and codes of the negatives, as the plan of towerkit has them."""
     users, items = (dense(batch.columns[name], "id").numpy() for name in ("user", "item"))
     place = {name: index.numpy() for name, index in batch.index.items()}
-    return users[place["user"]], items[place["item"]], items[batch.pool["item"].index.numpy()]
+    return users[place["user"]], items[place["item"]], items[batch.pool["item"][0].index.numpy()]
 
 
 @dataclass(frozen=True)

@@ -71,15 +71,19 @@ def joined(first: Column, second: Column) -> Column:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Candidates beside the positives, drawn by the negatives of the objective."""
+class Block:
+    """Candidates beside the positives that one sort of negatives brought into a batch."""
 
-    index: Tensor
-    """``[batch, drawn]`` position among the candidate rows of the batch."""
+    index: Tensor | None = None
+    """Positions among the candidate rows of the batch: ``[batch, n]`` for each query its own, ``[n]`` shared by all."""
+    vectors: Tensor | None = None
+    """``[n, dim]`` in place of ``index``: vectors of earlier steps, as the match saw them, without gradient."""
     collision: Tensor | None = None
-    """``[batch, drawn]`` true where the drawn candidate is a positive of the query and must not count."""
+    """``[batch, n]`` true where the candidate is a positive of the query and must not count; None where none is."""
     log_q: Tensor | None = None
-    """``[batch, drawn]`` natural log of the probability of having been drawn; None when constant."""
+    """``[n]`` or ``[batch, n]`` natural log of how often the candidate is drawn per positive; None: not corrected."""
+    keep: int | None = None
+    """Only so many, those with the highest scores, count."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,8 @@ class Batch:
     """Task -> ``[batch]`` bool: the label is known."""
     weights: Tensor | None = None
     """``[batch]`` weight of each example; None when all weigh one."""
-    pool: Mapping[str, Pool] = field(default_factory=dict)
-    """Candidate entity -> the candidates drawn as negatives."""
+    pool: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
+    """Candidate entity -> the candidates drawn as negatives, a block for each sort."""
 
     def __len__(self) -> int:
         return len(next(iter(self.index.values())))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from towerkit.data.batch import Batch, Columns, Pool, take
+from towerkit.data.batch import Batch, Block, Columns, take
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
@@ -38,6 +38,28 @@ class Catalogue:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """Candidates that one sort of negatives brings into a batch, by catalogue row; see :class:`Block`."""
+
+    rows: NDArray[np.int64] | None = None
+    """``[batch, n]`` for each positive its own, or ``[n]`` shared by all."""
+    vectors: Tensor | None = None
+    """``[n, dim]`` in place of rows."""
+    collision: NDArray[np.bool_] | None = None
+    """``[batch, n]``."""
+    log_q: NDArray[np.float32] | None = None
+    """``[n]`` or ``[batch, n]``."""
+    keep: int | None = None
+
+    def block(self, place: Tensor | None) -> Block:
+        """The block of a batch, given where the rows stand in it."""
+        collision, log_q = (
+            None if array is None else torch.from_numpy(array) for array in (self.collision, self.log_q)
+        )
+        return Block(place, self.vectors, collision, log_q, self.keep)
+
+
+@dataclass(frozen=True)
 class Encoded:
     """Everything a training loop reads, as arrays; batches are slices of them."""
 
@@ -51,27 +73,26 @@ class Encoded:
     """Task -> ``[examples]`` class code, -1 where unknown."""
     weights: NDArray[np.float32] | None
 
-    def batch(self, rows: Rows, drawn: Mapping[str, NDArray[np.int64]] | None = None) -> Batch:
+    def batch(self, rows: Rows, drawn: Mapping[str, Sequence[Drawn]] | None = None) -> Batch:
         """Some examples as tensors.
 
         Args:
             rows: ``[batch]`` row numbers of the example table.
-            drawn: Candidate entity -> ``[batch, n]`` rows of candidates that the towers must encode too.
+            drawn: Candidate entity -> candidates that the towers must encode too.
 
         Returns:
             The batch; each entity's columns hold each distinct row once, drawn candidates included.
         """
         columns: dict[str, Columns] = {}
         index: dict[str, Tensor] = {}
-        pool: dict[str, Pool] = {}
+        pool: dict[str, tuple[Block, ...]] = {}
         for entity, table in self.tables.items():
-            own = self.index[entity][rows]
-            extra = (drawn or {}).get(entity, np.empty((0,), np.int64))
-            distinct, place = np.unique(np.concatenate([own, extra.ravel()]), return_inverse=True)
+            own, extra = self.index[entity][rows], (drawn or {}).get(entity, ())
+            distinct, place, others = _distinct(own, [each.rows for each in extra])
             columns[entity] = take(table, torch.from_numpy(distinct))
-            index[entity] = torch.from_numpy(place[: len(own)])
-            if extra.size:
-                pool[entity] = Pool(torch.from_numpy(place[len(own) :].reshape(extra.shape)))
+            index[entity] = torch.from_numpy(place)
+            if extra:
+                pool[entity] = tuple(each.block(where) for each, where in zip(extra, others, strict=True))
         labels = {task: torch.from_numpy(codes[rows]) for task, codes in self.labels.items()}
         return Batch(
             columns=columns,
@@ -81,6 +102,18 @@ class Encoded:
             weights=None if self.weights is None else torch.from_numpy(self.weights[rows]),
             pool=pool,
         )
+
+
+def _distinct(
+    own: NDArray[np.int64], extra: Sequence[NDArray[np.int64] | None]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Tensor | None]]:
+    """The distinct rows in ascending order, and where the own and the extra ones stand among them."""
+    given = [own, *(rows.ravel() for rows in extra if rows is not None)]
+    distinct, place = np.unique(np.concatenate(given), return_inverse=True)
+    pieces = iter(np.split(place, np.cumsum([len(rows) for rows in given])[:-1]))
+    first = next(pieces)
+    others = [None if rows is None else torch.from_numpy(next(pieces).reshape(rows.shape)) for rows in extra]
+    return distinct, first, others
 
 
 def encode(encoder: Encoder, dataset: Dataset, learned: Rows | None = None) -> Encoded:

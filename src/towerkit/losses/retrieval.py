@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from pydantic import Field
@@ -76,9 +76,28 @@ def bpr(positive: Tensor, negative: Tensor, *, collision: Tensor | None = None, 
     return losses.masked_fill(collision, 0.0).sum(dim=1) / counts
 
 
-class SampledSoftmaxSpec(Spec):
+class RetrievalLossSpec(Spec):
+    """The configuration of a retrieval loss."""
+
+    reads: ClassVar[Literal["scores", "vectors"]] = "scores"
+    negatives: ClassVar[Literal["drawn", "all", "none"]] = "drawn"
+    """What the objective hands in: candidates drawn by the negatives, the whole catalogue, or nothing."""
+    corrects: ClassVar[bool] = False
+    """Whether logQ means something to it."""
+
+    def refusal(self, similarity: str) -> str | None:
+        """Why this loss is ill-posed with a match; None where it is not."""
+        return None
+
+    def build(self) -> RetrievalLoss:
+        """The loss."""
+        raise NotImplementedError
+
+
+class SampledSoftmaxSpec(RetrievalLossSpec):
     """The positive against drawn negatives; the usual choice for clicks and purchases."""
 
+    corrects: ClassVar[bool] = True
     kind: Literal["sampled_softmax"] = "sampled_softmax"
     temperature: float = Field(1.0, gt=0.0)
 
@@ -87,7 +106,7 @@ class SampledSoftmaxSpec(Spec):
         return partial(sampled_softmax, temperature=self.temperature)
 
 
-class BprSpec(Spec):
+class BprSpec(RetrievalLossSpec):
     """The positive above one drawn negative at a time."""
 
     kind: Literal["bpr"] = "bpr"

@@ -58,6 +58,22 @@ class Match:
             return -(query[:, None] - own).square().sum(dim=-1)
         return torch.einsum("bd,bnd->bn", query, own)
 
+    def every(self, query: Tensor, candidates: Tensor) -> Tensor:
+        """Score of each query with every candidate, as one matrix product.
+
+        Args:
+            query: ``[batch, dim]`` prepared vectors.
+            candidates: ``[n, dim]`` prepared vectors.
+
+        Returns:
+            ``[batch, n]``.
+        """
+        product = query @ candidates.T
+        if self.similarity != "euclidean":
+            return product
+        squares = query.square().sum(dim=1, keepdim=True) + candidates.square().sum(dim=1)  # [batch, n]
+        return (2.0 * product - squares).clamp(max=0.0)
+
 
 class DotSpec(Spec):
     """The dot product: length carries popularity and certainty."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from towerkit.core.errors import DataError, ShapeError
@@ -56,6 +57,18 @@ class TwoTower(nn.Module):
             Encoding(query_parts, self.query.merge(query_parts)),
             Encoding(candidate_parts, self.candidate.merge(candidate_parts)),
         )
+
+    def begin(self, pairs: csr_array) -> None:
+        """Hand the training pairs to the towers, before the first step.
+
+        Args:
+            pairs: ``[query id rows, candidate id rows]``; see :meth:`Tower.begin`.
+        """
+        for _, tower in self.query.each():
+            tower.begin(pairs)
+        turned = csr_array(pairs.T)
+        for _, tower in self.candidate.each():
+            tower.begin(turned)
 
 
 class TwoTowerSpec(Spec):

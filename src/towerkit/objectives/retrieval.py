@@ -2,41 +2,204 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, get_args
 
-from pydantic import Field
-from torch import Tensor
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 
 from towerkit.core.spec import Spec
-from towerkit.data.batch import Batch
-from towerkit.losses import AnyRetrievalLossSpec, RetrievalLoss, SampledSoftmaxSpec
-from towerkit.matching.negatives import AnyNegativesSpec, UniformSpec
+from towerkit.data.batch import Batch, Block
+from towerkit.losses import AnyRetrievalLossSpec, SampledSoftmaxSpec
+from towerkit.matching.negatives import AllCandidates, AnyNegativesSpec, Material, Negatives, UniformSpec
+from towerkit.matching.similarity import Match
 from towerkit.matching.updates import Update
 from towerkit.models.two_tower import TwoTower
+from towerkit.objectives.base import Objective
 
 
-class RetrievalObjective:
+class Sampler(Protocol):
+    """Where the pool of a batch comes from; :class:`Negatives` is one."""
+
+    def remember(self, vectors: Tensor) -> None:
+        """Told the positives' vectors after a step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed training needs."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """The inverse of :meth:`state`."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Every score of a batch that a loss compares."""
+
+    positive: Tensor
+    """``[batch]``."""
+    negative: Tensor
+    """``[batch, n]``."""
+    log_q: Tensor | None
+    """``[batch, n]`` or ``[1, n]``."""
+    collision: Tensor | None
+    """``[batch, n]``."""
+
+
+class RetrievalObjective(Objective):
     """Owns match and loss; the update decides what the loss may see.
 
     Args:
-        loss: Scores of positives and negatives to one loss per row.
+        loss: Scores of positives and negatives, or vectors, to one loss per row.
         update: Decides what is detached.
+        negatives: Told the positives' vectors after each step; None where nothing remembers them.
+        reads_vectors: The loss reads vectors and no negatives.
     """
 
-    def __init__(self, loss: RetrievalLoss, update: Update) -> None:
-        self.loss, self.update = loss, update
+    def __init__(
+        self,
+        loss: Callable[..., Tensor],
+        update: Update,
+        negatives: Sampler | None = None,
+        *,
+        reads_vectors: bool = False,
+    ) -> None:
+        self.loss, self.update, self.negatives, self.reads_vectors = loss, update, negatives, reads_vectors
+        self._positives: Tensor | None = None
+        self._effective = _Effective()
 
     def __call__(self, model: TwoTower, batch: Batch) -> dict[str, Tensor]:
-        """The mean loss of the batch, under the name ``retrieval``."""
-        match = model.match
-        query, candidate = self.update.view(*model(batch))
-        queries = match.prepare(query)[batch.index[model.query_entity]]  # [batch, dim]
-        candidates = match.prepare(candidate)  # [rows, dim]
-        pool = batch.pool[model.candidate_entity]
-        positive = match.pairs(queries, candidates[batch.index[model.candidate_entity]])
-        negative = match.drawn(queries, candidates, pool.index)
-        losses = self.loss(positive, negative, log_q=pool.log_q, collision=pool.collision)
-        return {"retrieval": weighted_mean(losses, batch.weights)}
+        """The mean loss of the batch, under the name ``retrieval``; several views of the update add up."""
+        terms = []
+        for query, candidate in self.update.views(model, batch, *model(batch)):
+            queries = model.match.prepare(query)[batch.index[model.query_entity]]  # [batch, dim]
+            candidates = model.match.prepare(candidate)  # [rows, dim]
+            positives = candidates[batch.index[model.candidate_entity]]  # [batch, dim]
+            self._positives = positives.detach()
+            losses = self._losses(model, batch, queries, candidates, positives)
+            terms.append(weighted_mean(losses, batch.weights))
+        return {"retrieval": torch.stack(terms).sum()}
+
+    def _losses(self, model: TwoTower, batch: Batch, queries: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
+        if self.reads_vectors:
+            return self.loss(queries, positives)
+        scores = scores_of(model.match, queries, candidates, positives, batch.pool[model.candidate_entity])
+        if scores.negative.requires_grad:
+            scores.negative.register_hook(partial(self._effective.add, scores.collision))
+        return self.loss(scores.positive, scores.negative, log_q=scores.log_q, collision=scores.collision)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """A learned temperature, where there is one."""
+        return list(self.loss.parameters()) if isinstance(self.loss, nn.Module) else []
+
+    def after_step(self) -> None:
+        """Let the negatives remember the positives."""
+        if self.negatives is not None and self._positives is not None:
+            self.negatives.remember(self._positives)
+
+    def report(self) -> dict[str, float]:
+        """How many negatives counted per positive, how many effectively, and the learned temperature."""
+        found = self._effective.report()
+        temperature = getattr(self.loss, "temperature", None)
+        if isinstance(temperature, Tensor):
+            found["temperature"] = float(temperature.detach())
+        return found
+
+    def state(self) -> dict[str, Tensor]:
+        """The negatives' memory and what the loss has learned."""
+        found = {} if self.negatives is None else {f"negatives.{k}": t for k, t in self.negatives.state().items()}
+        if isinstance(self.loss, nn.Module):
+            found |= {f"loss.{name}": tensor.detach() for name, tensor in self.loss.state_dict().items()}
+        return found
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take both back."""
+        if self.negatives is not None:
+            self.negatives.restore(_below("negatives.", state))
+        if isinstance(self.loss, nn.Module):
+            self.loss.load_state_dict(_below("loss.", state))
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+class _Effective:
+    """How many negatives count, and how many effectively: ``(Σ g)² / Σ g²`` of the pull ``g`` that the loss gives each.
+
+    A softmax at a small temperature may be handed a thousand negatives and push only three away.
+    """
+
+    def __init__(self) -> None:
+        self.counted, self.effective, self.rows = 0.0, 0.0, 0
+
+    def add(self, collision: Tensor | None, gradient: Tensor) -> None:
+        """A hook on the negative scores: ``[batch, n]`` gradients of the loss."""
+        pull = gradient.detach().double().abs()  # squares of small gradients underflow in float32
+        rows, drawn = pull.shape
+        share = pull.sum(dim=1).square() / pull.square().sum(dim=1).clamp(min=1e-300)
+        self.effective += float(share.sum())
+        self.counted += float(rows * drawn if collision is None else (~collision).sum())
+        self.rows += rows
+
+    def report(self) -> dict[str, float]:
+        """Means per positive since the last report."""
+        if not self.rows:
+            return {}
+        found = {"negatives": self.counted / self.rows, "effective_negatives": self.effective / self.rows}
+        self.counted, self.effective, self.rows = 0.0, 0.0, 0
+        return found
+
+
+def scores_of(match: Match, queries: Tensor, candidates: Tensor, positives: Tensor, pool: Sequence[Block]) -> Scores:
+    """The scores of a batch: its positives, and the blocks of its pool side by side.
+
+    Args:
+        match: The similarity.
+        queries: ``[batch, dim]`` prepared vectors.
+        candidates: ``[rows, dim]`` prepared vectors of the batch's distinct candidates.
+        positives: ``[batch, dim]`` each query's own candidate.
+        pool: What the negatives brought.
+    """
+    parts = [_block_scores(match, queries, candidates, block) for block in pool]
+    negative = torch.cat([part.negative for part in parts], dim=1) if parts else queries.new_zeros(len(queries), 0)
+    return Scores(
+        match.pairs(queries, positives),
+        negative,
+        _beside([part.log_q for part in parts], [part.negative for part in parts], 0.0),
+        _beside([part.collision for part in parts], [part.negative for part in parts], False),
+    )
+
+
+def _block_scores(match: Match, queries: Tensor, candidates: Tensor, block: Block) -> Scores:
+    if block.vectors is not None:
+        scores = match.every(queries, block.vectors)
+    elif block.index is not None and block.index.dim() == 2:
+        scores = match.drawn(queries, candidates, block.index)
+    else:
+        assert block.index is not None
+        scores = match.every(queries, candidates[block.index])
+    log_q = None if block.log_q is None else block.log_q.expand(len(queries), -1)
+    if block.keep is None or block.keep >= scores.shape[1]:
+        return Scores(scores, scores, log_q, block.collision)
+    masked = scores.detach() if block.collision is None else scores.detach().masked_fill(block.collision, -torch.inf)
+    chosen = masked.topk(block.keep, dim=1).indices  # [batch, keep]
+    collision = None if block.collision is None else block.collision.gather(1, chosen)
+    return Scores(scores, scores.gather(1, chosen), None if log_q is None else log_q.gather(1, chosen), collision)
+
+
+def _beside(parts: Sequence[Tensor | None], shapes: Sequence[Tensor], fill: float | bool) -> Tensor | None:
+    """The parts side by side, ``fill`` where a block has none; None where no block has any."""
+    if all(part is None for part in parts):
+        return None
+    dtype = torch.bool if isinstance(fill, bool) else shapes[0].dtype
+    filled = [
+        torch.full_like(shape, fill, dtype=dtype) if part is None else part
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
+    return torch.cat(filled, dim=1)
 
 
 def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
@@ -55,4 +218,74 @@ class RetrievalObjectiveSpec(Spec):
     """A loss, and the negatives it compares with."""
 
     loss: AnyRetrievalLossSpec = SampledSoftmaxSpec()
-    negatives: Annotated[tuple[AnyNegativesSpec, ...], Field(min_length=1, max_length=1)] = (UniformSpec(),)
+    negatives: tuple[AnyNegativesSpec, ...] = Field((UniformSpec(),), validate_default=False)
+    """Several make a mixture; none for a loss that draws none."""
+    log_q: bool | None = None
+    """Subtract the logarithm of how often the mixture draws a candidate; by default where that is known and uneven."""
+    mask_positives: bool = True
+    """A known positive of the query is no negative when another row, the queue or a shared draw brings it in."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_negatives_where_none_are_drawn(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "negatives" not in data and _draws(data.get("loss")) != "drawn":
+            return {**data, "negatives": ()}
+        return data
+
+    @model_validator(mode="after")
+    def _loss_and_negatives_fit(self) -> RetrievalObjectiveSpec:
+        kinds = ", ".join(negatives.kind for negatives in self.negatives)
+        if self.loss.negatives == "drawn" and not self.negatives:
+            raise ValueError(
+                f"the loss {self.loss.kind} compares with drawn negatives; received none. Add negatives: [{{kind: uniform}}]."
+            )
+        if self.loss.negatives == "all" and self.negatives:
+            raise ValueError(
+                f"the loss {self.loss.kind} scores the whole catalogue, so there is nothing to draw; received negatives "
+                f"{kinds}. Remove negatives, or use loss: {{kind: sampled_softmax}}."
+            )
+        if self.loss.negatives == "none" and self.negatives:
+            raise ValueError(
+                f"the loss {self.loss.kind} spreads the vectors of the batch apart in place of negatives; received negatives "
+                f"{kinds}. Remove negatives."
+            )
+        if self.log_q and not self.loss.corrects:
+            raise ValueError(
+                f"log_q: true corrects a sum over drawn negatives, and the loss {self.loss.kind} has none. Remove log_q, or use "
+                "loss: {kind: sampled_softmax}."
+            )
+        if self.log_q and any(negatives.kind == "hard" for negatives in self.negatives):
+            raise ValueError(
+                "log_q: true needs to know how likely each negative is, and which ones are hard depends on the model; received "
+                f"negatives {kinds}. Remove log_q or the hard negatives."
+            )
+        return self
+
+    def sampler(self, material: Material) -> Negatives | AllCandidates | None:
+        """What fills the pool of each batch; None where the loss needs nothing.
+
+        Raises:
+            DataError: If the catalogue is too small for the negatives.
+        """
+        if self.loss.negatives == "none":
+            return None
+        if self.loss.negatives == "all":
+            return AllCandidates(material.num_candidates, material.known, mask_known=self.mask_positives)
+        return Negatives(
+            [negatives.build(material) for negatives in self.negatives],
+            material.known,
+            mask_known=self.mask_positives,
+            correct=self.log_q is not False and self.loss.corrects,
+        )
+
+    def build(self, update: Update, sampler: Negatives | AllCandidates | None) -> RetrievalObjective:
+        """The objective."""
+        reads_vectors = self.loss.reads == "vectors"
+        return RetrievalObjective(self.loss.build(), update, sampler, reads_vectors=reads_vectors)
+
+
+def _draws(loss: Any) -> str:
+    """Whether a loss, in any form that a spec accepts, draws negatives."""
+    kind = loss.get("kind") if isinstance(loss, dict) else getattr(loss, "kind", None)
+    menu = {spec.model_fields["kind"].default: spec for spec in get_args(get_args(AnyRetrievalLossSpec)[0])}
+    return menu[kind].negatives if kind in menu else "drawn"

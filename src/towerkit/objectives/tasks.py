@@ -6,10 +6,11 @@ from torch import Tensor
 
 from towerkit.data.batch import Batch
 from towerkit.models.tower_model import TowerModel
+from towerkit.objectives.base import Objective
 from towerkit.objectives.retrieval import weighted_mean
 
 
-class TasksObjective:
+class TasksObjective(Objective):
     """One forward pass, then each head's own loss; a row without a task's label still trains the others."""
 
     def __call__(self, model: TowerModel, batch: Batch) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from towerkit.core.spec import Spec
@@ -28,6 +29,16 @@ class Tower(nn.Module):
             ``[rows, out_dim]``.
         """
         raise NotImplementedError
+
+    def begin(self, pairs: csr_array) -> None:
+        """Take what it wants from the training pairs, before the first step; most towers take nothing.
+
+        Not called when a trained model is loaded: whatever was taken must be among the weights.
+
+        Args:
+            pairs: ``[own id rows, id rows of the other side]`` the training pairs, an entry of one for each distinct one;
+                row 0 and column 0 belong to the unknown ids.
+        """
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from towerkit.core.random import generator, stream
 from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
-from towerkit.features.encoded import Encoded
-from towerkit.matching.negatives import UniformNegatives
+from towerkit.features.encoded import Drawn, Encoded
+from towerkit.matching.negatives import AllCandidates, Negatives
 from towerkit.training.loop import History, Progress, Selection, fit_loop
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState, seeded_torch
@@ -25,7 +25,7 @@ class Prepared:
 
     state: TrainState
     encoded: Encoded
-    negatives: UniformNegatives | None = None
+    negatives: Negatives | AllCandidates | None = None
     entities: tuple[str, str] | None = None
     """The query and the candidate entity, where there are negatives."""
 
@@ -102,6 +102,10 @@ def _run(
     def validate() -> Mapping[str, float]:
         return recipe.validate(prepared, dataset, dataset.parts.validation)
 
+    def after_epoch() -> None:
+        if prepared.state.update is not None:
+            prepared.state.update.after_epoch(prepared.state.model, prepared.encoded, rows)
+
     return fit_loop(
         prepared.state,
         lambda epoch: batches_of(prepared, rows, training, epoch),
@@ -111,6 +115,7 @@ def _run(
         patience=training.patience,
         progress=progress,
         stage=stage,
+        after_epoch=after_epoch,
     )
 
 
@@ -131,7 +136,7 @@ def batches_of(prepared: Prepared, rows: Rows, training: TrainingSpec, epoch: in
         yield prepared.encoded.batch(chosen, _drawn(prepared, chosen))
 
 
-def _drawn(prepared: Prepared, rows: Rows) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]] | None:
+def _drawn(prepared: Prepared, rows: Rows) -> dict[str, list[Drawn]] | None:
     if prepared.negatives is None or prepared.entities is None:
         return None
     query, candidate = prepared.entities

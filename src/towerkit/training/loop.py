@@ -74,6 +74,7 @@ def fit_loop(
     patience: int,
     progress: Progress,
     stage: str = "train",
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> History:
     """Train for some epochs; with validation, stop early and restore the best weights.
 
@@ -86,6 +87,7 @@ def fit_loop(
         patience: Epochs without a better figure before stopping.
         progress: Told after each epoch.
         stage: What to call this stretch of training.
+        after_epoch: Moves what moves once per epoch, before validation.
 
     Returns:
         The records and the best epoch (counted from 1).
@@ -94,9 +96,11 @@ def fit_loop(
     for epoch in range(1, epochs + 1):
         state.model.train()
         losses = [train_step(state, batch) for batch in batches(epoch - 1)]
+        after_epoch()
         settle(state.model)
         state.model.eval()
         record: dict[str, Any] = {"stage": stage, "epoch": epoch, "loss": sum(losses) / len(losses)}
+        record |= state.objective.report()
         is_best = False
         if validate is not None:
             record |= {f"validation/{name}": value for name, value in validate().items()}

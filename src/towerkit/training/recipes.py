@@ -13,11 +13,12 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded, encode
 from towerkit.features.encoder import Encoder
+from towerkit.matching.negatives import KnownPairs, Material
 from towerkit.matching.updates import AnyUpdateSpec
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
-from towerkit.objectives.retrieval import RetrievalObjective, RetrievalObjectiveSpec
+from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.training.fit import Prepared
 from towerkit.training.loop import Selection
@@ -44,13 +45,15 @@ class RetrievalRecipe:
         encoder = Encoder.fit(self.model.demand(dataset), dataset, rows)
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
+        model.begin(id_pairs(encoded, rows, entities))
         update = self.update.build()
-        optimizer = training.optimizer.build(update.trainable(model))
-        objective = RetrievalObjective(self.objective.loss.build(), update)
-        known = encoded.catalogues[entities[1]].num_known
-        negatives = self.objective.negatives[0].build(known, pairs_matrix(encoded, rows, entities), training.seed)
+        trainable = list(update.trainable(model))
+        update.begin(model, encoded, rows)
+        sampler = self.objective.sampler(material_of(encoded, rows, entities, training))
+        objective = self.objective.build(update, sampler)
+        optimizer = training.optimizer.build([*trainable, *objective.parameters()])
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
-        return Prepared(TrainState(model, objective, balancer, update, optimizer), encoded, negatives, entities)
+        return Prepared(TrainState(model, objective, balancer, update, optimizer), encoded, sampler, entities)
 
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Ranking metrics of the held-out rows."""
@@ -92,6 +95,28 @@ class PredictionRecipe:
             "loss": float(np.sum(weighted)) if weighted else float("nan"),
             **{f"{t}/loss": v for t, v in losses.items()},
         }
+
+
+def material_of(encoded: Encoded, rows: Rows, entities: tuple[str, str], training: TrainingSpec) -> Material:
+    """What negatives are drawn from: the candidates and pairs known from the rows that are trained on."""
+    known = encoded.catalogues[entities[1]].num_known
+    counts = np.bincount(encoded.index[entities[1]][rows], minlength=known + 1).astype(np.float64)
+    pairs = KnownPairs(pairs_matrix(encoded, rows, entities))
+    return Material(known, pairs, counts[: known + 1], min(training.batch_size, len(rows)), training.seed)
+
+
+def id_pairs(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_array:
+    """The training pairs by id code, for towers that begin from them; see :meth:`Tower.begin`."""
+    codes, sizes = [], []
+    for entity in entities:
+        own = encoded.tables[entity].get("id")
+        everything = np.arange(len(encoded.catalogues[entity].keys) + 1) if own is None else np.asarray(own)
+        codes.append(everything[encoded.index[entity][rows]])
+        sizes.append(int(everything.max()) + 1)
+    matrix = csr_array((np.ones(len(rows), np.float32), (codes[0], codes[1])), shape=(sizes[0], sizes[1]))
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix
 
 
 def pairs_matrix(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_array:

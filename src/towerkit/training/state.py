@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from towerkit.core.errors import TrainingError
 from towerkit.data.batch import Batch
 from towerkit.matching.updates import Update
 from towerkit.objectives.balance import Balancer
+from towerkit.objectives.base import Objective
 from towerkit.towers import IdTower
 from towerkit.training.optimizers import RowAdam
 
@@ -25,7 +26,7 @@ class TrainState:
 
     model: Any
     """A ``TwoTower`` or a ``TowerModel``; only the objective knows which."""
-    objective: Callable[[Any, Batch], Mapping[str, Tensor]]
+    objective: Objective
     balancer: Balancer
     update: Update | None
     """None for models without a query side."""
@@ -49,6 +50,7 @@ def train_step(state: TrainState, batch: Batch) -> float:
     state.optimizer.step()
     if state.update is not None:
         state.update.after_step(state.model, batch)
+    state.objective.after_step()
     state.step += 1
     return loss
 

@@ -1,0 +1,99 @@
+"""Draws for each positive of its own: proposals that are pure functions of a counter, refused and proposed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from towerkit.core.errors import DataError
+from towerkit.core.random import random_bits
+from towerkit.matching.negatives.known import KnownPairs
+
+_TRIES = 64
+
+Propose = Callable[[NDArray[np.uint64]], NDArray[np.int64]]
+"""Counters to candidate rows, a pure function."""
+
+
+class OwnDraws:
+    """Draws candidates for each pair, optionally never a known positive of its query.
+
+    A drawn candidate is a pure function of the seed, the step, the place in the batch and the try, so drawing keeps no
+    state: a resumed training and another engine draw the same.
+
+    Args:
+        num_candidates: Candidates to draw from: rows ``1 … num_candidates``.
+        count: How many to draw for each pair.
+        known: Pairs to be avoided; None allows them.
+        key: Of the randomness.
+        propose: Counters to candidate rows.
+        distinct: No candidate twice for one pair.
+
+    Raises:
+        DataError: If some query has too few candidates left to draw from.
+    """
+
+    def __init__(
+        self, num_candidates: int, count: int, known: KnownPairs | None, key: int, propose: Propose, *, distinct: bool
+    ) -> None:
+        self.num_candidates, self.count, self.known = num_candidates, count, known
+        self.key, self.propose, self.distinct = key, propose, distinct
+        taken = 1 if known is None else max(1, int(known.per_query.max(initial=0)))  # at least its own positive
+        if num_candidates - taken < (count if distinct else 1):
+            raise DataError(
+                f"Cannot draw {count} different negatives: there are {num_candidates:,} candidates and some query already "
+                f"has {taken:,} of them. Lower negatives.count, or set exclude_positives: false."
+            )
+
+    def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+        """Draw for a batch.
+
+        Args:
+            queries: ``[batch]`` query rows.
+            positives: ``[batch]`` candidate rows; never drawn.
+            step: The step of the training, the counter of the randomness.
+
+        Returns:
+            ``[batch, count]`` candidate rows.
+        """
+        batch = len(queries)
+        drawn = np.zeros((batch, self.count), np.int64)
+        for place in range(self.count):
+            pending = np.arange(batch)
+            for attempt in range(_TRIES):
+                drawn[pending, place] = self.propose(self._counter(step, attempt, place, pending))
+                pending = pending[self._refused(queries[pending], positives[pending], drawn[pending], place)]
+                if not len(pending):
+                    break
+            if len(pending):  # queries that know nearly everything: list what is left
+                bits = random_bits(self.key ^ 1, self._counter(step, 0, place, pending)) >> np.uint64(32)
+                for row, chance in zip(pending, bits, strict=True):
+                    drawn[row, place] = self._any_free(queries[row], positives[row], drawn[row, :place], chance)
+        return drawn
+
+    def _counter(self, step: int, attempt: int, place: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """A number of its own for every draw of the training."""
+        return (((step * _TRIES + attempt) * self.count + place) * (1 << 20) + rows).astype(np.uint64)
+
+    def _refused(
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], drawn: NDArray[np.int64], place: int
+    ) -> NDArray[np.bool_]:
+        candidate = drawn[:, place]
+        refused = candidate == positives
+        if self.distinct:
+            refused |= (drawn[:, :place] == candidate[:, None]).any(axis=1)
+        if self.known is not None:
+            refused |= self.known.contains(queries, candidate)
+        return refused
+
+    def _any_free(self, query: np.int64, positive: np.int64, before: NDArray[np.int64], chance: np.uint64) -> np.int64:
+        """One of the candidates that are left, each as likely: a fair choice where proposals nearly always miss."""
+        taken = np.array([positive], np.int64)
+        if self.known is not None:
+            taken = np.concatenate([taken, self.known.candidates_of(int(query))])
+        if self.distinct:
+            taken = np.concatenate([taken, before])
+        free = np.setdiff1d(np.arange(1, self.num_candidates + 1), taken)
+        return np.int64(free[int(chance) * len(free) >> 32])

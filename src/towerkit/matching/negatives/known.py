@@ -1,0 +1,64 @@
+"""Known pairs: which candidates are positives of which query."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+_TABLE_CELLS = 1 << 25
+"""Up to so many pairs, a byte each, the known ones stand in a table: a look-up costs less than a binary search."""
+
+
+class KnownPairs:
+    """Answers, for many pairs at once, whether a pair is a known positive.
+
+    Args:
+        pairs: ``[queries + 1, candidates + 1]`` by row, an entry for each known pair; row 0 is the unknown query.
+    """
+
+    def __init__(self, pairs: csr_array) -> None:
+        self.matrix = pairs
+        self.width = pairs.shape[1]
+        self.per_query: NDArray[np.int64] = np.diff(pairs.indptr).astype(np.int64)
+        rows = np.repeat(np.arange(pairs.shape[0], dtype=np.int64), self.per_query)
+        self.sorted = np.sort(rows * self.width + pairs.indices)
+        self.table: NDArray[np.bool_] | None = None
+        if pairs.shape[0] * self.width <= _TABLE_CELLS:
+            self.table = np.zeros(pairs.shape[0] * self.width, bool)
+            self.table[self.sorted] = True
+
+    def contains(self, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each pair of rows is known; the arrays may broadcast."""
+        pairs = queries * self.width + candidates
+        if self.table is not None:
+            return self.table[pairs]
+        if not len(self.sorted):
+            return np.zeros(pairs.shape, bool)
+        found = np.minimum(np.searchsorted(self.sorted, pairs), len(self.sorted) - 1)
+        return np.asarray(self.sorted[found] == pairs)
+
+    def candidates_of(self, query: int) -> NDArray[np.int64]:
+        """The known candidates of one query, ascending."""
+        low, high = np.searchsorted(self.sorted, [query * self.width, (query + 1) * self.width])
+        return np.asarray(self.sorted[low:high] - query * self.width)
+
+    def among(self, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of some shared candidates each query knows.
+
+        Args:
+            queries: ``[batch]`` query rows.
+            candidates: ``[n]`` candidate rows; one may stand several times.
+
+        Returns:
+            ``[batch, n]``.
+        """
+        distinct, inverse = np.unique(candidates, return_inverse=True)
+        place = np.full(self.width, -1, np.int64)
+        place[distinct] = np.arange(len(distinct))
+        slices = self.matrix[queries]
+        owner = np.repeat(np.arange(len(queries)), np.diff(slices.indptr))
+        where = place[slices.indices]
+        known = np.zeros((len(queries), len(distinct)), bool)
+        known[owner[where >= 0], where[where >= 0]] = True
+        return known[:, inverse]

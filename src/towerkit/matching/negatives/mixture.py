@@ -1,0 +1,150 @@
+"""A mixture of sorts of negatives: what is drawn for a batch, what must not count, and how often each candidate comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from towerkit.features.encoded import Drawn
+from towerkit.matching.negatives.base import Source
+from towerkit.matching.negatives.known import KnownPairs
+
+
+class Negatives:
+    """Draws from every source, masks collisions, and gives each candidate the logQ of the mixture that drew it.
+
+    With sources ``s`` that draw candidate ``c`` for query ``u`` at the rate ``r_s(c, u)`` (times per positive), a drawn
+    candidate stands for ``1 / Σ_s r_s(c, u)`` candidates like it, so ``log q = log Σ_s r_s(c, u)``. A source that draws
+    again instead of a known positive draws the others more often: ``r_s(c, u) = r_s(c) / (1 - share of u's known ones)``;
+    masked positives only drop out. The positive itself was not drawn and is not corrected. When all candidates come
+    equally often there is nothing to correct.
+
+    Args:
+        sources: The sorts.
+        known: Known pairs, for masks and rates.
+        mask_known: Mask every known positive of the query among shared candidates; the row's own always is.
+        correct: Give logQ where it is not constant.
+
+    Reference: Yi et al., RecSys 2019; "Correcting the LogQ correction", arXiv 2507.09331.
+    """
+
+    def __init__(self, sources: Sequence[Source], known: KnownPairs, *, mask_known: bool, correct: bool) -> None:
+        self.sources, self.known, self.mask_known = tuple(sources), known, mask_known
+        rates = [source.rate for source in sources]
+        self.rates = [rate for rate in rates if rate is not None]
+        self.corrects = correct and len(self.rates) == len(rates) and bool(rates) and not _constant(sum(self.rates))
+        self.inflations = [self._inflation(source) for source in sources] if self.corrects else []
+        self._positives = np.empty(0, np.int64)
+
+    def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> list[Drawn]:
+        """What every source brings for a batch.
+
+        Args:
+            queries: ``[batch]`` query rows.
+            positives: ``[batch]`` candidate rows.
+            step: The step of the training.
+        """
+        self._positives = positives
+        found = []
+        for source in self.sources:
+            given = source.draw(queries, positives, step)
+            rows, vectors = given if isinstance(given, tuple) else (given, None)
+            if not rows.size:
+                continue
+            found.append(
+                Drawn(
+                    rows if vectors is None else None,
+                    vectors,
+                    self._collision(queries, positives, rows),
+                    self._log_q(queries, rows) if self.corrects else None,
+                    source.keep,
+                )
+            )
+        return found
+
+    def remember(self, vectors: Tensor) -> None:
+        """Told the vectors ``[batch, dim]`` of the positives of the last draw, after the step."""
+        for source in self.sources:
+            source.remember(self._positives, vectors)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed training needs: the queues."""
+        return {
+            f"{place}.{name}": tensor
+            for place, source in enumerate(self.sources)
+            for name, tensor in source.state().items()
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """The inverse of :meth:`state`."""
+        for place, source in enumerate(self.sources):
+            prefix = f"{place}."
+            source.restore({name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)})
+
+    def _collision(
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> NDArray[np.bool_] | None:
+        """``[batch, n]`` for shared candidates; candidates drawn for each pair never are its positives."""
+        if rows.ndim == 2:
+            return None
+        own = rows[None, :] == positives[:, None]
+        return own | self.known.among(queries, rows) if self.mask_known else own
+
+    def _inflation(self, source: Source) -> NDArray[np.float64] | None:
+        """``[queries + 1]`` by how much more often a query gets the candidates that are not refused."""
+        if not source.refuses_known or source.rate is None:
+            return None
+        shares = source.rate / source.rate.sum()
+        taken = np.asarray(self.known.matrix.astype(np.float64) @ np.pad(shares, (0, self.known.width - len(shares))))
+        return 1.0 / np.maximum(1.0 - taken, 1e-6)
+
+    def _log_q(self, queries: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """``[n]`` where it is the same for all queries, else ``[batch, n]``."""
+        total: NDArray[np.float64] = np.zeros((1,) if rows.ndim == 1 else (1, 1))
+        for rate, inflation in zip(self.rates, self.inflations, strict=True):
+            drawn = rate[rows]
+            total = total + (drawn if inflation is None else drawn * inflation[queries][:, None])
+        return np.asarray(np.log(np.maximum(total, 1e-30)), dtype=np.float32)
+
+
+class AllCandidates:
+    """The whole catalogue beside every positive: nothing is sampled, for the full softmax.
+
+    Args:
+        num_candidates: Candidates ``1 … num_candidates``.
+        known: Known pairs.
+        mask_known: Mask every other known positive of the query; its own always is.
+    """
+
+    corrects = False
+
+    def __init__(self, num_candidates: int, known: KnownPairs, *, mask_known: bool) -> None:
+        self.rows = np.arange(1, num_candidates + 1)
+        self.known, self.mask_known = known, mask_known
+
+    def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> list[Drawn]:
+        """One shared block."""
+        collision = np.zeros((len(queries), len(self.rows)), bool)
+        if self.mask_known:
+            collision = self.known.among(queries, self.rows)
+        collision[np.arange(len(queries)), positives - 1] = True
+        return [Drawn(self.rows, collision=collision)]
+
+    def remember(self, vectors: Tensor) -> None:
+        """Nothing is kept."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Nothing."""
+
+
+def _constant(rates: NDArray[np.float64] | float) -> bool:
+    known = np.asarray(rates)[1:]
+    return bool(len(known) == 0 or np.allclose(known, known[0], rtol=1e-9))
