@@ -7,11 +7,16 @@ Invariants:
 - the query's id table gets no gradient and has no optimizer slot; other parts of the query side get both;
 - rows of queries outside the batch, and the unknown row, do not move;
 - with the candidates frozen, epochs of grouped updates end at the mean of each query's history;
+- a weight counts as that many rows; without bias the start is gone after the first event; the start at the mean and the
+  refresh by epoch are what they say;
+- ema without momentum has the gradient of two-backprop, with it the slow copy follows; a stopped side has no gradient;
+  alternating sides take turns; what an update remembers comes back from its state;
 - a query side without an id tower, or of another width than the candidates, is refused with the numbers.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +34,15 @@ from towerkit.data.table import Table
 from towerkit.features.encoded import Drawn, Encoded, encode
 from towerkit.features.encoder import Encoder
 from towerkit.losses.retrieval import sampled_softmax
-from towerkit.matching.updates import OneBackprop, OneBackpropSpec, TwoBackprop, TwoBackpropSpec
+from towerkit.matching.updates import (
+    AlternatingSpec,
+    EmaSpec,
+    OneBackprop,
+    OneBackpropSpec,
+    StopGradientSpec,
+    TwoBackprop,
+    TwoBackpropSpec,
+)
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.objectives.retrieval import RetrievalObjective
 from towerkit.training.optimizers import RowAdam
@@ -282,3 +295,185 @@ def test_a_beta_outside_zero_to_one_is_refused(beta: float) -> None:
         parse(OneBackpropSpec, {"beta": beta})
     built_update = OneBackpropSpec(beta=0.7, duplicates="last").build()
     assert (built_update.beta, built_update.duplicates) == (0.7, "last")
+
+
+# --- starts, bias and refresh of one-backprop -----------------------------------------------------------------------
+
+
+ROWS = np.arange(len(PAIRS))
+
+
+def weighted(encoded: Encoded, weights: list[float]) -> Encoded:
+    return replace(encoded, weights=np.array(weights, np.float32))
+
+
+def test_an_example_of_weight_two_moves_as_two_rows_do() -> None:
+    weights = [1.0] * len(PAIRS)
+    weights[3] = 2.0
+    tables = []
+    for rows, given in (([3, 1], weights), ([3, 3, 1], None)):
+        model, encoded = built()
+        if given is not None:
+            encoded = weighted(encoded, given)
+        update = OneBackprop(0.8, "grouped")
+        list(update.trainable(model))
+        batch = batch_of(encoded, rows)
+        update.views(model, batch, *model(batch))
+        update.after_step(model, batch)
+        tables.append(id_table(model).detach().clone())
+    torch.testing.assert_close(tables[0], tables[1], rtol=0, atol=1e-6)
+
+
+def test_an_example_of_weight_zero_moves_nothing() -> None:
+    model, encoded = built()
+    update = OneBackprop(0.8, "grouped", debias=True)
+    list(update.trainable(model))
+    update.begin(model, encoded, ROWS)
+    before = id_table(model).detach().clone()
+    batch = batch_of(weighted(encoded, [0.0] * len(PAIRS)), ROWS)
+    update.views(model, batch, *model(batch))
+    update.after_step(model, batch)
+    assert torch.equal(id_table(model).detach(), before)
+
+
+@pytest.mark.parametrize("match", ["dot", "cosine"])
+def test_without_bias_the_first_event_sets_the_vector_and_the_rest_average(match: str) -> None:
+    """The debiased vector is ``Σ β^(n-t) (1-β) e_t / (1 - β^n)``: weights of the events alone, the start gone."""
+    model, encoded = built(match=match)
+    update = OneBackprop(0.9, "grouped", debias=True)
+    list(update.trainable(model))
+    update.begin(model, encoded, ROWS)
+    met: dict[int, list[torch.Tensor]] = {}
+    for rows in ([0], [4], [2], [0], [6], [3]):
+        batch = batch_of(encoded, rows)
+        update.views(model, batch, *model(batch))
+        update.after_step(model, batch)
+        (code,), targets = positives_of(model, batch)
+        met.setdefault(code, []).append(targets[0])
+    for code, events in met.items():
+        shares = torch.tensor([0.9 ** (len(events) - 1 - place) for place in range(len(events))])
+        expected = (shares[:, None] * torch.stack(events)).sum(dim=0) / shares.sum()
+        torch.testing.assert_close(id_table(model)[code].detach(), expected, rtol=0, atol=1e-6)
+    assert max(map(len, met.values())) > 1
+    assert update.met is not None and update.met.sum().item() == 6
+
+
+def test_the_start_at_the_mean_of_the_items() -> None:
+    model, encoded = built(FUSED, FUSED_ITEM, match="cosine")
+    update = OneBackprop(0.9, "grouped", start="mean_of_items")
+    list(update.trainable(model))
+    update.begin(model, encoded, ROWS)
+    codes, targets = positives_of(model, batch_of(encoded, ROWS))
+    for code in range(1, NUM_USERS + 1):
+        history = targets[[row for row, other in enumerate(codes) if other == code]]
+        torch.testing.assert_close(id_table(model)[code].detach(), history.mean(dim=0), rtol=0, atol=1e-6)
+
+
+def test_refreshed_by_epoch_a_query_rests_until_all_its_rows_count() -> None:
+    model, encoded = built()
+    update = OneBackprop(0.7, "grouped", refresh="epoch")
+    list(update.trainable(model))
+    before = id_table(model).detach().clone()
+    batch = batch_of(encoded, ROWS)
+    update.views(model, batch, *model(batch))
+    update.after_step(model, batch)
+    assert torch.equal(id_table(model).detach(), before)
+    update.after_epoch(model, encoded, ROWS)
+    at_once, _ = built()
+    whole = OneBackprop(0.7, "grouped")
+    list(whole.trainable(at_once))
+    whole.views(at_once, batch, *at_once(batch))
+    whole.after_step(at_once, batch)
+    torch.testing.assert_close(id_table(model).detach(), id_table(at_once).detach(), rtol=0, atol=1e-6)
+    assert not torch.equal(id_table(model).detach(), before)
+
+
+def test_a_start_and_no_bias_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match=r"so start: mean_of_items would have no effect"):
+        OneBackpropSpec(debias=True, start="mean_of_items")
+
+
+# --- updates by gradient ------------------------------------------------------------------------------------------
+
+
+def gradients(update: Any, model: TwoTower, encoded: Encoded, batch: Batch) -> dict[str, torch.Tensor | None]:
+    list(update.trainable(model))
+    update.begin(model, encoded, ROWS)
+    RetrievalObjective(sampled_softmax, update)(model, batch)["retrieval"].backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def of_side(found: dict[str, torch.Tensor | None], side: str) -> dict[str, torch.Tensor | None]:
+    return {name: gradient for name, gradient in found.items() if name.startswith(f"{side}.")}
+
+
+@pytest.mark.parametrize("side", ["query", "candidate", "both"])
+@models
+def test_without_momentum_ema_has_the_gradient_of_two_backprop(
+    query: Any, candidate: Any, match: str, side: Any
+) -> None:
+    found = []
+    for spec in (EmaSpec(side=side, momentum=0.0), TwoBackpropSpec()):
+        model, encoded = built(query, candidate, match)
+        found.append(gradients(spec.build(), model, encoded, batch_of(encoded, range(6))))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-7)
+
+
+def test_slow_copies_follow_and_are_what_the_other_side_sees() -> None:
+    model, encoded = built()
+    update = EmaSpec(side="query", momentum=0.75).build()
+    update.begin(model, encoded, ROWS)
+    start = id_table(model).detach().clone()
+    with torch.no_grad():
+        id_table(model).add_(1.0)
+    batch = batch_of(encoded, range(6))
+    codes = dense(batch.columns["user"], "id")
+    (slow, moving), (own, resting) = update.views(model, batch, *model(batch))
+    torch.testing.assert_close(slow, start[codes])
+    assert not slow.requires_grad and moving.requires_grad and own.requires_grad and not resting.requires_grad
+    update.after_step(model, batch)
+    (slow, _), _ = update.views(model, batch, *model(batch))
+    torch.testing.assert_close(slow, start[codes] + 0.25)
+
+
+@pytest.mark.parametrize(("side", "other"), [("query", "candidate"), ("candidate", "query")])
+def test_a_stopped_side_gets_no_gradient_and_the_other_its_usual_one(side: Any, other: str) -> None:
+    found = []
+    for spec in (StopGradientSpec(side=side), TwoBackpropSpec()):
+        model, encoded = built(FUSED, FUSED_ITEM)
+        found.append(gradients(spec.build(), model, encoded, batch_of(encoded, range(6))))
+    assert all(gradient is None for gradient in of_side(found[0], side).values())
+    torch.testing.assert_close(of_side(found[0], other), of_side(found[1], other))
+
+
+def test_sides_learn_in_turn() -> None:
+    update = AlternatingSpec(every=2).build()
+    model, encoded = built()
+    batch = batch_of(encoded, range(6))
+    turns = []
+    for _ in range(6):
+        model.zero_grad()
+        RetrievalObjective(sampled_softmax, update)(model, batch)["retrieval"].backward()
+        moved = [name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None]
+        turns += moved
+        update.after_step(model, batch)
+    assert turns == ["candidate", "candidate", "query", "query", "candidate", "candidate"]
+
+
+@pytest.mark.parametrize("spec", [OneBackpropSpec(debias=True), EmaSpec(side="both"), AlternatingSpec(every=3)])
+def test_what_an_update_remembers_comes_back(spec: Any) -> None:
+    model, encoded = built()
+    update, again = spec.build(), spec.build()
+    for each in (update, again):
+        list(each.trainable(model))
+        each.begin(model, encoded, ROWS)
+    batch = batch_of(encoded, range(6))
+    for _ in range(4):
+        update.views(model, batch, *model(batch))
+        with torch.no_grad():
+            model.candidate.id_towers()["id"].table.add_(0.1)
+        update.after_step(model, batch)
+    state = {name: tensor.clone() for name, tensor in update.state().items()}
+    assert state and any(not torch.equal(tensor, again.state()[name]) for name, tensor in state.items())
+    again.restore(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.state().items())

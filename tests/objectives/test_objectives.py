@@ -11,6 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from towerkit.models.side import Side
 from towerkit.models.tower_model import TowerModel
 from towerkit.models.two_tower import TwoTower
 from towerkit.objectives.balance import FixedBalanceSpec, UncertaintyBalanceSpec
-from towerkit.objectives.retrieval import RetrievalObjective, weighted_mean
+from towerkit.objectives.retrieval import RetrievalObjective, RetrievalObjectiveSpec, scores_of, weighted_mean
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.towers import IdTower, TableTower
 from towerkit.training.optimizers import RowAdam
@@ -102,6 +103,121 @@ def test_the_pool_reaches_the_loss() -> None:
     RetrievalObjective(loss, TwoBackprop())(two_tower("dot"), replace(PAIRS, pool={"item": (pool,)}))
     assert torch.equal(seen["collision"], collision) and torch.equal(seen["log_q"], log_q)
     assert seen["shapes"] == ((3,), (3, 2))
+
+
+def random_pool(rows: int, seed: int = 0) -> tuple[Block, ...]:
+    """A block of each sort over the four candidate rows of PAIRS."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def mask(width: int) -> Tensor:
+        return torch.rand((rows, width), generator=draw) < 0.3
+
+    return (
+        Block(
+            torch.randint(4, (rows, 3), generator=draw), collision=mask(3), log_q=torch.randn(rows, 3, generator=draw)
+        ),
+        Block(torch.tensor([2, 0, 2]), log_q=torch.randn(3, generator=draw)),
+        Block(vectors=torch.randn(5, 3, generator=draw), collision=mask(5)),
+    )
+
+
+@pytest.mark.parametrize("match", ["dot", "cosine", "euclidean"])
+def test_blocks_stand_side_by_side(match: SimilarityName) -> None:
+    """Own, shared and remembered candidates: the same scores, masks and logQ as one list per row."""
+    model, pool = two_tower(match), random_pool(3)
+    query, candidate = (model.match.prepare(encoding.vectors) for encoding in model(PAIRS))
+    queries, positives = query[PAIRS.index["user"]], candidate[PAIRS.index["item"]]
+    found = scores_of(model.match, queries, candidate, positives, pool)
+    assert pool[0].index is not None and pool[0].collision is not None and pool[0].log_q is not None
+    assert pool[1].log_q is not None and pool[2].vectors is not None and pool[2].collision is not None
+    for row in range(3):
+        others = torch.cat([candidate[pool[0].index[row]], candidate[torch.tensor([2, 0, 2])], pool[2].vectors])
+        expected = torch.stack([model.match.pairs(queries[row : row + 1], other[None])[0] for other in others])
+        torch.testing.assert_close(found.negative[row], expected, rtol=1e-5, atol=1e-6)
+        assert found.collision is not None and found.log_q is not None
+        masks = [*pool[0].collision[row].tolist(), False, False, False, *pool[2].collision[row].tolist()]
+        assert found.collision[row].tolist() == masks
+        corrections = torch.cat([pool[0].log_q[row], pool[1].log_q, torch.zeros(5)])
+        torch.testing.assert_close(found.log_q[row], corrections)
+
+
+def test_only_the_highest_scores_of_a_hard_block_count() -> None:
+    model = two_tower("dot")
+    collision = torch.tensor([[False, True, False, False]] * 3)
+    pool = (Block(torch.tensor([[0, 1, 2, 3]] * 3), collision=collision, keep=2),)
+    query, candidate = (encoding.vectors for encoding in model(PAIRS))
+    queries = query[PAIRS.index["user"]]
+    found = scores_of(model.match, queries, candidate, candidate[PAIRS.index["item"]], pool)
+    for row in range(3):
+        free = (queries[row] @ candidate.T)[[0, 2, 3]]
+        assert sorted(found.negative[row].tolist()) == pytest.approx(sorted(free.tolist())[1:])
+    assert found.collision is not None and not found.collision.any()
+    found.negative.sum().backward()
+    gradient = model.candidate.id_towers()["id"].table.grad
+    assert gradient is not None and not gradient[2].any()  # row 1 of the batch is candidate 2: masked, never chosen
+
+
+def test_how_many_negatives_count_and_how_many_effectively() -> None:
+    """With equal scores every negative pulls alike; with one far ahead only that one does."""
+    model = two_tower("dot")
+    with torch.no_grad():
+        model.query.id_towers()["id"].table.fill_(1.0)
+        model.candidate.id_towers()["id"].table.fill_(0.0)
+    objective = RetrievalObjective(sampled_softmax, TwoBackprop())
+    collision = torch.tensor([[False, True, False, False]] * 3)
+    batch = replace(PAIRS, pool={"item": (Block(torch.tensor([[0, 1, 2, 3]] * 3), collision=collision),)})
+    objective(model, batch)["retrieval"].backward()
+    assert objective.report() == pytest.approx({"negatives": 3.0, "effective_negatives": 3.0})
+    with torch.no_grad():
+        model.candidate.id_towers()["id"].table[5] = 30.0  # the fourth candidate of the batch
+    objective(model, batch)["retrieval"].backward()
+    found = objective.report()
+    assert found["negatives"] == 3.0 and found["effective_negatives"] == pytest.approx(1.0, abs=0.35)
+    assert objective.report() == {}
+
+
+def test_a_queue_gets_the_vectors_of_the_step_after_it() -> None:
+    model, told = two_tower("cosine"), []
+
+    class Listener:
+        def remember(self, vectors: Tensor) -> None:
+            told.append(vectors)
+
+        def state(self) -> dict[str, Tensor]:
+            return {"0.rows": torch.tensor([4])}
+
+        def restore(self, state: dict[str, Tensor]) -> None:
+            told.append(state)
+
+    objective = RetrievalObjective(sampled_softmax, TwoBackprop(), Listener())
+    objective(model, PAIRS)
+    assert told == []
+    objective.after_step()
+    expected = model.match.prepare(model(PAIRS)[1].vectors)[PAIRS.index["item"]]
+    assert torch.equal(told[0], expected) and not told[0].requires_grad
+    assert {name: tensor.tolist() for name, tensor in objective.state().items()} == {"negatives.0.rows": [4]}
+    objective.restore({"negatives.0.rows": torch.tensor([7]), "other": torch.tensor([1])})
+    assert told[1] == {"0.rows": torch.tensor([7])}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"negatives": []}, "the loss sampled_softmax compares with drawn negatives; received none."),
+        (
+            {"loss": {"kind": "bpr"}, "log_q": True},
+            "log_q: true corrects a sum over drawn negatives, and the loss bpr has none",
+        ),
+        (
+            {"negatives": [{"kind": "uniform"}, {"kind": "hard"}], "log_q": True},
+            "which ones are hard depends on the model; received negatives uniform, hard.",
+        ),
+        ({"negatives": [{"kind": "hard", "count": 5, "pool": 5}]}, "received count 5 and pool 5. Raise pool"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_with_the_reason(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        RetrievalObjectiveSpec.model_validate(given)
 
 
 def test_weighted_means() -> None:

@@ -31,8 +31,10 @@ class Source(Protocol):
 
     rate: NDArray[np.float64] | None
     """``[candidates + 1]`` how often a candidate is drawn per positive on average, before exclusions; None if unknown."""
+    draws_again: bool
+    """Instead of the positive another candidate is drawn, so the others come more often; else it is only masked."""
     refuses_known: bool
-    """Known positives of the query are drawn anew, so the others come more often; else they are masked, and do not."""
+    """Instead of any known positive of the query too."""
 
     @property
     def keep(self) -> int | None:
@@ -63,6 +65,7 @@ class Stateless:
     """A source whose draws are pure functions of seed and step."""
 
     rate: NDArray[np.float64] | None = None
+    draws_again = False
     refuses_known = False
 
     @property

@@ -51,6 +51,7 @@ class QueueNegatives:
         sampling, SIGIR 2021 (arXiv 2110.15154).
     """
 
+    draws_again = False
     refuses_known = False
     keep = None
 

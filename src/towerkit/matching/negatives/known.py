@@ -14,11 +14,12 @@ class KnownPairs:
     """Answers, for many pairs at once, whether a pair is a known positive.
 
     Args:
-        pairs: ``[queries + 1, candidates + 1]`` by row, an entry for each known pair; row 0 is the unknown query.
+        pairs: ``[queries + 1, candidates + 1]`` by row, one entry of any value for each known pair; row 0 is the
+            unknown query.
     """
 
     def __init__(self, pairs: csr_array) -> None:
-        self.matrix = pairs
+        self.matrix = csr_array((np.ones(pairs.nnz, np.float32), pairs.indices, pairs.indptr), shape=pairs.shape)
         self.width = pairs.shape[1]
         self.per_query: NDArray[np.int64] = np.diff(pairs.indptr).astype(np.int64)
         rows = np.repeat(np.arange(pairs.shape[0], dtype=np.int64), self.per_query)

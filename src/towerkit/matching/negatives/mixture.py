@@ -19,8 +19,8 @@ class Negatives:
 
     With sources ``s`` that draw candidate ``c`` for query ``u`` at the rate ``r_s(c, u)`` (times per positive), a drawn
     candidate stands for ``1 / Σ_s r_s(c, u)`` candidates like it, so ``log q = log Σ_s r_s(c, u)``. A source that draws
-    again instead of a known positive draws the others more often: ``r_s(c, u) = r_s(c) / (1 - share of u's known ones)``;
-    masked positives only drop out. The positive itself was not drawn and is not corrected. When all candidates come
+    again instead of the positive, or of any known one, draws the others more often: ``r_s(c, u) = r_s(c) / (1 - share of
+    those)``; masked positives only drop out. The positive itself was not drawn and is not corrected. When all candidates come
     equally often there is nothing to correct.
 
     Args:
@@ -37,7 +37,7 @@ class Negatives:
         rates = [source.rate for source in sources]
         self.rates = [rate for rate in rates if rate is not None]
         self.corrects = correct and len(self.rates) == len(rates) and bool(rates) and not _constant(sum(self.rates))
-        self.inflations = [self._inflation(source) for source in sources] if self.corrects else []
+        self.known_shares = [self._known_share(source) for source in sources] if self.corrects else []
         self._positives = np.empty(0, np.int64)
 
     def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> list[Drawn]:
@@ -60,7 +60,7 @@ class Negatives:
                     rows if vectors is None else None,
                     vectors,
                     self._collision(queries, positives, rows),
-                    self._log_q(queries, rows) if self.corrects else None,
+                    self._log_q(queries, positives, rows) if self.corrects else None,
                     source.keep,
                 )
             )
@@ -94,20 +94,32 @@ class Negatives:
         own = rows[None, :] == positives[:, None]
         return own | self.known.among(queries, rows) if self.mask_known else own
 
-    def _inflation(self, source: Source) -> NDArray[np.float64] | None:
-        """``[queries + 1]`` by how much more often a query gets the candidates that are not refused."""
+    def _known_share(self, source: Source) -> NDArray[np.float64] | None:
+        """``[queries + 1]`` the share of a source's draws that are known positives of a query and are drawn again."""
         if not source.refuses_known or source.rate is None:
             return None
         shares = source.rate / source.rate.sum()
-        taken = np.asarray(self.known.matrix.astype(np.float64) @ np.pad(shares, (0, self.known.width - len(shares))))
-        return 1.0 / np.maximum(1.0 - taken, 1e-6)
+        return np.asarray(self.known.matrix.astype(np.float64) @ np.pad(shares, (0, self.known.width - len(shares))))
 
-    def _log_q(self, queries: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _inflation(
+        self, place: int, queries: NDArray[np.int64], positives: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
+        """``[batch, 1]`` by how much more often a source gives what it does not draw again; None where it never does."""
+        source, known = self.sources[place], self.known_shares[place]
+        if not source.draws_again:
+            return None
+        rate = self.rates[place]
+        again = rate[positives] / rate.sum() if known is None else known[queries]
+        return 1.0 / np.maximum(1.0 - again[:, None], 1e-6)
+
+    def _log_q(
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], rows: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
         """``[n]`` where it is the same for all queries, else ``[batch, n]``."""
-        total: NDArray[np.float64] = np.zeros((1,) if rows.ndim == 1 else (1, 1))
-        for rate, inflation in zip(self.rates, self.inflations, strict=True):
-            drawn = rate[rows]
-            total = total + (drawn if inflation is None else drawn * inflation[queries][:, None])
+        total: NDArray[np.float64] = np.zeros((1,) * rows.ndim)
+        for place, rate in enumerate(self.rates):
+            inflation = self._inflation(place, queries, positives)
+            total = total + (rate[rows] if inflation is None else rate[rows] * inflation)
         return np.asarray(np.log(np.maximum(total, 1e-30)), dtype=np.float32)
 
 

@@ -31,7 +31,7 @@ class PopularityNegatives(Stateless):
 
     def __init__(self, material: Material, alpha: float, count: int, *, exclude: bool, shared: bool) -> None:
         self.count, self.shared = count, shared
-        self.refuses_known = exclude and not shared
+        self.draws_again, self.refuses_known = not shared, exclude and not shared
         weights = np.where(material.counts > 0, material.counts, 0.0)
         weights = np.where(weights > 0, np.power(weights, alpha, where=weights > 0, out=np.zeros_like(weights)), 0.0)
         self.rate = spread(weights, count)

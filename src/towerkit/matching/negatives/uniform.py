@@ -26,6 +26,8 @@ class UniformNegatives(Stateless):
         DataError: If some query has too few candidates left to draw from.
     """
 
+    draws_again = True
+
     def __init__(self, material: Material, count: int, *, exclude: bool) -> None:
         self.num_candidates, self.refuses_known = material.num_candidates, exclude
         self.rate = spread(even(material), count)
