@@ -174,7 +174,7 @@ def test_log_q_is_how_often_a_candidate_comes_per_positive(specs: Sequence[dict[
     found = mixture(*specs)
     assert found.corrects
     draw = np.random.default_rng(1)
-    sums, asked, steps = np.zeros((5, NUM_CANDIDATES + 1)), np.zeros((5, NUM_CANDIDATES + 1)), 500
+    sums, asked, steps = np.zeros((5, NUM_CANDIDATES + 1)), np.zeros((5, NUM_CANDIDATES + 1)), steps_of(specs)
     for step in range(steps):
         chosen = draw.permutation(60)[:BATCH]
         queries, positives = QUERIES[chosen], CANDIDATES[chosen]
