@@ -129,19 +129,22 @@ def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 class _Effective:
     """How many negatives count, and how many effectively: ``(Σ g)² / Σ g²`` of the pull ``g`` that the loss gives each.
 
-    A softmax at a small temperature may be handed a thousand negatives and push only three away.
+    A softmax at a small temperature may be handed a thousand negatives and push only three away. The first rows of each
+    batch stand for all: looking at every gradient would cost a fifth of the step.
     """
+
+    ROWS = 64
 
     def __init__(self) -> None:
         self.counted, self.effective, self.rows = 0.0, 0.0, 0
 
     def add(self, collision: Tensor | None, gradient: Tensor) -> None:
         """A hook on the negative scores: ``[batch, n]`` gradients of the loss."""
-        pull = gradient.detach().double().abs()  # squares of small gradients underflow in float32
+        pull = gradient[: self.ROWS].detach().double().abs()  # squares of small gradients underflow in float32
         rows, drawn = pull.shape
         share = pull.sum(dim=1).square() / pull.square().sum(dim=1).clamp(min=1e-300)
         self.effective += float(share.sum())
-        self.counted += float(rows * drawn if collision is None else (~collision).sum())
+        self.counted += float(rows * drawn if collision is None else (~collision[: self.ROWS]).sum())
         self.rows += rows
 
     def report(self) -> dict[str, float]:
