@@ -1,143 +1,256 @@
-"""Losses of retrieval.
+"""What every retrieval loss on scores keeps.
 
 Invariants:
-- sampled softmax and BPR equal hand values and plain float64 computations, in value and gradient;
-- log q is subtracted after the temperature, from the negatives only;
-- a masked negative is as if it had not been drawn, in value and gradient; all masked leaves a loss of zero or less than
-  that of any negative, never NaN;
-- large scores do not overflow;
-- a spec builds the loss with its settings.
+- the value is that of a few lines of NumPy in float64, and the gradient is that function's finite differences, with
+  masks, log q and every setting drawn at random;
+- a masked negative is as if it had not been drawn, in value and gradient: masked columns get a gradient of exactly 0;
+- a row without a negative that counts, or without any column, is finite in value and gradient;
+- the order of the negatives does not matter; rows do not see each other;
+- log q changes only the losses whose spec says so, and may be one row for all;
+- scores of ±10,000 stay finite in float32, in value and gradient; float32 stays float32.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from towerkit.losses.retrieval import BprSpec, SampledSoftmaxSpec, bpr, sampled_softmax
+from towerkit.losses import (
+    BceSpec,
+    BilateralSoftmaxSpec,
+    BprSpec,
+    CclSpec,
+    ContrastiveSpec,
+    RetrievalLossSpec,
+    SampledSoftmaxSpec,
+    SoftmaxSpec,
+    TripletSpec,
+)
 
-SCORES = st.floats(-8, 8, width=32)
-DRAWN = hnp.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 5)), elements=SCORES)
-
-
-def rows(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def test_hand_values() -> None:
-    loss = sampled_softmax(rows(1.0), rows(0.0, 2.0)[None])
-    assert loss.item() == pytest.approx(math.log(math.e + 1 + math.e**2) - 1)
-    assert sampled_softmax(rows(0.0), torch.zeros(1, 5)).item() == pytest.approx(math.log(6))
-    cold = sampled_softmax(rows(1.0), rows(0.0)[None], temperature=0.1)
-    assert cold.item() == pytest.approx(math.log1p(math.exp(-10)))
-    assert bpr(rows(1.0), rows(1.0, 0.0)[None]).item() == pytest.approx((math.log(2) + math.log1p(math.exp(-1))) / 2)
+Array = NDArray[np.float64]
+Reference = Callable[[float, Array, Array], float]
 
 
-@settings(max_examples=60, deadline=None)
-@given(DRAWN, st.floats(0.05, 3), st.integers(0, 2**32))
-def test_sampled_softmax_equals_the_formula(negative: NDArray[np.float64], temperature: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    positive = rng.normal(size=len(negative))
-    log_q = np.log(rng.uniform(0.01, 1, negative.shape))
-    collision = rng.random(negative.shape) < 0.3
-    terms = np.exp(negative / temperature - log_q) * ~collision
-    own = np.exp(positive / temperature)
-    expected = -np.log(own / (own + terms.sum(axis=1)))
-    found = sampled_softmax(
-        torch.from_numpy(positive),
-        torch.from_numpy(negative),
-        temperature=temperature,
-        log_q=torch.from_numpy(log_q),
-        collision=torch.from_numpy(collision),
-    )
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-12)
+def logistic(score: Any) -> Any:
+    return 1.0 / (1.0 + np.exp(-score))
 
 
-def test_log_q_comes_after_the_temperature_and_spares_the_positive() -> None:
-    log_q = rows(math.log(0.5), math.log(0.25))[None]
-    found = sampled_softmax(rows(1.0), rows(0.5, -0.5)[None], temperature=0.5, log_q=log_q).item()
-    after = math.log(math.exp(2) + math.exp(1) / 0.5 + math.exp(-1) / 0.25) - 2
-    before = math.log(math.exp(2) + math.exp(2 * (0.5 - math.log(0.5))) + math.exp(2 * (-0.5 - math.log(0.25)))) - 2
-    assert found == pytest.approx(after)
-    assert abs(after - before) > 0.1
+def one_of(positive: float, others: Array, temperature: float) -> float:
+    """Cross-entropy of the positive against itself and others that are scaled already."""
+    return float(-np.log(np.exp(positive / temperature) / (np.exp(positive / temperature) + np.exp(others).sum())))
 
 
-def test_a_constant_log_q_of_zero_changes_nothing() -> None:
-    positive, negative = rows(0.3, -1.0), torch.tensor([[0.1, 2.0], [1.0, -3.0]], dtype=torch.float64)
-    plain = sampled_softmax(positive, negative)
-    assert torch.equal(sampled_softmax(positive, negative, log_q=torch.zeros_like(negative)), plain)
+def bilateral(positive: float, negative: Array, log_q: Array) -> float:
+    if not len(negative):
+        return 0.0
+    return float(-positive / 0.7 + 1.3 * np.log(np.mean(np.exp(negative / 0.7 - log_q))))
 
 
-@pytest.mark.parametrize("loss", [sampled_softmax, bpr])
-def test_a_masked_negative_is_as_if_not_drawn(loss: object) -> None:
-    assert callable(loss)
-    found = []
-    for masked in (True, False):
-        positive = rows(0.5, -0.2).requires_grad_()
-        negative = torch.tensor([[1.0, 9.0, -1.0], [0.0, 9.0, 2.0]], dtype=torch.float64, requires_grad=True)
-        if masked:
-            losses = loss(positive, negative, collision=torch.tensor([[False, True, False]] * 2))
-        else:
-            losses = loss(positive, negative[:, [0, 2]])
+def mean(values: Array) -> float:
+    return float(values.mean()) if len(values) else 0.0
+
+
+# One row at a time: its positive, its negatives that count, and their log q, to its loss.
+CASES: dict[str, tuple[RetrievalLossSpec, Reference]] = {
+    "sampled_softmax": (SampledSoftmaxSpec(temperature=0.5), lambda p, n, q: one_of(p, n / 0.5 - q, 0.5)),
+    "softmax": (SoftmaxSpec(temperature=0.5), lambda p, n, _: one_of(p, n / 0.5, 0.5)),
+    "bilateral_softmax": (BilateralSoftmaxSpec(temperature=0.7, ratio=1.3), bilateral),
+    "bpr": (BprSpec(), lambda p, n, _: mean(-np.log(logistic(p - n)))),
+    "triplet": (TripletSpec(margin=0.8), lambda p, n, _: mean(np.maximum(0, 0.8 + n - p))),
+    "bce": (BceSpec(negative_weight=3), lambda p, n, _: -np.log(logistic(p)) - 3 * mean(np.log(logistic(-n)))),
+    "contrastive": (
+        ContrastiveSpec(margin=0.25),
+        lambda p, n, _: (1 - p) ** 2 / 2 + mean(np.maximum(0, n - 0.25) ** 2) / 2,
+    ),
+    "ccl": (
+        CclSpec(margin=0.25, negative_weight=3),
+        lambda p, n, _: (1 - p) + 3 * mean(np.maximum(0, n - 0.25)),
+    ),
+}
+LOSSES = {name: spec.build() for name, (spec, _) in CASES.items()}
+each_loss = pytest.mark.parametrize("name", CASES)
+
+
+class Rows:
+    """A batch of random scores, masks and log q, in float64."""
+
+    def __init__(self, seed: int, batch: int, drawn: int) -> None:
+        rng = np.random.default_rng(seed)
+        self.positive = rng.uniform(-3, 3, batch)
+        self.negative = rng.uniform(-3, 3, (batch, drawn))
+        self.log_q = np.log(rng.uniform(0.01, 1, (batch, drawn)))
+        self.collision = rng.random((batch, drawn)) < 0.4
+
+    def loss(self, name: str, **changed: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses, and the gradient of their sum, for positives and negatives."""
+        given = {"log_q": self.log_q, "collision": self.collision, **changed}
+        options = {key: None if value is None else torch.as_tensor(value) for key, value in given.items()}
+        positive = torch.tensor(self.positive, requires_grad=True)
+        negative = torch.tensor(options.pop("negative", torch.from_numpy(self.negative)).numpy(), requires_grad=True)
+        losses = LOSSES[name](positive, negative, **options)
         losses.sum().backward()
-        found.append((losses.detach(), positive.grad, negative.grad))
-    torch.testing.assert_close(found[0], found[1])
-    assert found[0][2] is not None
-    assert found[0][2][:, 1].tolist() == [0.0, 0.0]
+        assert positive.grad is not None and negative.grad is not None
+        return losses.detach(), positive.grad, negative.grad
+
+    def expected(self, name: str) -> Array:
+        """The reference, row by row, over what counts."""
+        kept = zip(self.positive, self.negative, self.log_q, ~self.collision, strict=True)
+        return np.array([CASES[name][1](p, n[counts], q[counts]) for p, n, q, counts in kept])
 
 
-@pytest.mark.parametrize("loss", [sampled_softmax, bpr])
-def test_all_masked_costs_nothing(loss: object) -> None:
-    assert callable(loss)
-    positive, negative = rows(0.5).requires_grad_(), torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
-    losses = loss(positive, negative, collision=torch.ones(1, 3, dtype=torch.bool))
-    losses.sum().backward()
-    assert losses.tolist() == [0.0]
-    assert positive.grad is not None and positive.grad.tolist() == [0.0]
-    assert negative.grad is not None and negative.grad.tolist() == [[0.0, 0.0, 0.0]]
+SEEDS, BATCHES, DRAWN = st.integers(0, 2**32), st.integers(1, 4), st.integers(0, 6)
 
 
-def test_the_gradient_of_sampled_softmax() -> None:
-    positive = rows(0.4).requires_grad_()
-    negative = rows(1.0, -0.3)[None].clone().requires_grad_()
-    sampled_softmax(positive, negative, temperature=0.5).sum().backward()
-    share = np.exp(np.array([0.4, 1.0, -0.3]) / 0.5)
-    share /= share.sum()
-    assert positive.grad is not None and negative.grad is not None
-    assert positive.grad.item() == pytest.approx((share[0] - 1) / 0.5)
-    np.testing.assert_allclose(negative.grad[0].numpy(), share[1:] / 0.5)
+@each_loss
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, BATCHES, DRAWN)
+def test_the_value_is_that_of_numpy(name: str, seed: int, batch: int, drawn: int) -> None:
+    rows = Rows(seed, batch, drawn)
+    np.testing.assert_allclose(rows.loss(name)[0].numpy(), rows.expected(name), rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
-@given(DRAWN, st.integers(0, 2**32))
-def test_bpr_equals_the_formula(negative: NDArray[np.float64], seed: int) -> None:
-    positive = np.random.default_rng(seed).normal(size=len(negative))
-    expected = np.log1p(np.exp(-(positive[:, None] - negative))).mean(axis=1)
-    found = bpr(torch.from_numpy(positive), torch.from_numpy(negative))
-    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9)
+@each_loss
+@settings(max_examples=15, deadline=None)
+@given(SEEDS, BATCHES, DRAWN)
+def test_the_gradient_is_that_of_finite_differences(name: str, seed: int, batch: int, drawn: int) -> None:
+    rows, step = Rows(seed, batch, drawn), 1e-6
+    _, by_positive, by_negative = rows.loss(name)
+
+    def slope(scores: Array) -> float:
+        before = scores.copy()
+        sums = []
+        for sign in (1, -1):
+            scores[...] = before
+            scores[place] += sign * step
+            sums.append(rows.expected(name).sum())
+        scores[...] = before
+        return float(sums[0] - sums[1]) / (2 * step)
+
+    for scores, found in ((rows.positive, by_positive), (rows.negative, by_negative)):
+        for place in np.ndindex(scores.shape):
+            assert found[place].item() == pytest.approx(slope(scores), rel=1e-5, abs=1e-7)
 
 
-@pytest.mark.parametrize("loss", [sampled_softmax, bpr])
+@each_loss
+def test_the_gradient_is_not_zero_and_pulls_apart(name: str) -> None:
+    rows = Rows(3, 40, 6)
+    rows.positive /= 3.0  # at most 1, as cosines are
+    _, by_positive, by_negative = rows.loss(name)
+    counting = ~rows.collision
+    assert (by_positive <= 0).all() and (by_positive < 0).float().mean() > 0.2
+    assert (by_negative >= 0).all() and (by_negative.numpy()[counting] > 0).mean() > 0.2
+
+
+@each_loss
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, BATCHES, DRAWN)
+def test_a_masked_negative_is_as_if_not_drawn(name: str, seed: int, batch: int, drawn: int) -> None:
+    rows = Rows(seed, batch, drawn + 1)
+    rows.collision[:] = rows.collision[0]  # the same columns in every row, so that they can be left out
+    keep = ~rows.collision[0]
+    masked = rows.loss(name)
+    left_out = rows.loss(name, negative=rows.negative[:, keep], log_q=rows.log_q[:, keep], collision=None)
+    for one, other in zip(masked[:2], left_out[:2], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(masked[2][:, keep], left_out[2], rtol=1e-12, atol=1e-12)
+    assert (masked[2][:, ~keep] == 0).all()
+
+
+@each_loss
+@pytest.mark.parametrize("drawn", [0, 3])
+@pytest.mark.parametrize("with_log_q", [True, False])
+def test_a_row_without_negatives_is_finite_and_leaves_the_others_alone(name: str, drawn: int, with_log_q: bool) -> None:
+    rows = Rows(1, 3, drawn)
+    if not with_log_q:
+        rows.log_q[:] = 0.0
+    rows.collision[:] = False
+    rows.collision[1] = True
+    with torch.autograd.set_detect_anomaly(True):  # nor is anything on the way back not a number
+        losses, by_positive, by_negative = rows.loss(name)
+    assert all(bool(found.isfinite().all()) for found in (losses, by_positive, by_negative))
+    assert (by_negative[1] == 0).all()
+    np.testing.assert_allclose(losses.numpy(), rows.expected(name), rtol=1e-9, atol=1e-12)
+    if name not in ("bce", "contrastive", "ccl"):  # these judge the positive by itself
+        assert losses[1] == 0 and by_positive[1] == 0
+
+
+@each_loss
+def test_no_columns_and_no_mask(name: str) -> None:
+    rows = Rows(2, 2, 0)
+    losses, by_positive, _ = rows.loss(name, log_q=None, collision=None)
+    np.testing.assert_allclose(losses.numpy(), rows.expected(name), rtol=1e-9, atol=1e-12)
+    assert by_positive.isfinite().all()
+
+
+@each_loss
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, BATCHES, DRAWN)
+def test_the_order_of_negatives_does_not_matter(name: str, seed: int, batch: int, drawn: int) -> None:
+    rows = Rows(seed, batch, drawn)
+    order = np.random.default_rng(seed).permutation(drawn)
+    plain = rows.loss(name)
+    arrays = {key: getattr(rows, key)[:, order] for key in ("negative", "log_q", "collision")}
+    shuffled = rows.loss(name, **arrays)
+    torch.testing.assert_close(shuffled, (plain[0], plain[1], plain[2][:, order]), rtol=1e-12, atol=1e-12)
+
+
+@each_loss
+def test_rows_do_not_see_each_other(name: str) -> None:
+    rows, others = Rows(5, 4, 3), Rows(5, 4, 3)
+    others.positive[1:] += 1.0
+    others.negative[1:] -= 1.0
+    assert torch.equal(rows.loss(name)[0][:1], others.loss(name)[0][:1])
+
+
+@each_loss
+def test_log_q_matters_where_the_spec_says_so(name: str) -> None:
+    rows = Rows(7, 4, 5)
+    with_it, without = rows.loss(name)[0], rows.loss(name, log_q=None)[0]
+    assert (not torch.equal(with_it, without)) == CASES[name][0].corrects
+
+
+@each_loss
+def test_log_q_may_be_one_row_for_all(name: str) -> None:
+    rows = Rows(7, 4, 5)
+    rows.log_q[:] = rows.log_q[0]
+    for shape in ((5,), (1, 5)):
+        torch.testing.assert_close(rows.loss(name, log_q=rows.log_q[0].reshape(shape)), rows.loss(name))
+
+
+@each_loss
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("size", [1e4, -1e4])
-def test_large_scores_do_not_overflow(loss: object, size: float) -> None:
-    assert callable(loss)
-    positive = torch.tensor([size], requires_grad=True)
-    losses = loss(positive, torch.tensor([[-size, 0.0]]))
+def test_extreme_scores_stay_finite_in_float32(name: str, size: float, masked: bool) -> None:
+    positive = torch.tensor([size, size, 0.0], requires_grad=True)
+    negative = torch.tensor([[-size, 0.0], [size, size], [size, -size]], requires_grad=True)
+    collision = torch.tensor([[True, True], [False, True], [True, False]]) if masked else None
+    losses = LOSSES[name](positive, negative, log_q=torch.tensor([-20.0, 0.0]), collision=collision)
     losses.sum().backward()
-    assert losses.item() == pytest.approx({1e4: 0.0, -1e4: 2e4 if loss is sampled_softmax else 1.5e4}[size])
-    assert positive.grad is not None and bool(positive.grad.isfinite().all())
+    assert losses.dtype == torch.float32
+    for found in (losses, positive.grad, negative.grad):
+        assert found is not None and bool(found.isfinite().all())
 
 
-def test_specs_build_their_losses() -> None:
-    positive, negative = rows(0.5), rows(1.0, 0.0)[None]
-    built = SampledSoftmaxSpec(temperature=0.2).build()(positive, negative, log_q=None, collision=None)
-    assert torch.equal(built, sampled_softmax(positive, negative, temperature=0.2))
-    assert torch.equal(BprSpec().build()(positive, negative, log_q=None, collision=None), bpr(positive, negative))
+def test_every_loss_on_scores_is_here() -> None:
+    def kinds(spec: type[RetrievalLossSpec]) -> set[str]:
+        return {spec.model_fields["kind"].default} if "kind" in spec.model_fields else set()
+
+    named = {kind for spec in subclasses(RetrievalLossSpec) if spec.reads == "scores" for kind in kinds(spec)}
+    assert named == set(CASES)
+    assert all(isinstance(loss, partial) or loss is LOSSES["bpr"] for loss in LOSSES.values())
+
+
+def subclasses(spec: type[RetrievalLossSpec]) -> list[type[RetrievalLossSpec]]:
+    found = [spec]
+    for each in found:
+        found += each.__subclasses__()
+    return [each for each in found if each.__module__.startswith("towerkit.")]

@@ -33,7 +33,7 @@ from towerkit.data.spec import DataSpec
 from towerkit.data.table import Table
 from towerkit.features.encoded import Drawn, Encoded, encode
 from towerkit.features.encoder import Encoder
-from towerkit.losses.retrieval import sampled_softmax
+from towerkit.losses import sampled_softmax
 from towerkit.matching.updates import (
     AlternatingSpec,
     EmaSpec,

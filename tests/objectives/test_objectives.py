@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from towerkit.data.batch import Batch, Block
 from towerkit.fusion import ConcatSpec
 from towerkit.heads.heads import BinaryHead, OrdinalHead
-from towerkit.losses.retrieval import sampled_softmax
+from towerkit.losses import sampled_softmax
 from towerkit.matching.similarity import Match, SimilarityName
 from towerkit.matching.updates import TwoBackprop
 from towerkit.models.side import Side

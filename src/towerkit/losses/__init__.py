@@ -4,15 +4,52 @@ from typing import Annotated
 
 from pydantic import Field
 
-from towerkit.losses.retrieval import BprSpec, RetrievalLoss, SampledSoftmaxSpec, bpr, sampled_softmax
+from towerkit.losses.base import RetrievalLoss, RetrievalLossSpec
+from towerkit.losses.directau import DirectAUSpec, directau
+from towerkit.losses.pairwise import BprSpec, TripletSpec, bpr, triplet
+from towerkit.losses.pointwise import BceSpec, CclSpec, ContrastiveSpec, bce, ccl, contrastive
+from towerkit.losses.softmax import (
+    BilateralSoftmaxSpec,
+    SampledSoftmaxSpec,
+    SoftmaxSpec,
+    bilateral_softmax,
+    sampled_softmax,
+    softmax,
+)
 
-AnyRetrievalLossSpec = Annotated[SampledSoftmaxSpec | BprSpec, Field(discriminator="kind")]
+AnyRetrievalLossSpec = Annotated[
+    SampledSoftmaxSpec
+    | SoftmaxSpec
+    | BilateralSoftmaxSpec
+    | BprSpec
+    | TripletSpec
+    | BceSpec
+    | ContrastiveSpec
+    | CclSpec
+    | DirectAUSpec,
+    Field(discriminator="kind"),
+]
 
 __all__ = [
     "AnyRetrievalLossSpec",
+    "BceSpec",
+    "BilateralSoftmaxSpec",
     "BprSpec",
+    "CclSpec",
+    "ContrastiveSpec",
+    "DirectAUSpec",
     "RetrievalLoss",
+    "RetrievalLossSpec",
     "SampledSoftmaxSpec",
+    "SoftmaxSpec",
+    "TripletSpec",
+    "bce",
+    "bilateral_softmax",
     "bpr",
+    "ccl",
+    "contrastive",
+    "directau",
     "sampled_softmax",
+    "softmax",
+    "triplet",
 ]
