@@ -31,7 +31,7 @@ BLOCK = re.compile(r"^```(?P<language>python|diff) file=(?P<path>\S+)\n(?P<body>
 SPECS = {
     "loss": {
         "model": {"kind": "two_tower", "query": {"kind": "id", "dim": 8}, "candidate": {"kind": "id", "dim": 8}},
-        "objective": {"loss": {"kind": "hinge", "margin": 0.5}},
+        "objective": {"loss": {"kind": "squared_hinge", "margin": 0.5}},
         "training": {"epochs": 2, "batch_size": 64},
     },
     "tower": {
@@ -168,7 +168,9 @@ def test_new_kinds_train_and_answer_the_same_in_a_new_process(extended: Path) ->
     assert python(extended, LOAD) == "answered\n"
 
 
-@pytest.mark.parametrize(("name", "kind"), [("loss", "hinge"), ("tower", "mean_numbers"), ("member", "naive_bayes")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("loss", "squared_hinge"), ("tower", "mean_numbers"), ("member", "naive_bayes")]
+)
 def test_without_the_menu_changes_the_kinds_are_unknown(name: str, kind: str) -> None:
     with pytest.raises(SpecError, match=f"unknown kind '{kind}'"):
         parse(ModelingSpec, SPECS[name])
@@ -177,7 +179,7 @@ def test_without_the_menu_changes_the_kinds_are_unknown(name: str, kind: str) ->
 @pytest.mark.long
 def test_the_new_kinds_keep_the_contract(extended: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_contract.py"]
-    chosen = ["-k", "hinge or mean_numbers or naive_bayes"]
+    chosen = ["-k", "squared_hinge or mean_numbers or naive_bayes"]
     environment = {**os.environ, "PYTHONPATH": str(extended / "src"), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(
         command + chosen, cwd=extended, env=environment, capture_output=True, text=True, check=False

@@ -91,6 +91,13 @@ def test_rotations_and_the_order_of_rows_do_not_matter() -> None:
     torch.testing.assert_close(directau(query[order], candidate[order], gamma=2.0), plain[order])
 
 
+def test_longer_vectors_lower_it_without_end() -> None:
+    """Why only the cosine goes with it."""
+    query = torch.from_numpy(sides(4, 5)[0])
+    found = [directau(size * query, size * query).mean().item() for size in (1.0, 10.0, 100.0)]
+    assert found == sorted(found, reverse=True) and found[-1] < -100
+
+
 @pytest.mark.parametrize("size", [1.0, 1e4])
 def test_identical_and_long_vectors_stay_finite(size: float) -> None:
     query = (size * functional.normalize(torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, -1.0]]))).requires_grad_()

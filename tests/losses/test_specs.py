@@ -73,7 +73,10 @@ def test_what_a_loss_says_of_itself(kind: str) -> None:
             ContrastiveSpec(margin=0.2),
             "contrastive pulls positives to a score of 1 and pushes negatives below its margin of 0.2;",
         ),
-        (MENU.validate_python({"kind": "directau"}), "directau spreads directions over the sphere; lengths"),
+        (
+            MENU.validate_python({"kind": "directau"}),
+            "directau spreads vectors of length one over the sphere; vectors of any",
+        ),
         (BilateralSoftmaxSpec(), "bilateral_softmax leaves the positive out of its sum, so"),
     ],
 )

@@ -33,7 +33,7 @@ def learned(spec: type[TemperedLossSpec], start: float) -> LearnedTemperature:
 
 
 def temperature_of(loss: LearnedTemperature) -> float:
-    return loss.log_temperature.exp().item()
+    return loss.temperature.item()
 
 
 @each_spec

@@ -24,7 +24,7 @@ class RetrievalLossSpec(Spec):
     negatives: ClassVar[Literal["drawn", "all", "none"]] = "drawn"
     """Candidates drawn by the negatives, the whole catalogue, or nobody."""
     corrects: ClassVar[bool] = False
-    """Whether ``log_q``, how likely each negative was to be drawn, changes anything."""
+    """Whether ``log_q``, how often each negative was expected to be drawn, changes anything."""
 
     def refusal(self, similarity: str) -> str | None:
         """Why the loss is ill-posed with a match, or None where it is not.

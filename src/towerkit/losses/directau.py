@@ -71,8 +71,8 @@ class DirectAUSpec(RetrievalLossSpec):
     gamma: float = Field(1.0, gt=0.0)
 
     def refusal(self, similarity: str) -> str | None:
-        """All matches but the cosine."""
-        reason = "directau spreads directions over the sphere; lengths that the match reads would be noise that nothing trains."
+        """All matches but the cosine, which alone hands in vectors of length one."""
+        reason = "directau spreads vectors of length one over the sphere; vectors of any length would drift apart without end."
         return unless_cosine(similarity, reason)
 
     def build(self) -> RetrievalLoss:

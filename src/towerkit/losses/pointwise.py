@@ -45,7 +45,8 @@ def bce(
 
     Reference: of the best score, Levy and Goldberg, NeurIPS 2014; of the correction, Gutmann and Hyvärinen, JMLR 2012.
     """
-    return negative_weight * mean_counting(-functional.logsigmoid(-negative), collision) - functional.logsigmoid(positive)
+    against = mean_counting(-functional.logsigmoid(-negative), collision)  # [batch]
+    return negative_weight * against - functional.logsigmoid(positive)
 
 
 def contrastive(

@@ -30,8 +30,9 @@ def sampled_softmax(
         positive: ``[batch]`` scores.
         negative: ``[batch, drawn]`` scores.
         temperature: Positive divisor of the scores.
-        log_q: ``[batch, drawn]``, or what broadcasts to it: log-probability of having been drawn, subtracted after the
-            temperature. The positive was not drawn and is not corrected (arXiv 2507.09331).
+        log_q: ``[batch, drawn]``, or what broadcasts to it: the logarithm of how often a candidate is expected among
+            the drawn, subtracted after the temperature. The positive was not drawn and is not corrected
+            (arXiv 2507.09331).
         collision: ``[batch, drawn]`` true where a negative must not count.
 
     Returns:
@@ -97,8 +98,8 @@ def bilateral_softmax(
         negative: ``[batch, drawn]`` scores.
         temperature: Positive divisor of the scores.
         ratio: ``ρ``; above 1 it tolerates noisy positives.
-        log_q: ``[batch, drawn]``, or what broadcasts to it: log-probability of having been drawn, subtracted after the
-            temperature. A constant shifts the loss and no gradient.
+        log_q: ``[batch, drawn]``, or what broadcasts to it: the logarithm of how often a candidate is expected among
+            the drawn, subtracted after the temperature. A constant shifts the loss and no gradient.
         collision: ``[batch, drawn]`` true where a negative must not count.
 
     Returns:

@@ -14,6 +14,7 @@ from towerkit.losses.base import RetrievalLoss, RetrievalLossSpec
 
 COLDEST, HOTTEST = 0.01, 100.0
 """A learned temperature stays between them."""
+_BOUNDS = math.log(COLDEST), math.log(HOTTEST)
 
 
 class LearnedTemperature(nn.Module):
@@ -34,6 +35,11 @@ class LearnedTemperature(nn.Module):
         self.loss = loss
         self.log_temperature = nn.Parameter(torch.tensor(math.log(start)))
 
+    @property
+    def temperature(self) -> Tensor:
+        """``[]`` as it stands, between its bounds."""
+        return self.log_temperature.clamp(*_BOUNDS).exp()
+
     def forward(
         self, positive: Tensor, negative: Tensor, *, log_q: Tensor | None = None, collision: Tensor | None = None
     ) -> Tensor:
@@ -49,8 +55,8 @@ class LearnedTemperature(nn.Module):
             ``[batch]``.
         """
         with torch.no_grad():
-            self.log_temperature.clamp_(math.log(COLDEST), math.log(HOTTEST))
-        return self.loss(positive, negative, temperature=self.log_temperature.exp(), log_q=log_q, collision=collision)
+            self.log_temperature.clamp_(*_BOUNDS)
+        return self.loss(positive, negative, temperature=self.temperature, log_q=log_q, collision=collision)
 
 
 class TemperedLossSpec(RetrievalLossSpec):
