@@ -17,7 +17,7 @@ from torch import nn
 
 from towerkit.core.errors import SpecError
 from towerkit.core.spec import parse
-from towerkit.losses import BilateralSoftmaxSpec, SampledSoftmaxSpec, SoftmaxSpec
+from towerkit.losses import BilateralSoftmaxSpec, SampledSoftmaxSpec, SoftmaxSpec, sampled_softmax
 from towerkit.losses.temperature import LearnedTemperature, TemperedLossSpec
 
 SPECS = [SampledSoftmaxSpec, SoftmaxSpec, BilateralSoftmaxSpec]
@@ -115,3 +115,11 @@ def test_a_start_outside_the_bounds_is_refused(spec: type[TemperedLossSpec], sta
     with pytest.raises(SpecError, match=rf"between 0.01 and 100; received {start}\. .* learn_temperature: false"):
         parse(spec, given)
     assert parse(spec, {"temperature": start}).temperature == start
+
+
+def test_two_losses_of_one_step_share_the_temperature() -> None:
+    """An update with two views calls the loss twice before one backward pass."""
+    loss = LearnedTemperature(sampled_softmax, 0.5)
+    positive, negative = torch.tensor([1.0, 0.2], requires_grad=True), torch.tensor([[0.3], [0.9]])
+    (loss(positive, negative).mean() + loss(2 * positive, negative).mean()).backward()
+    assert loss.log_temperature.grad is not None and torch.isfinite(loss.log_temperature.grad)
