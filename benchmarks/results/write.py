@@ -1,0 +1,120 @@
+"""Make docs/results.md from benchmarks/results/results.json, which measure.py wrote; ``--check`` only compares."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from specs import DATA, VARIANTS
+
+HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs" / "results.md"
+METRICS = ("recall@20", "ndcg@20")
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""Two-sided 95 % quantile of Student's t by number of seeds."""
+
+HEAD = """# Results: two backpropagations or one
+
+<!-- made by benchmarks/results/write.py from benchmarks/results/results.json; do not edit by hand -->
+
+Does a query side need gradients? Here three updates train the same towers with the same loss, negatives and budget:
+`two_backprop` (both sides by gradient), `one_backprop` (queries move after each batch towards what they met, the start
+left out of the average: `debias: true`) and `one_backprop by epoch` (queries start at the mean of their items and move
+once per epoch). Ids only, cosine, sampled softmax with 256 shared uniform negatives.
+
+Protocol: {protocol} Every update chose its settings (four each: learning rate, `beta`, as listed) on validation with
+seed 0, where the test table was not read; then each seed was trained afresh, refitted on training and validation rows, and measured on
+test once. A figure is the mean over {seeds} seeds; ± is half of a 95 % t-interval over seeds (the initialization and the order
+of batches vary, the split is the published one), [ ] the bootstrap interval over queries of the first seed.
+
+Machine: {machine}. `python benchmarks/results/measure.py --out build/results` does all of it again.
+"""
+
+
+def main() -> None:
+    """Write the page, or compare it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail if the page is not what would be written")
+    options = parser.parse_args()
+    text = page(json.loads((HERE / "results.json").read_text()))
+    if options.check:
+        if PAGE.read_text() != text:
+            sys.exit(f"{PAGE} is not what {HERE / 'results.json'} gives; run python benchmarks/results/write.py.")
+        return
+    PAGE.write_text(text)
+
+
+def page(content: dict[str, Any]) -> str:
+    """The whole page."""
+    seeds = len({run["settings"]["training.seed"] for run in content["runs"]})
+    protocol = "all candidates ranked, training pairs removed, ties in a fixed random order."
+    parts = [HEAD.format(protocol=protocol, seeds=seeds, machine=content["machine"])]
+    costs = {each["data"]: each["variants"] for each in content["costs"]}
+    for data in DATA:
+        runs = [run for run in content["runs"] if run["data"] == data.name]
+        if runs:
+            parts.append(section(data.title, runs, costs.get(data.name, {})))
+    notes = HERE / "notes.md"
+    if notes.exists():
+        parts.append(notes.read_text())
+    return "\n".join(parts)
+
+
+def section(title: str, runs: list[dict[str, Any]], costs: dict[str, Any]) -> str:
+    """One data set: quality, then cost."""
+    about = runs[0]["protocol"]
+    lines = [
+        f"## {title}",
+        "",
+        f"{about['queries']:,} queries, {about['candidates']:,} candidates, {about['positives']:,} test pairs.",
+        "",
+        "| | Recall@20 | NDCG@20 | chosen | epochs | time of a training |",
+        "|---|---|---|---|---|---|",
+    ]
+    for variant in VARIANTS:
+        own = [run for run in runs if run["variant"] == variant.name]
+        if own:
+            figures = " | ".join(spread([run["metrics"][name] for run in own]) for name in METRICS)
+            chosen = ", ".join(f"{key.split('.')[-1]} {own[0]['settings'][key]}" for key in variant.grid)
+            epochs = ", ".join(str(run["epochs"]) for run in own)
+            seconds = statistics.mean(run["seconds"] for run in own)
+            lines.append(f"| `{variant.name}` | {figures} | {chosen} | {epochs} | {seconds:.0f} s |")
+    for name, metrics in runs[0]["baselines"].items():
+        figures = " | ".join(f"{short(metrics[m]['value'])} {interval(metrics[m])}" for m in METRICS)
+        lines.append(f"| {name.replace('_', ' ')} | {figures} | | | |")
+    lines += ["", "| | step | weights | optimizer state |", "|---|---|---|---|"]
+    for name, each in costs.items():
+        slots, weights = megabytes(each["optimizer_bytes"]), megabytes(each["weights_bytes"])
+        lines.append(f"| `{name}` | {each['step_ms']:.1f} ms | {weights} | {slots} |")
+    return "\n".join([*lines, ""])
+
+
+def spread(values: list[dict[str, float]]) -> str:
+    """Mean ± half interval over seeds, and the first seed's interval over queries."""
+    figures = [value["value"] for value in values]
+    half = T_95[len(figures)] * statistics.stdev(figures) / math.sqrt(len(figures)) if len(figures) > 1 else math.nan
+    return f"{short(statistics.mean(figures))} ± {short(half)} {interval(values[0])}"
+
+
+def interval(value: dict[str, float]) -> str:
+    """The bootstrap interval over queries."""
+    return f"[{short(value['low'])}, {short(value['high'])}]"
+
+
+def short(value: float) -> str:
+    """Four places, without the zero in front."""
+    return f"{value:.4f}".lstrip("0")
+
+
+def megabytes(number: int) -> str:
+    """Bytes in MB."""
+    return f"{number / 1e6:.2f} MB"
+
+
+if __name__ == "__main__":
+    main()
