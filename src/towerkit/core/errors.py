@@ -7,11 +7,37 @@ the file, the column, the row and the value where they are known.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_PASSWORD = re.compile(r"(://[^\s:/@'\"]*:)[^\s'\"]+(?=@)")
+_SECRET_KEY = re.compile(r"(?i)([?&;](?:password|passwd|pwd|token|secret|sslpassword)=)[^\s&;'\"]+")
+_NAMED = re.compile(r"\$\{[^}]*\}")
+
+
+def redacted(text: str) -> str:
+    """The text with the passwords of addresses taken out; a variable that stands for one may stay.
+
+    Example:
+        >>> redacted("postgresql://ann:s3cret@db/shop?sslpassword=x and postgresql://ann:${SECRET}@db/shop")
+        'postgresql://ann:***@db/shop?sslpassword=*** and postgresql://ann:${SECRET}@db/shop'
+    """
+
+    def hidden(found: re.Match[str]) -> str:
+        value = found.group(0)[len(found.group(1)) :]
+        return found.group(1) + (value if _NAMED.fullmatch(value) else "***")
+
+    return _SECRET_KEY.sub(hidden, _PASSWORD.sub(hidden, text))
 
 
 class TowerkitError(Exception):
-    """Base of all errors raised on purpose; the command line prints them without a traceback."""
+    """Base of all errors raised on purpose; the command line prints them without a traceback.
+
+    A password in an address never reaches a message, whoever wrote the message.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(redacted(part) if isinstance(part, str) else part for part in parts))
 
 
 class SpecError(TowerkitError, ValueError):
