@@ -34,3 +34,10 @@ def test_a_folder_that_is_no_run_is_a_problem(tmp_path: Path) -> None:
     found = examine(str(tmp_path))
     assert found["kind"] == "run"
     assert str(tmp_path) in found["problems"][0]
+
+
+def test_a_password_of_an_address_is_not_shown() -> None:
+    found = examine("postgresql://ann:hunter2@127.0.0.1:1/shop")
+    assert found["path"] == "postgresql://ann:***@127.0.0.1:1/shop"
+    assert "a database needs a query" in found["problems"][0]
+    assert "hunter2" not in str(found)

@@ -126,6 +126,8 @@ def show_dataset(dataset: Dataset, *, console: Console = err) -> None:
     for name, schema in dataset.schemas.items():
         source = dataset.examples if name == "example" else dataset.entities[name].table
         show_schema(f"{name}: {source.name}, {source.data.num_rows:,} rows", schema, console=console)
+        for text in source.notes:
+            console.print(f"note: {text}", markup=False, soft_wrap=True)
     sizes = dataset.parts.sizes()
     split = ", ".join(f"{key} {value}" for key, value in dataset.split.items())
     parts = " · ".join(f"{part} {size:,}" for part, size in sizes.items())

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 from rich.console import Console
 
-from towerkit.core.errors import RunError, TowerkitError
+from towerkit.core.errors import RunError, TowerkitError, redacted
+from towerkit.data.parquet import parquet_files
 from towerkit.data.readers import Table, read_table
 from towerkit.data.schema import ColumnInfo, Schema, infer_schema
 
@@ -20,23 +21,25 @@ def examine(path: str) -> dict[str, Any]:
     """Look at a data file or a Run.
 
     Args:
-        path: A data file in any form that a spec can name, or a Run folder.
+        path: A data file in any form that a spec can name, a folder of Parquet files, or a Run folder.
 
     Returns:
         ``kind`` (``data`` or ``run``), what was found, ``notes`` worth knowing and ``problems`` that stop training.
     """
-    return _examine_run(Path(path)) if Path(path).is_dir() else _examine_data(path)
+    folder = Path(path)
+    is_run = folder.is_dir() and ((folder / "manifest.json").is_file() or not parquet_files(folder))
+    return _examine_run(folder) if is_run else _examine_data(path)
 
 
 def _examine_data(path: str) -> dict[str, Any]:
     try:
         table = read_table(path)
     except TowerkitError as error:
-        return {"kind": "data", "path": path, "columns": [], "notes": [], "problems": [str(error)]}
+        return {"kind": "data", "path": redacted(path), "columns": [], "notes": [], "problems": [str(error)]}
     schema = infer_schema(table, {})
     return {
         "kind": "data",
-        "path": path,
+        "path": redacted(path),
         "rows": table.data.num_rows,
         "bytes": table.data.nbytes,
         "columns": [vars(column) for column in schema.columns],
@@ -47,7 +50,7 @@ def _examine_data(path: str) -> dict[str, Any]:
 
 
 def _notes(schema: Schema, table: Table) -> list[str]:
-    notes = []
+    notes = list(table.notes)
     for column in schema.columns:
         if column.missing == 1.0:
             notes.append(f"'{column.name}' is empty in every row: leave it out")

@@ -75,7 +75,9 @@ def test_what_is_not_a_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     assert "there is no file 'rating.csv' in" in refusal("rating.csv", tmp_path)
     assert "did you mean 'ratings.csv'?" in refusal("rating.csv", tmp_path)
-    assert "sub: is a folder; name one file in it. Its files are none." in refusal("sub", tmp_path)
+    assert "sub: is a folder without a Parquet file (*.parquet) below it; name one file in it" in refusal(
+        "sub", tmp_path
+    )
     assert "Its files are 'ratings.csv'." in refusal(".", tmp_path)
     assert "its folder" in (message := refusal("nowhere/t.csv", tmp_path)) and "nowhere does not exist" in message
 

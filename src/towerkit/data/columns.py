@@ -7,7 +7,8 @@
 | booleans | ``true`` or ``false``, in any of the usual cases |
 | (text) | anything else; only the empty text is missing, so a city called ``NA`` stays |
 
-Whole numbers that neither 64-bit integers nor floats hold exactly also stay text, since they are keys.
+Whole numbers that neither 64-bit integers nor floats hold exactly also stay text, since they are keys. Where the file
+says so, a comma stands for the point of a decimal number; a point then makes a text, for it may part thousands.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ _TOO_LONG = r"^-?[1-9][0-9]{15,}$"
 _SAMPLE = 256
 
 
-def typed(text: pa.ChunkedArray) -> pa.ChunkedArray:
+def typed(text: pa.ChunkedArray, decimal: str = ".") -> pa.ChunkedArray:
     """The column as integers, floats or booleans where the table above allows it, else unchanged.
 
     Args:
         text: ``[rows]`` strings; null where the file had nothing.
+        decimal: What stands before the decimal places of a number, ``.`` or ``,``.
 
     Example:
         >>> typed(pa.chunked_array([["1", "NA", "3"]])).to_pylist()
@@ -41,21 +43,21 @@ def typed(text: pa.ChunkedArray) -> pa.ChunkedArray:
     values = pc.if_else(pc.is_in(text, value_set=pa.array(MISSING)), pa.scalar(None, pa.string()), text)
     if values.null_count == len(values):
         return text
-    for convert in (_integers, _floats, _booleans):
-        found = convert(values)
-        if found is not None:
-            return found
-    return text
+    found = whole_numbers(values)
+    found = _floats(values, decimal) if found is None else found
+    found = _booleans(values) if found is None else found
+    return text if found is None else found
 
 
 def _may_be_typed(text: pa.ChunkedArray) -> bool:
     """Look at a few values first: most columns of text show it at once, and a full scan costs more than reading."""
     sample = text.slice(0, _SAMPLE).to_pylist()
     known = {*MISSING, *_TRUE, *_FALSE}
-    return all(value is None or value in known or value[:1] in "-.iI0123456789" for value in sample)
+    return all(value is None or value in known or value[:1] in "-.,iI0123456789" for value in sample)
 
 
-def _integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+def whole_numbers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The texts as 64-bit integers if each is written as Python prints one, so that no key changes; else None."""
     try:
         integers = values.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -63,7 +65,11 @@ def _integers(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return integers if pc.all(pc.equal(integers.cast(pa.string()), values)).as_py() else None
 
 
-def _floats(values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+def _floats(values: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray | None:
+    if decimal != ".":
+        if pc.any(pc.match_substring(values, ".")).as_py():
+            return None
+        values = pc.replace_substring(values, decimal, ".")
     if not pc.all(pc.match_substring_regex(values, _DECIMAL)).as_py():
         return None
     if pc.any(pc.match_substring_regex(values, _TOO_LONG)).as_py():

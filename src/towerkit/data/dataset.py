@@ -60,7 +60,9 @@ def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> 
     examples = read_table(spec.examples, base=base)
     test = None
     if spec.test is not None:
-        inherited = spec.examples.model_dump(include={"format", "separator", "encoding", "header", "names", "quoted"})
+        inherited = spec.examples.model_dump(
+            include={"format", "separator", "encoding", "header", "names", "quoted", "decimal"}
+        )
         given = spec.test.model_dump(exclude_unset=True)
         test = read_table(ExamplesSpec.model_validate({**inherited, **given}), base=base)
     entities = {

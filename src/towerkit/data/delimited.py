@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from towerkit.core.errors import DataError, listed
 from towerkit.data.columns import typed
 from towerkit.data.faults import find_fault
 from towerkit.data.layout import Layout, find_layout
+from towerkit.data.oddities import text_notes
 from towerkit.data.table import Table, check_names, require_columns
 from towerkit.data.text import ChunkReader, TextFile, replaced
 
@@ -31,6 +32,7 @@ def read_delimited(
     names: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
     quoted: bool | None = None,
+    decimal: str = ".",
 ) -> Table:
     """Read a text table; values are typed by :mod:`towerkit.data.columns`.
 
@@ -42,6 +44,7 @@ def read_delimited(
         columns: Read only these.
         quoted: Whether ``"`` encloses values that hold the separator or a line break. When not given: yes, but with a
             tab or several characters as separator only if the file shows it, for such files rarely quote.
+        decimal: What stands before the decimal places of a number, ``.`` or ``,``.
 
     Raises:
         DataError: With the line, and the column and value where they are known.
@@ -50,13 +53,14 @@ def read_delimited(
     layout = find_layout(head, file, separator=separator, header=header, names=names)
     if columns is not None:
         require_columns(columns, layout.names, file.name)
-    table = _Parse(file, layout, columns).table(quoted)
+    table = _Parse(file, layout, columns, decimal).table(quoted)
     if table.num_rows == 0:
         raise DataError(f"{file.name}: has a header but no rows ({listed(layout.names)}); give a file with rows.")
     table = _without_row_numbers(table, file.name)
     if columns is not None:
         table = table.select(list(dict.fromkeys(columns)))
-    return Table(table, file.name, layout.first_row)
+    found = Table(table, file.name, layout.first_row)
+    return replace(found, notes=text_notes(found, decimal))
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class _Parse:
     file: TextFile
     layout: Layout
     columns: Sequence[str] | None
+    decimal: str
 
     def table(self, quoted: bool | None) -> pa.Table:
         separator = self.layout.separator
@@ -140,7 +145,7 @@ class _Parse:
         if not self.layout.splits_by_byte:  # a quoted value may hold the separator itself
             restored = (pc.replace_substring(c, _STAND_IN, self.layout.separator) for c in table.columns)
             table = pa.table(list(restored), names=table.column_names)
-        return pa.table([typed(column) for column in table.columns], names=table.column_names)
+        return pa.table([typed(column, self.decimal) for column in table.columns], names=table.column_names)
 
 
 def _counted(chunks: Iterator[bytes], quotes: list[int]) -> Iterator[bytes]:

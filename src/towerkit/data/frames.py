@@ -97,10 +97,28 @@ def _array(values: Any, column: str, name: str) -> pa.Array | pa.ChunkedArray:
         raise _mixed(values, column, name, str(error)) from None
 
 
-def _mixed(values: Any, column: str, name: str, reason: str) -> DataError:
+def column_of(values: Sequence[Any], column: str, name: str, start: int = 0) -> pa.Array:
+    """Plain Python values as a column; None is missing.
+
+    Args:
+        values: The values of some rows.
+        column: What messages call them.
+        name: What messages call their table.
+        start: Number of rows before these.
+
+    Raises:
+        DataError: With row and value, if they are of several types.
+    """
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise _mixed(values, column, name, str(error), start) from None
+
+
+def _mixed(values: Any, column: str, name: str, reason: str, start: int = 0) -> DataError:
     """Name the first value whose type differs from that of the first one."""
     first: Any = None
-    for number, value in enumerate(values, start=1):
+    for number, value in enumerate(values, start=start + 1):
         if value is None or (isinstance(value, float) and math.isnan(value)):
             continue
         first = value if first is None else first

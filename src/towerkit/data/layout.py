@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from towerkit.core.errors import DataError
 from towerkit.data.locations import extension
-from towerkit.data.table import check_names
+from towerkit.data.table import check_names, shown
 from towerkit.data.text import CHUNK_BYTES, TextFile
 
 SEPARATORS = ("::", "\t", "|", ";", ",")
@@ -17,6 +18,7 @@ SEPARATORS = ("::", "\t", "|", ";", ",")
 _BY_EXTENSION = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
 _SPOKEN = {"\t": "a tab", " ": "a space"}
 _SAMPLE_LINES = 50
+_LIST = re.compile(r"-?[0-9]+( +-?[0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def find_layout(
         raise DataError(
             f"{file.name}, line 1: cannot be split by {spoken(chosen)} (is it longer than 131,072 characters?); give a text table."
         )
-    if separator is not None and len(first) == 1:
-        _check_separator(sample, chosen, file.name)
+    if len(first) == 1:
+        _check_separator(sample, separator, file.name)
     if with_header:
         start, used = sample.first_record(chosen)
         saved_index = len(first) > 1 and not first[0]  # perhaps row numbers: decided when they are read
@@ -127,6 +129,16 @@ class _Sample:
         widths = [len(record) for record in self.records(separator)]
         return widths[0] if widths and len(set(widths)) == 1 else 0
 
+    def first_text(self) -> str:
+        """The first line that is not blank."""
+        return self._texts[0].strip()
+
+    def looks_like_lists(self) -> bool:
+        """Whether the lines hold blanks and whole numbers only, most of them several numbers."""
+        texts = [text.strip() for text in self._texts if text.strip()]
+        several = sum(" " in text for text in texts)
+        return 2 * several > len(texts) and all(_LIST.fullmatch(text) for text in texts)
+
     def _split(self, separator: str) -> Iterator[list[str]]:
         if len(separator) == 1:
             yield from csv.reader(self._texts, delimiter=separator)
@@ -156,7 +168,16 @@ def _find_bare_separator(sample: _Sample, file: TextFile) -> str:
     return usual or (splitting[0] if splitting else ",")
 
 
-def _check_separator(sample: _Sample, chosen: str, name: str) -> None:
+def _check_separator(sample: _Sample, chosen: str | None, name: str) -> None:
+    """Refuse a single column where a given separator is the wrong one, or where lists of ids stand."""
+    if chosen is None:
+        if sample.looks_like_lists():
+            raise DataError(
+                f"{name}: its lines are whole numbers with blanks between them, as in {shown(sample.first_text())}; set "
+                "format: adjacency if each is a user and its items (format: sequences if these are in the order of time), "
+                "or separator: ' ' if each has the same columns."
+            )
+        return
     other = _other(sample, chosen)
     if other:
         raise DataError(f"{name}: split by {spoken(chosen)}, the first line is a single column{other}.")

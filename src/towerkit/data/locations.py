@@ -31,11 +31,12 @@ DATA_VARIABLE = "TOWERKIT_DATA"
 
 @dataclass(frozen=True)
 class Location:
-    """A file that exists, and the member inside it when it is an archive."""
+    """A file or a folder that exists, and the member inside it when it is an archive."""
 
     name: str
     """As the user wrote it, for messages."""
     path: Path
+    """A file, or a folder that holds Parquet files."""
     member: str | None = None
 
     @property
@@ -45,7 +46,7 @@ class Location:
 
 
 def locate(written: str, *, base: Path | None = None) -> Location:
-    """Find the file behind a path as a user writes it.
+    """Find the file or the folder behind a path as a user writes it.
 
     Args:
         written: A path; ``${NAME}`` and ``~`` expand, ``archive.zip::member`` names a file inside an archive, and
@@ -53,7 +54,7 @@ def locate(written: str, *, base: Path | None = None) -> Location:
         base: Folder that a relative path starts from; the current directory when not given.
 
     Raises:
-        DataError: If it does not exist, is a folder, or leaves open which member is meant.
+        DataError: If it does not exist or leaves open which member is meant.
 
     Example:
         >>> locate("nowhere/a.csv")  # doctest: +ELLIPSIS
@@ -64,8 +65,8 @@ def locate(written: str, *, base: Path | None = None) -> Location:
     if not mark or not archive.lower().endswith(".zip"):
         archive, member = written, ""
     path = (base or Path()) / Path(expand(archive)).expanduser()
-    _check_file(path, written)
-    if path.suffix.lower() != ".zip":
+    _check_exists(path, written)
+    if path.suffix.lower() != ".zip" or path.is_dir():
         return Location(written, path)
     return Location(written, path, _member(path, member, written))
 
@@ -108,12 +109,9 @@ def data_folder(written: str) -> Path:
     )
 
 
-def _check_file(path: Path, written: str) -> None:
-    if path.is_file():
+def _check_exists(path: Path, written: str) -> None:
+    if path.exists():
         return
-    if path.is_dir():
-        inside = [entry.name for entry in path.iterdir() if entry.is_file()]
-        raise DataError(f"{written}: is a folder; name one file in it. Its files are {listed(inside) or 'none'}.")
     folder = path.parent
     if not folder.is_dir():
         raise DataError(

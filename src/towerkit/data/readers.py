@@ -1,4 +1,4 @@
-"""Reading a table from anything that holds one: text, Parquet, Arrow, JSON lines, archives, data frames, dicts.
+"""Reading a table from anything that holds one: text, Parquet, Arrow, JSON lines, archives, databases, frames, dicts.
 
 Nothing is trimmed and no key changes: ``007``, `` a`` and ``9007199254740993`` come back as they were written.
 """
@@ -7,52 +7,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet
-from pydantic import Field, field_validator
 
 from towerkit.core.errors import DataError, listed, nearest
-from towerkit.core.spec import Spec, parse
+from towerkit.core.spec import parse
+from towerkit.data.adjacency import read_pairs
+from towerkit.data.databases import is_database, read_query
 from towerkit.data.delimited import read_delimited
 from towerkit.data.frames import table_of
 from towerkit.data.json_lines import read_json_lines
 from towerkit.data.locations import FORMATS, MAX_BYTES, FileBytes, Location, extension, locate
+from towerkit.data.parquet import not_usable, parquet_files, read_parquet, read_parquet_folder
+from towerkit.data.source import SourceSpec
 from towerkit.data.table import Table, plain_table, require_columns
 from towerkit.data.text import TextFile
 
 __all__ = ["MAX_BYTES", "SourceSpec", "Table", "read_table"]
 
 _MAGIC = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"))
-
-
-class SourceSpec(Spec):
-    """Where a table lies and how to read it."""
-
-    path: str = Field(min_length=1)
-    """A file; ``${TOWERKIT_DATA}`` expands, ``archive.zip::member`` opens, ``builtin:shop/NAME`` is bundled."""
-    format: Literal["auto", "delimited", "parquet", "arrow", "jsonl"] = "auto"
-    """``auto`` goes by the extension, then by the first bytes."""
-    separator: str | None = Field(default=None, min_length=1)
-    """What stands between values in a text table; found from the extension and the first lines when not given."""
-    encoding: str = "utf-8"
-    header: bool = True
-    """Whether the first line of a text table names the columns."""
-    names: tuple[str, ...] | None = None
-    """Column names of a text table without a header."""
-    columns: tuple[str, ...] | None = None
-    """Read only these columns."""
-    quoted: bool | None = None
-    """Whether ``"`` encloses values that hold the separator; found from the file when not given."""
-
-    @field_validator("separator")
-    @classmethod
-    def _separator_splits_lines(cls, separator: str | None) -> str | None:
-        if separator is not None and any(character in separator for character in '\r\n"\0'):
-            raise ValueError(f"a separator stands between values on one line; received {separator!r}.")
-        return separator
 
 
 def read_table(
@@ -88,20 +64,34 @@ def read_table(
         )
     if isinstance(source, SourceSpec) and source.columns is not None:
         require_columns(source.columns, table.data.column_names, table.name)
-        table = Table(table.data.select(list(dict.fromkeys(source.columns))), table.name, table.first_row)
+        table = replace(table, data=table.data.select(list(dict.fromkeys(source.columns))))
     return table
 
 
 def _read(source: SourceSpec, base: Path | None, max_bytes: int) -> Table:
     if source.path.startswith("builtin:"):
         return _builtin(source.path)
+    if is_database(source.path):
+        return read_query(source.path, source.sql, base=base)
+    if source.sql is not None:
+        raise DataError(
+            f"{source.path}: sql: asks a database, and this is the path of a file; remove sql:, or name a database such as "
+            "duckdb:///file.db, sqlite:///file.db or postgresql://user:${PASSWORD}@host/name."
+        )
     location = locate(source.path, base=base)
+    if location.path.is_dir():
+        return _folder(source, location)
     kind = _format(source, location, max_bytes)
     if kind in ("parquet", "arrow"):
         return _binary(location, kind, source.columns, max_bytes)
-    file = TextFile(location, source.encoding, max_bytes)
+    return _text(source, kind, TextFile(location, source.encoding, max_bytes))
+
+
+def _text(source: SourceSpec, kind: str, file: TextFile) -> Table:
     if kind == "jsonl":
         return read_json_lines(file)
+    if kind in ("adjacency", "sequences"):
+        return read_pairs(file, names=source.names, separator=source.separator, in_order=kind == "sequences")
     return read_delimited(
         file,
         separator=source.separator,
@@ -109,7 +99,18 @@ def _read(source: SourceSpec, base: Path | None, max_bytes: int) -> Table:
         names=source.names,
         columns=source.columns,
         quoted=source.quoted,
+        decimal=source.decimal,
     )
+
+
+def _folder(source: SourceSpec, location: Location) -> Table:
+    if source.format not in ("auto", "parquet"):
+        found = len(parquet_files(location.path))
+        raise DataError(
+            f"{location.name}: is a folder, which is read as Parquet ({found:,} such files below it), not as "
+            f"{source.format}; name one file in it."
+        )
+    return read_parquet_folder(location.path, location.name, source.columns)
 
 
 def _format(source: SourceSpec, location: Location, max_bytes: int) -> str:
@@ -134,25 +135,16 @@ def _format(source: SourceSpec, location: Location, max_bytes: int) -> str:
 def _binary(location: Location, kind: str, columns: tuple[str, ...] | None, max_bytes: int) -> Table:
     """Read Parquet or Arrow; inside an archive the whole member is unpacked first, for both read from their end."""
     name = location.name
-    known: list[str] = []
     try:
         with FileBytes(location, max_bytes=max_bytes) as stream:
             packed = location.member is not None or location.path.suffix.lower() == ".gz"
             file = pa.BufferReader(stream.read()) if packed else pa.memory_map(str(location.path))
         with file:
             if kind == "parquet":
-                parquet = pyarrow.parquet.ParquetFile(file)
-                known = parquet.schema_arrow.names
-                require_columns(columns or (), known, name)
-                data = parquet.read(columns=None if columns is None else list(dict.fromkeys(columns)))
-            else:
-                data = _arrow(file)
+                return Table(read_parquet(file, name, columns), name)
+            return Table(plain_table(_arrow(file), name), name)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{name}: is not a usable {kind.capitalize()} file ({str(error).rstrip('.')}); "
-            "write it again, or set format: to what it is."
-        ) from None
-    return Table(plain_table(data, name), name)
+        raise not_usable(name, kind.capitalize(), error) from None
 
 
 def _arrow(file: pa.NativeFile) -> pa.Table:

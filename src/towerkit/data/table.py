@@ -26,6 +26,8 @@ class Table:
     Row ``i`` (from 0) begins at line ``first_row + i``, unless an earlier value holds a line break or an earlier line
     is blank, in which case it begins further down.
     """
+    notes: tuple[str, ...] = ()
+    """What the reader noticed that is odd but no fault, in plain sentences."""
 
     def where(self, row: int) -> str:
         """What messages call row ``row`` (from 0): its line in a text file, else its number from 1.
@@ -91,8 +93,8 @@ def plain_table(data: pa.Table, name: str) -> pa.Table:
     """The same values in few types: text, integers, floats, booleans, times, bytes and lists of these.
 
     Records become columns called ``parent.child``. Dictionary (categorical), large and view types are decoded,
-    UUIDs become text, other extension types give way to their storage, decimals become floats, NaN becomes
-    missing, and a column of nothing but nulls becomes text.
+    UUIDs become text, other extension types give way to their storage, decimals become floats (whole numbers, if they
+    have no decimal places), NaN becomes missing, and a column of nothing but nulls becomes text.
 
     Args:
         data: Any Arrow table.
@@ -157,8 +159,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if is_type.is_large_binary(kind) or is_type.is_binary_view(kind) or is_type.is_fixed_size_binary(kind):
         return pa.binary()
-    if is_type.is_decimal(kind):
-        return pa.float64()
+    if is_type.is_decimal(kind):  # without decimal places it is how many databases keep whole numbers, keys among them
+        return pa.float64() if kind.scale > 0 else pa.int64()
     if is_type.is_float16(kind):
         return pa.float32()
     if is_type.is_fixed_size_list(kind):
