@@ -48,6 +48,10 @@ class DataError(TowerkitError, ValueError):
     """A file, column, row or value cannot be used as data."""
 
 
+class FetchError(TowerkitError, RuntimeError):
+    """A public data set cannot be fetched, or what came is not what was promised."""
+
+
 class RunError(TowerkitError, ValueError):
     """A Run folder is missing, damaged, newer than this version, or cannot do what was asked."""
 
