@@ -439,8 +439,8 @@ def test_no_way_from_https_to_http() -> None:
     with pytest.raises(
         FetchError, match="https://example.org/a.zip: redirects to http://example.org/b.zip, from https"
     ):
-        _Redirects().redirect_request(request, None, 302, "Found", {}, "http://example.org/b.zip")
-    assert _Redirects().redirect_request(request, None, 302, "Found", {}, "https://example.org/b.zip") is not None
+        _Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://example.org/b.zip")
+    assert _Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, "https://example.org/b.zip") is not None
     with pytest.raises(FetchError, match="file:///etc/passwd: only http and https"):
         check_address("file:///etc/passwd")
 

@@ -230,8 +230,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """The next request, or a refusal."""
-        check_address(newurl)
+        try:
+            check_address(newurl)
+        except FetchError:
+            fp.close()  # urllib closes it only when the redirect is followed
+            raise
         if req.full_url.lower().startswith("https:") and not newurl.lower().startswith("https:"):
+            fp.close()
             raise FetchError(
                 f"{req.full_url}: redirects to {newurl}, from https to http, where anybody could forge it."
             )
