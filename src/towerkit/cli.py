@@ -201,10 +201,10 @@ def demo(
 
 @app.command()
 def doctor(
-    path: Annotated[str, typer.Argument(help="A data file, or a Run folder.", show_default=False)],
+    path: Annotated[str, typer.Argument(help="A data file, a spec file (.yaml), or a Run folder.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Say what a data file holds before anyone trains on it, or check a Run and replay its golden request."""
+    """Say what a data file or a spec's data holds before anyone trains on it, or check a Run and replay its golden request."""
     from towerkit import console
     from towerkit.doctor import examine, show_findings
 

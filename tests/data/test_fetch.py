@@ -10,9 +10,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import io
 import json
+import os
 import threading
 import time
 import urllib.request
@@ -373,7 +375,7 @@ def test_archives_that_must_not_be_kept(server: Server, tmp_path: Path, monkeypa
         (403, "the server answered 403 Forbidden", 1),
         (500, "given up after 3 attempts (the server answered 500 Internal Server Error)", 3),
         (429, "given up after 3 attempts (the server answered 429 Too Many Requests)", 3),
-        (206, "given up after 3 attempts (the part kept from before does not fit", 3),
+        (206, "given up after 3 attempts (the server answered with a part that does not fit", 3),
     ],
 )
 def test_errors_of_the_server(server: Server, tmp_path: Path, status: int, message: str, requests: int) -> None:
@@ -440,7 +442,9 @@ def test_no_way_from_https_to_http() -> None:
         FetchError, match="https://example.org/a.zip: redirects to http://example.org/b.zip, from https"
     ):
         _Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, "http://example.org/b.zip")
-    assert _Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, "https://example.org/b.zip") is not None
+    assert (
+        _Redirects().redirect_request(request, io.BytesIO(), 302, "Found", {}, "https://example.org/b.zip") is not None
+    )
     with pytest.raises(FetchError, match="file:///etc/passwd: only http and https"):
         check_address("file:///etc/passwd")
 
@@ -498,7 +502,7 @@ def test_a_resume_that_mixes_two_versions(server: Server, tmp_path: Path, says_s
     server.behave = mix
     if says_so:
         _, told = bring(server, tmp_path)
-        assert "the part kept from before does not fit" in told
+        assert "the server answered with a part that does not fit, so the file starts afresh" in told
         assert (tmp_path / "ml-100k" / "ml-100k.zip").read_bytes() == GOOD
     else:
         assert f"states {hashlib.md5(GOOD).hexdigest()}" in refused(server, tmp_path)  # noqa: S324
@@ -597,6 +601,17 @@ def test_places_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
     (folder / "ml-100k.zip.part").unlink()
     (folder / CHECKSUMS).write_text('{"ml-100k.zip": 3}')
     assert "checksums.json is not one that towerkit wrote" in refused(server, tmp_path)
+
+
+def test_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("towerkit.data.download.os.fsync", full)
+        with pytest.raises(FetchError, match="ml-100k.zip.part cannot be written .No space left on device.; free some"):
+            bring(server, tmp_path)
+    assert bring(server, tmp_path)[0].files[0].state == "fetched"
 
 
 def test_the_names() -> None:

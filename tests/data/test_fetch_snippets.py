@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import typing
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,13 @@ def test_the_entities_of_ml_1m_are_read(data_root: Path) -> None:
     assert read_table(spec.entities["user"]).data.num_rows == 6_040
     assert read_table(spec.entities["item"]).data.num_rows == 3_883
     assert spec.examples.separator == "::"
+
+
+def test_the_md5_that_is_told_of_gowalla_is_that_of_the_split(data_root: Path) -> None:
+    with zipfile.ZipFile(data_root / "gowalla" / "light_gcn_gowalla.zip") as archive:
+        for file in PUBLIC_SETS["gowalla"].files:
+            content = archive.read(f"light_gcn_gowalla/{file.name}")
+            assert hashlib.md5(content).hexdigest() == file.md5_elsewhere  # noqa: S324
 
 
 def test_the_snippet_of_gowalla_reads_it(data_root: Path) -> None:

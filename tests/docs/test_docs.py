@@ -155,10 +155,13 @@ def wrong_commands(lines: list[str]) -> list[str]:
     wrong = []
     for line in lines:
         name, *words = line.removeprefix("$ ").removeprefix("towerkit ").split()
-        if name not in commands:
+        command = commands.get(name)
+        if hasattr(command, "commands") and words:  # a command that has commands of its own
+            command = command.commands.get(words.pop(0))
+        if command is None:
             wrong.append(line)
             continue
-        options = {option for parameter in commands[name].params for option in parameter.opts}
+        options = {option for parameter in command.params for option in parameter.opts}
         wrong += [f"{line}: {word}" for word in words if word.startswith("-") and word not in options]
     return wrong
 
@@ -231,9 +234,18 @@ def test_the_checks_find_planted_errors() -> None:
         "gate",
     ]
     assert wrong_commands(
-        ["$ towerkit train x.yaml --run y", "$ towerkit fit x.yaml", "$ towerkit train --runs y"]
+        [
+            "$ towerkit train x.yaml --run y",
+            "$ towerkit data fetch x --to y",
+            "$ towerkit fit x.yaml",
+            "$ towerkit data get x",
+            "$ towerkit data list --at y",
+            "$ towerkit train --runs y",
+        ]
     ) == [
         "$ towerkit fit x.yaml",
+        "$ towerkit data get x",
+        "$ towerkit data list --at y: --at",
         "$ towerkit train --runs y: --runs",
     ]
     planted = "<!-- keys: towerkit.fusion.GatedSpec -->\n\n| key | default |\n|---|---|\n| `kind` | `gated` |\n| `dim` | 32 |\n"

@@ -81,7 +81,7 @@ def _attempt(url: str, part: Path, max_bytes: int, policy: Policy, tell: Tell) -
             _receive(answer, part, offset, state, max_bytes, tell)
     except RangeRefused:
         _forget(part)
-        raise TryAgain("the part kept from before does not fit the server's file") from None
+        raise TryAgain("the server answered with a part that does not fit, so the file starts afresh") from None
 
 
 def _receive(answer: Answer, part: Path, offset: int, state: _State, max_bytes: int, tell: Tell) -> None:

@@ -1,0 +1,95 @@
+"""Look at a data file, a spec file or a Run, and say in plain data what was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from towerkit.core.errors import RunError, TowerkitError
+from towerkit.data.dataset import make_dataset
+from towerkit.data.locations import extension
+from towerkit.data.spec import DataSpec
+from towerkit.data.table import Table
+from towerkit.doctor.guesses import Guess, guess_entity, guess_labels, guess_roles, incomplete_time
+from towerkit.doctor.keys import repeated_keys
+from towerkit.doctor.opening import open_file
+from towerkit.doctor.snippet import snippet_of, title_of
+from towerkit.doctor.spec_file import examine_spec
+from towerkit.doctor.tables import describe
+
+
+def examine(path: str) -> dict[str, Any]:
+    """Look at a data file, a spec file or a Run.
+
+    Args:
+        path: A data file in any form that a spec can name, a spec file (``.yaml``, ``.yml``), or a Run folder.
+
+    Returns:
+        ``kind`` (``data``, ``spec`` or ``run``), what was found, ``notes`` worth knowing and ``problems`` that stop
+        training.
+    """
+    if Path(path).is_dir() and not any(Path(path).rglob("*.parquet")):
+        return _examine_run(Path(path))
+    if extension(path) in (".yaml", ".yml"):
+        return examine_spec(Path(path))
+    return _examine_data(path)
+
+
+def _examine_data(path: str) -> dict[str, Any]:
+    try:
+        opened = open_file(path)
+    except TowerkitError as error:
+        return {"kind": "data", "path": path, "columns": [], "notes": [], "problems": [str(error)]}
+    guesses = guess_roles(opened.table, has_names=opened.has_names)
+    roles = {role: guess.column for role, guess in guesses.items()}
+    found = describe(opened.table, roles)
+    source: dict[str, Any] = dict(opened.source)
+    entity = None if {"query", "candidate"} <= roles.keys() else guess_entity(opened.table, has_names=opened.has_names)
+    if entity is not None:
+        source |= {"key": entity.column, **title_of(opened.table)}
+        found["notes"].append(entity.reason)
+        found["problems"] += filter(None, [repeated_keys(opened.table, entity.column)])
+    if "time" not in roles:
+        found["notes"] += filter(None, [incomplete_time(opened.table)])
+    problems = found.pop("problems") + _training_problems(opened.table, roles, entity)
+    return {
+        "kind": "data",
+        "path": path,
+        **found,
+        "suggested_roles": roles,
+        "role_reasons": {role: guess.reason for role, guess in guesses.items()},
+        "suggested_labels": guess_labels(opened.table, roles),
+        "snippet": snippet_of(source, roles),
+        "notes": opened.notes + found["notes"],
+        "problems": problems,
+    }
+
+
+def _training_problems(table: Table, roles: dict[str, str], entity: Guess | None) -> list[str]:
+    """What a training with these roles would refuse, in its own words."""
+    if entity is not None or not roles:
+        return []
+    data = {"examples": {"path": "in memory", **roles}}
+    try:
+        make_dataset(DataSpec.model_validate(data), table)
+    except TowerkitError as error:
+        return [str(error)]
+    return []
+
+
+def _examine_run(path: Path) -> dict[str, Any]:
+    from towerkit.run import Run
+
+    found: dict[str, Any] = {"kind": "run", "path": str(path), "notes": [], "problems": []}
+    try:
+        run = Run.load(path)
+        found |= {"model": run.kind, "created": run.manifest.created, "towerkit": run.manifest.towerkit}
+        found["files"] = len(run.manifest.files)
+        found["bytes"] = sum(entry.bytes for entry in run.manifest.files.values())
+        assert run.model is not None
+        found["notes"].append(
+            "every file agrees with the manifest, and the golden request is answered as when it was saved"
+        )
+    except RunError as error:
+        found["problems"].append(str(error))
+    return found

@@ -1,0 +1,94 @@
+"""The data of a spec file: every table that it names, the sizes of the parts, and what training would refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from towerkit.core.errors import SpecError, TowerkitError
+from towerkit.core.spec import parse
+from towerkit.data.dataset import read_dataset
+from towerkit.data.readers import SourceSpec, read_table
+from towerkit.data.spec import DataSpec, EntitySpec
+from towerkit.doctor.keys import repeated_keys
+from towerkit.doctor.tables import describe
+from towerkit.spec import load_spec, parse_yaml
+
+_ROLES = ("query", "candidate", "time", "weight")
+_INHERITED = ("format", "separator", "encoding", "header", "names", "quoted", "decimal")
+
+
+def examine_spec(path: Path) -> dict[str, Any]:
+    """Look at the data part of a spec file; the other parts may be missing, for they are often written later.
+
+    Args:
+        path: The YAML file.
+    """
+    found: dict[str, Any] = {
+        "kind": "spec", "path": str(path), "tables": {}, "split": None, "parts": None, "notes": [], "problems": [],
+    }  # fmt: skip
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        if not isinstance(content, dict) or "data" not in content:
+            raise SpecError(f"{path}: doctor reads the key 'data' of a spec, and there is none. See docs/data.md.")
+        spec = parse(DataSpec, content["data"], f"{path}, data")
+        seed = 0
+        if "model" in content:
+            seed = _seed(path, found)
+        else:
+            found["notes"].append("the file has no model yet; only its data was looked at")
+    except (OSError, UnicodeDecodeError) as error:
+        found["problems"].append(f"{path} cannot be read ({getattr(error, 'strerror', None) or error}).")
+        return found
+    except SpecError as error:
+        found["problems"].append(str(error))
+        return found
+    base = path.resolve().parent
+    for name, source, roles in _tables(spec):
+        _look(found, name, source, roles, base)
+    try:
+        dataset = read_dataset(spec, base=base, seed=seed)
+        found["parts"], found["split"] = dataset.parts.sizes(), dict(dataset.split)
+    except TowerkitError as error:
+        if str(error) not in found["problems"]:
+            found["problems"].append(str(error))
+    return found
+
+
+def _seed(path: Path, found: dict[str, Any]) -> int:
+    """The seed that draws the split; a wrong model part is a problem, but the data is looked at all the same."""
+    try:
+        return load_spec(path).training.seed
+    except SpecError as error:
+        found["problems"].append(str(error))
+        return 0
+
+
+def _tables(spec: DataSpec) -> list[tuple[str, SourceSpec, dict[str, str]]]:
+    """Name, source and roles of every table of the spec."""
+    roles = {role: value for role in _ROLES if (value := getattr(spec.examples, role, None)) is not None}
+    tables: list[tuple[str, SourceSpec, dict[str, str]]] = [("examples", spec.examples, roles)]
+    if spec.test is not None:
+        known = [name for name in _INHERITED if name in SourceSpec.model_fields]
+        inherited = spec.examples.model_dump(include=set(known))
+        given = spec.test.model_dump(exclude_unset=True)
+        kept = {name: column for name, column in roles.items() if name != "weight"}
+        tables.append(("test", SourceSpec.model_validate({**inherited, **given}), kept))
+    return tables + [(name, entity, {}) for name, entity in spec.entities.items()]
+
+
+def _look(found: dict[str, Any], name: str, source: SourceSpec, roles: dict[str, str], base: Path) -> None:
+    try:
+        table = read_table(source, base=base)
+    except TowerkitError as error:
+        found["problems"].append(str(error))
+        return
+    present = {role: column for role, column in roles.items() if column in table.data.column_names}
+    facts = describe(table, present)
+    found["problems"] += facts.pop("problems")
+    key = (source.key or name) if isinstance(source, EntitySpec) else None
+    if key in table.data.column_names:
+        repeats = repeated_keys(table, str(key))
+        found["problems"] += [] if repeats is None else [repeats]
+    found["notes"] += [f"{name}: {note}" for note in facts.pop("notes")]
+    found["tables"][name] = {"path": source.path, **facts}
