@@ -607,6 +607,8 @@ def test_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    (tmp_path / "ml-100k").mkdir()
+    (tmp_path / "ml-100k" / NOTE).touch()  # it is written in a safer way, by another module
     with monkeypatch.context() as patched:
         patched.setattr("towerkit.data.download.os.fsync", full)
         with pytest.raises(FetchError, match="ml-100k.zip.part cannot be written .No space left on device.; free some"):

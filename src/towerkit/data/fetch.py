@@ -75,9 +75,8 @@ def public_set(name: str, sets: Mapping[str, PublicSet] = PUBLIC_SETS) -> Public
         FetchError: If there is none, with the names there are.
 
     Example:
-        >>> public_set("ml-100").name
-        Traceback (most recent call last):
-        towerkit.core.errors.FetchError: There is no public data set 'ml-100'; did you mean 'ml-100k'? The sets are ...
+        >>> public_set("ml-100k").page
+        'https://grouplens.org/datasets/movielens/'
     """
     if name not in sets:
         raise FetchError(

@@ -31,7 +31,7 @@ def span_of(values: pa.Array) -> Span | None:
 
     Example:
         >>> span_of(pa.array([874724710, 893286638]))
-        Span(first='1997-09-20T03:05:10', last='1998-04-23T01:10:38', unit='seconds', days=214.8)
+        Span(first='1997-09-20T03:05:10', last='1998-04-22T23:10:38', unit='seconds', days=214.8)
     """
     if pa.types.is_string(values.type):
         parsed = parse_times(values)
