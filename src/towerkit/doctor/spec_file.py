@@ -68,12 +68,14 @@ def _tables(spec: DataSpec) -> list[tuple[str, SourceSpec, dict[str, str]]]:
     """Name, source and roles of every table of the spec."""
     roles = {role: value for role in _ROLES if (value := getattr(spec.examples, role, None)) is not None}
     tables: list[tuple[str, SourceSpec, dict[str, str]]] = [("examples", spec.examples, roles)]
-    if spec.test is not None:
-        known = [name for name in _INHERITED if name in SourceSpec.model_fields]
-        inherited = spec.examples.model_dump(include=set(known))
-        given = spec.test.model_dump(exclude_unset=True)
-        kept = {name: column for name, column in roles.items() if name != "weight"}
-        tables.append(("test", SourceSpec.model_validate({**inherited, **given}), kept))
+    for part in ("validation", "test"):
+        source = getattr(spec, part, None)
+        if source is not None:
+            known = [name for name in _INHERITED if name in SourceSpec.model_fields]
+            inherited = spec.examples.model_dump(include=set(known))
+            given = source.model_dump(exclude_unset=True)
+            kept = {name: column for name, column in roles.items() if name != "weight"}
+            tables.append((part, SourceSpec.model_validate({**inherited, **given}), kept))
     return tables + [(name, entity, {}) for name, entity in spec.entities.items()]
 
 
