@@ -22,8 +22,8 @@ from towerkit.core.random import stream
 from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.shop.tables import shop_table
-from towerkit.experiment import ranking_task_of, train_and_evaluate
 from towerkit.evaluation.ranking import ranking_values
+from towerkit.experiment import ranking_task_of, train_and_evaluate
 from towerkit.index.ranker import Ranker
 from towerkit.models.answer import Retriever
 from towerkit.spec import ModelingSpec
@@ -94,7 +94,13 @@ def spec_of(choice: Choice) -> ModelingSpec | None:
                 "model": {"kind": "two_tower", "query": ids, "candidate": ids, "match": match},
                 "objective": objective,
                 "update": update,
-                "training": {"epochs": 12, "batch_size": 256, "optimizer": {"lr": 0.03}, "patience": 12, "refit": False},
+                "training": {
+                    "epochs": 12,
+                    "batch_size": 256,
+                    "optimizer": {"lr": 0.03},
+                    "patience": 12,
+                    "refit": False,
+                },
                 "evaluation": {"k": [10]},
             },
         )
@@ -202,9 +208,13 @@ def main() -> None:
     found = sorted((measure(choice) for choice in chosen), key=lambda each: -each.ndcg)
     for each in found:
         mark = "" if each.finite and each.ndcg > MARGIN * chance() else "  BELOW"
-        print(f"{each.ndcg:.4f} {each.ndcg / chance():5.1f}x {each.seconds:5.1f} s  {' + '.join(filter(None, each.choice))}{mark}")
+        print(
+            f"{each.ndcg:.4f} {each.ndcg / chance():5.1f}x {each.seconds:5.1f} s  {' + '.join(filter(None, each.choice))}{mark}"
+        )
     below = [each for each in found if not each.finite or each.ndcg <= MARGIN * chance()]
-    print(f"finite gradients in {sum(each.finite for each in found)} of {len(found)}; above the margin {len(found) - len(below)}")
+    print(
+        f"finite gradients in {sum(each.finite for each in found)} of {len(found)}; above the margin {len(found) - len(below)}"
+    )
     if below:
         raise SystemExit(1)
 

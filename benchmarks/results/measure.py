@@ -27,6 +27,7 @@ from typing import Any
 from specs import DATA, SEEDS, VARIANTS, Data, Settings, Variant
 
 HERE = Path(__file__).parent
+Trial = tuple[Data, Variant, Settings]
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
     print(f"{len(measured)} Runs measured: {options.out / 'results.json'}")
 
 
-def choose(data: Iterable[Data], options: argparse.Namespace, pool: ThreadPoolExecutor) -> list[tuple[Data, Variant, Settings]]:
+def choose(data: Iterable[Data], options: argparse.Namespace, pool: ThreadPoolExecutor) -> list[Trial]:
     """The settings of each variant with the best validation NDCG@20."""
     trials = [
         (each, variant, settings)
@@ -57,8 +58,9 @@ def choose(data: Iterable[Data], options: argparse.Namespace, pool: ThreadPoolEx
         for settings in (variant.trials()[:1] if options.tiny else variant.trials())
     ]
     without_test: Settings = {"data.test": None, "training.refit": False, "training.seed": 0}
-    found = list(pool.map(lambda trial: train(trial[0], trial[1], {**trial[2], **without_test}, "choose", options), trials))
-    best: dict[tuple[str, str], tuple[float, tuple[Data, Variant, Settings]]] = {}
+    plan = [(data, variant, {**settings, **without_test}) for data, variant, settings in trials]
+    found = list(pool.map(lambda each: train(*each, "choose", options), plan))
+    best: dict[tuple[str, str], tuple[float, Trial]] = {}
     for trial, run in zip(trials, found, strict=True):
         key = trial[0].name, trial[1].name
         if key not in best or run["validation"] > best[key][0]:
@@ -66,10 +68,14 @@ def choose(data: Iterable[Data], options: argparse.Namespace, pool: ThreadPoolEx
     return [trial for _, trial in best.values()]
 
 
-def measure(chosen: list[tuple[Data, Variant, Settings]], options: argparse.Namespace, pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
+def measure(chosen: list[Trial], options: argparse.Namespace, pool: ThreadPoolExecutor) -> list[dict[str, Any]]:
     """The chosen settings with each seed, on test."""
     seeds = SEEDS[:1] if options.tiny else SEEDS
-    plan = [(data, variant, {**settings, "training.refit": True, "training.seed": seed}) for data, variant, settings in chosen for seed in seeds]
+    plan = [
+        (data, variant, {**settings, "training.refit": True, "training.seed": seed})
+        for data, variant, settings in chosen
+        for seed in seeds
+    ]
     return list(pool.map(lambda each: train(*each, "measure", options), plan))
 
 
@@ -80,10 +86,12 @@ def train(data: Data, variant: Variant, settings: Settings, stage: str, options:
         "training.validate_every": data.validate_every,
     }
     settings = {**budget, **settings}
-    name = "-".join([data.name, variant.name.replace(" ", "_"), stage, *(f"{value}" for value in settings.values() if not isinstance(value, dict))])
+    values = [str(value) for value in settings.values() if not isinstance(value, dict)]
+    name = "-".join([data.name, variant.name.replace(" ", "_"), stage, *values])
     folder, answer = options.out / name, options.out / f"{name}.json"
     if not answer.exists():
-        command = [sys.executable, "-m", "towerkit", "train", str(HERE / data.spec), "--run", str(folder), "--overwrite", "--json"]
+        command = [sys.executable, "-m", "towerkit", "train", str(HERE / data.spec)]
+        command += ["--run", str(folder), "--overwrite", "--json"]
         for key, value in settings.items():
             command += ["--set", f"{key}={json.dumps(value)}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -110,7 +118,9 @@ def train(data: Data, variant: Variant, settings: Settings, stage: str, options:
                 }
             )
         )
-        print(f"{time.strftime('%H:%M:%S')} {name}: validation NDCG@20 {max(validation):.4f}", file=sys.stderr, flush=True)
+        print(
+            f"{time.strftime('%H:%M:%S')} {name}: validation NDCG@20 {max(validation):.4f}", file=sys.stderr, flush=True
+        )
     found: dict[str, Any] = json.loads(answer.read_text())
     return found
 
@@ -147,7 +157,8 @@ def cost(data: Data, options: argparse.Namespace) -> dict[str, Any]:
             name: {
                 "step_ms": round(1000 * sorted(times[name][2:])[steps // 2], 2),
                 "optimizer_bytes": sum(
-                    moments.first.numel() * moments.first.element_size() + moments.second.numel() * moments.second.element_size()
+                    moments.first.numel() * moments.first.element_size()
+                    + moments.second.numel() * moments.second.element_size()
                     for moments in made.state.optimizer.moments.values()
                 ),
                 "weights_bytes": sum(p.numel() * p.element_size() for p in made.state.model.parameters()),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from towerkit.core.errors import RunError, TowerkitError
+from towerkit.core.errors import RunError, TowerkitError, redacted
 from towerkit.data.dataset import make_dataset
 from towerkit.data.locations import extension
+from towerkit.data.parquet import parquet_files
 from towerkit.data.spec import DataSpec
 from towerkit.data.table import Table
 from towerkit.doctor.guesses import Guess, guess_entity, guess_labels, guess_roles, incomplete_time
@@ -22,14 +23,16 @@ def examine(path: str) -> dict[str, Any]:
     """Look at a data file, a spec file or a Run.
 
     Args:
-        path: A data file in any form that a spec can name, a spec file (``.yaml``, ``.yml``), or a Run folder.
+        path: A data file in any form that a spec can name, a folder of Parquet files, a spec file (``.yaml``, ``.yml``), or a
+            Run folder.
 
     Returns:
         ``kind`` (``data``, ``spec`` or ``run``), what was found, ``notes`` worth knowing and ``problems`` that stop
         training.
     """
-    if Path(path).is_dir() and not any(Path(path).rglob("*.parquet")):
-        return _examine_run(Path(path))
+    folder = Path(path)
+    if folder.is_dir() and ((folder / "manifest.json").is_file() or not parquet_files(folder)):
+        return _examine_run(folder)
     if extension(path) in (".yaml", ".yml"):
         return examine_spec(Path(path))
     return _examine_data(path)
@@ -39,7 +42,7 @@ def _examine_data(path: str) -> dict[str, Any]:
     try:
         opened = open_file(path)
     except TowerkitError as error:
-        return {"kind": "data", "path": path, "columns": [], "notes": [], "problems": [str(error)]}
+        return {"kind": "data", "path": redacted(path), "columns": [], "notes": [], "problems": [str(error)]}
     guesses = guess_roles(opened.table, has_names=opened.has_names)
     roles = {role: guess.column for role, guess in guesses.items()}
     found = describe(opened.table, roles)
@@ -54,7 +57,7 @@ def _examine_data(path: str) -> dict[str, Any]:
     problems = found.pop("problems") + _training_problems(opened.table, roles, entity)
     return {
         "kind": "data",
-        "path": path,
+        "path": redacted(path),
         **found,
         "suggested_roles": roles,
         "role_reasons": {role: guess.reason for role, guess in guesses.items()},

@@ -11,7 +11,7 @@ import pyarrow as pa
 from towerkit.data.schema import Schema, infer_schema
 from towerkit.data.table import Table, values_of
 from towerkit.doctor.moments import span_of
-from towerkit.doctor.odd_values import odd_values
+from towerkit.doctor.odd_values import OddValue, odd_values
 from towerkit.doctor.pairs import pairs_of
 
 _FEW = 0.05
@@ -36,9 +36,15 @@ def describe(table: Table, roles: Mapping[str, str]) -> dict[str, Any]:
         else None,
         "time": _time(table, roles.get("time")),
         "odd_values": [asdict(each) for each in odd],
-        "notes": _notes(schema, table) + [each.text for each in odd],
+        "notes": [*_reader_notes(table, odd), *_notes(schema, table), *(each.text for each in odd)],
         "problems": [],
     }
+
+
+def _reader_notes(table: Table, odd: list[OddValue]) -> list[str]:
+    """What the reader noticed, without columns of which doctor says more."""
+    told = tuple(f"'{each.column}' " for each in odd)
+    return [note for note in table.notes if not told or not note.startswith(told)]
 
 
 def _time(table: Table, column: str | None) -> dict[str, Any] | None:

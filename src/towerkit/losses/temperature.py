@@ -54,7 +54,9 @@ class LearnedTemperature(nn.Module):
         Returns:
             ``[batch]``.
         """
-        if not _BOUNDS[0] <= self.log_temperature.item() <= _BOUNDS[1]:  # an update may ask for several losses of a step
+        if (
+            not _BOUNDS[0] <= self.log_temperature.item() <= _BOUNDS[1]
+        ):  # an update may ask for several losses of a step
             with torch.no_grad():
                 self.log_temperature.clamp_(*_BOUNDS)
         return self.loss(positive, negative, temperature=self.temperature, log_q=log_q, collision=collision)
