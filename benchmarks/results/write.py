@@ -29,8 +29,8 @@ once per epoch). Ids only, cosine, sampled softmax with 256 shared uniform negat
 
 Protocol: {protocol} Every update chose its settings (four each: learning rate, `beta`, as listed) on validation with
 seed 0, where the test table was not read; then each seed was trained afresh, refitted on training and validation rows,
-and measured on test once. A figure is the mean over {seeds} seeds; ± is half of a 95 % t-interval over seeds (the initialization and
-the order of batches vary, the split is the published one), [ ] the bootstrap interval over queries of the first seed.
+and measured on test once. A figure is the mean over {seeds} seeds; ± is half of a 95 % t-interval over seeds (initialization and
+order of batches vary, the split is the published one), [ ] the bootstrap interval over queries of the first seed.
 
 Machine: {machine}. `python benchmarks/results/measure.py --out build/results` does all of it again.
 """
