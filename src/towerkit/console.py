@@ -155,7 +155,7 @@ def show_metrics(
 
 _RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1")
 _CLASSES = ("auc", "accuracy", "log_loss", "mae", "f1")
-_COLUMNS = ("popularity", "item_knn", "majority", "logistic_regression")
+_COLUMNS = ("popularity", "recent_popularity", "item_knn", "ease", "ials", "majority", "logistic_regression")
 
 
 def _metric_order(metric: str) -> tuple[str, int, str, int]:

@@ -11,10 +11,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
 
-from towerkit.baselines.item_knn import ItemKNN
-from towerkit.baselines.popularity import Popularity
+from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines, seen_with_unknown
 from towerkit.baselines.tasks import task_baselines
 from towerkit.core.errors import DataError, SpecError, listed
 from towerkit.data.dataset import Dataset
@@ -26,6 +24,7 @@ from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.ranking import RankingTask, evaluate_ranking, ranking_task
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
+from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
 from towerkit.index.vectors import VectorRanker
@@ -85,11 +84,12 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
     """Find out before training, not after it, that nothing could be measured, or no epoch be chosen.
 
     Raises:
-        SpecError: If the split holds nothing out.
+        SpecError: If the split holds nothing out, or a baseline was asked for that needs a time.
         DataError: If a label column has no value among the held-out rows, or none that decides has one for validation.
     """
     part, held_out, _ = held_out_part(dataset)
     if isinstance(spec.model, TwoTowerSpec):
+        _check_baselines(spec.evaluation, dataset)
         return
     labels, validation = spec.model.demand(dataset).labels, dataset.parts.validation
     for task, label in labels.items():
@@ -104,6 +104,14 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
         raise DataError(
             f"{dataset.examples.name}: {listed(deciding)} without a value in all {len(validation):,} rows of the validation "
             "part, so no epoch could be chosen. Give labelled rows, another split, or set split.validation to 0."
+        )
+
+
+def _check_baselines(evaluation: EvaluationSpec, dataset: Dataset) -> None:
+    if dataset.roles.time is None and "recent_popularity" in evaluation.ranking_baselines(has_time=False):
+        raise SpecError(
+            f"evaluation.baselines: 'recent_popularity' needs a time, and {dataset.examples.name} has no time column. Set "
+            "data.examples.time, or remove it."
         )
 
 
@@ -148,11 +156,16 @@ def _retrieval(model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progre
     )
     task = ranking_task_of(retriever, *(dataset.labelled(entity, held_out) for entity in entities))
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
+    specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
+    interactions = interactions_of(retriever.seen, last_times(retriever, dataset, learned))
     baselines = {
-        name: evaluate_ranking(ranker, task, spec.evaluation.k, **about)
-        for name, ranker in ranking_baselines(retriever.seen).items()
+        name: evaluate_ranking(ranker, task, spec.evaluation.k, **about, settings=specs[name])
+        for name, ranker in ranking_baselines(interactions, specs)
     }
+    left_out = {name: reason for name, one in specs.items() if (reason := one.obstacle(interactions))}
     evaluation = evaluate_ranking(ranker_of(retriever), task, spec.evaluation.k, **about)
+    if left_out:
+        evaluation = replace(evaluation, protocol={**evaluation.protocol, "baselines_left_out": left_out})
     return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
 
 
@@ -162,18 +175,6 @@ def ranker_of(retriever: Retriever) -> VectorRanker:
         vectors = retriever.query_vectors, retriever.candidate_vectors[1:]
         _RANKERS[retriever] = VectorRanker(*vectors, retriever.model.match.similarity)
     return _RANKERS[retriever]
-
-
-def ranking_baselines(seen: csr_array) -> dict[str, Popularity | ItemKNN]:
-    """Popularity and item-kNN on the trained pairs; query row 0 is the unknown query, which has seen nothing."""
-    interactions = seen_with_unknown(seen)[:, 1:]
-    return {"popularity": Popularity(interactions), "item_knn": ItemKNN(interactions)}
-
-
-def seen_with_unknown(seen: csr_array) -> csr_array:
-    """``[queries, candidates]`` with an empty row and an empty column in front, for the unknown ones."""
-    below = csr_array((seen.data, seen.indices + 1, seen.indptr), shape=(seen.shape[0], seen.shape[1] + 1))
-    return csr_array(vstack([csr_array((1, below.shape[1]), dtype=below.dtype), below], format="csr"))
 
 
 def ranking_task_of(retriever: Retriever, query_keys: pa.Array, candidate_keys: pa.Array) -> RankingTask:

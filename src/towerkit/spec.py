@@ -59,6 +59,11 @@ class ModelingSpec(Spec):
                 f"'evaluation.select_by' cannot be chosen for a late_fusion; received '{self.evaluation.select_by}': each "
                 "member selects by its own loss on validation. Remove it."
             )
+        if self.evaluation.baselines is not None and not isinstance(self.model, TwoTowerSpec):
+            raise ValueError(
+                f"'evaluation.baselines' are those of rankings, but the model is a {self.model.kind}, which is always "
+                "compared with the majority and a logistic regression. Remove it."
+            )
         return self
 
 

@@ -1,1 +1,39 @@
-"""The simple models that every result is compared with: popularity, item neighbors, majority, logistic regression."""
+"""The simple models that every result is compared with. ``AnyBaselineSpec`` is the menu of those that rank."""
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from towerkit.baselines.base import BaselineSpec, Interactions
+from towerkit.baselines.ease import EASE, EASESpec
+from towerkit.baselines.ials import IALS, IALSSpec
+from towerkit.baselines.item_knn import ItemKNN, ItemKNNSpec
+from towerkit.baselines.popularity import Popularity, PopularitySpec
+from towerkit.baselines.recent_popularity import RecentPopularity, RecentPopularitySpec
+
+
+def _by_name(value: Any) -> Any:
+    """``ease`` is short for ``{kind: ease}``."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+AnyBaselineSpec = Annotated[
+    Annotated[PopularitySpec | RecentPopularitySpec | ItemKNNSpec | EASESpec | IALSSpec, Field(discriminator="kind")],
+    BeforeValidator(_by_name),
+]
+
+__all__ = [
+    "EASE",
+    "IALS",
+    "AnyBaselineSpec",
+    "BaselineSpec",
+    "EASESpec",
+    "IALSSpec",
+    "Interactions",
+    "ItemKNN",
+    "ItemKNNSpec",
+    "Popularity",
+    "PopularitySpec",
+    "RecentPopularity",
+    "RecentPopularitySpec",
+]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.sparse import csr_array, eye_array
 
-from towerkit.baselines.popularity import clean_interactions
+from towerkit.baselines.base import BaselineSpec, Interactions, clean_interactions
 from towerkit.core.errors import SpecError
 from towerkit.index.ranker import Ranker, check_query_rows
 
@@ -86,3 +89,17 @@ def _nearest(cosine: _ColumnCosine, neighbors: int) -> csr_array:
     kept = hits.rows >= 0
     pointers = np.concatenate([[0], np.cumsum(hits.counts)])
     return csr_array((hits.scores[kept], hits.rows[kept], pointers), shape=(num_candidates, num_candidates))
+
+
+class ItemKNNSpec(BaselineSpec):
+    """Cosine neighbors of what the query had."""
+
+    kind: Literal["item_knn"] = "item_knn"
+    neighbors: int = Field(100, ge=1)
+    """Kept per candidate."""
+    shrink: float = Field(0.0, ge=0.0)
+    """Added to the product of the lengths: larger values trust rare pairs less."""
+
+    def build(self, interactions: Interactions) -> ItemKNN:
+        """Find the neighbors."""
+        return ItemKNN(interactions.matrix, self.neighbors, self.shrink)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from towerkit.core.errors import DataError
+from towerkit.baselines.base import BaselineSpec, Interactions, clean_interactions
 from towerkit.index.ranker import Ranker
 
 
@@ -42,26 +44,11 @@ class Popularity(Ranker):
         return np.broadcast_to(self.counts.astype(np.float32), (len(queries), self.num_candidates))
 
 
-def clean_interactions(interactions: csr_array) -> csr_array:
-    """A float64 copy with one stored entry per pair and no stored zeros.
+class PopularitySpec(BaselineSpec):
+    """Candidates by the number of distinct queries that had them."""
 
-    Args:
-        interactions: ``[queries, candidates]`` counts or weights; a pair that is stored twice is summed.
+    kind: Literal["popularity"] = "popularity"
 
-    Returns:
-        The copy.
-
-    Raises:
-        DataError: If a weight is negative or not finite; the message names its row and column.
-    """
-    matrix: csr_array = csr_array(interactions).astype(np.float64)  # a copy
-    wrong = np.flatnonzero(~(np.isfinite(matrix.data) & (matrix.data >= 0)))
-    if len(wrong):
-        row = int(np.searchsorted(matrix.indptr, wrong[0], side="right")) - 1
-        raise DataError(
-            f"Interaction weights must be finite and not negative; query row {row} and candidate row "
-            f"{matrix.indices[wrong[0]]} have {matrix.data[wrong[0]]}. Drop the pair, or give it the weight 0."
-        )
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    return matrix
+    def build(self, interactions: Interactions) -> Popularity:
+        """Count."""
+        return Popularity(interactions.matrix)

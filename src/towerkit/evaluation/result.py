@@ -72,6 +72,8 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
             parts.append(f"{protocol['repeats_left_out']:,} held-out pairs repeat a training pair: left out")
         if protocol["unknown_queries"]:
             parts.append(f"{protocol['unknown_queries']:,} queries unknown")
+        left_out = protocol.get("baselines_left_out", {})
+        parts += [f"the baseline {name} is left out: it {reason}" for name, reason in left_out.items()]
     else:
         parts = [f"{protocol['rows']:,} rows of the {protocol['part']} part"]
         for task, about in protocol["tasks"].items():

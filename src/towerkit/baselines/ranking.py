@@ -1,0 +1,93 @@
+"""The baselines of a ranking: which there are by default, what they learn from, and fitting them one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
+
+from towerkit.baselines import (
+    BaselineSpec,
+    Interactions,
+    ItemKNNSpec,
+    PopularitySpec,
+    RecentPopularitySpec,
+)
+from towerkit.data.dataset import Dataset, times_of
+from towerkit.data.splits import Rows
+from towerkit.index.ranker import Ranker
+from towerkit.models.answer import Retriever
+
+
+def default_baselines(*, has_time: bool) -> dict[str, BaselineSpec]:
+    """What a ranking is compared with when the spec does not choose, by kind.
+
+    Args:
+        has_time: Whether the data has a time column.
+
+    Example:
+        >>> list(default_baselines(has_time=True))
+        ['popularity', 'recent_popularity', 'item_knn']
+    """
+    recent: dict[str, BaselineSpec] = {"recent_popularity": RecentPopularitySpec()} if has_time else {}
+    return {"popularity": PopularitySpec(), **recent, "item_knn": ItemKNNSpec()}
+
+
+def ranking_baselines(
+    interactions: Interactions, specs: Mapping[str, BaselineSpec] | None = None
+) -> Iterator[tuple[str, Ranker]]:
+    """Fit the baselines one after the other, so that no two large ones are held at once.
+
+    Args:
+        interactions: The trained pairs, as :func:`interactions_of` gives them.
+        specs: Name -> baseline; those that are measured by default when not given. One with an obstacle is left out.
+
+    Yields:
+        The name, and a ranker of query rows; row 0 is the unknown query, which has seen nothing.
+    """
+    if specs is None:
+        specs = default_baselines(has_time=interactions.times is not None)
+    for name, spec in specs.items():
+        if spec.obstacle(interactions) is None:
+            yield name, spec.build(interactions)
+
+
+def interactions_of(seen: csr_array, times: NDArray[np.float64] | None = None) -> Interactions:
+    """Trained pairs as baselines take them: an empty row in front for the unknown query.
+
+    Args:
+        seen: ``[queries, candidates]`` a retriever's trained pairs.
+        times: ``[entries]`` the time of each of them, NaN where missing.
+    """
+    return Interactions(seen_with_unknown(seen)[:, 1:], times)
+
+
+def last_times(retriever: Retriever, dataset: Dataset, learned: Rows) -> NDArray[np.float64] | None:
+    """The last time of each trained pair.
+
+    Args:
+        retriever: Its ``seen`` are the pairs.
+        dataset: The raw tables.
+        learned: The example rows that it learned from.
+
+    Returns:
+        ``[entries of seen]`` in their stored order, NaN where missing; None where the data has no time column.
+    """
+    if dataset.roles.time is None:
+        return None
+    seen, entities = retriever.seen, (retriever.model.query_entity, retriever.model.candidate_entity)
+    catalogues = retriever.query, retriever.candidate
+    query, candidate = (c.rows(dataset.labelled(e, learned)) - 1 for c, e in zip(catalogues, entities, strict=True))
+    times = times_of(dataset.examples, dataset.roles.time)[learned]
+    stored = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr)) * seen.shape[1] + seen.indices
+    latest = np.full(seen.nnz, np.nan)
+    np.fmax.at(latest, np.searchsorted(stored, query * seen.shape[1] + candidate), times)
+    return latest
+
+
+def seen_with_unknown(seen: csr_array) -> csr_array:
+    """``[queries, candidates]`` with an empty row and an empty column in front, for the unknown ones."""
+    below = csr_array((seen.data, seen.indices + 1, seen.indptr), shape=(seen.shape[0], seen.shape[1] + 1))
+    return csr_array(vstack([csr_array((1, below.shape[1]), dtype=below.dtype), below], format="csr"))
