@@ -112,7 +112,7 @@ def test_train_as_json_is_one_object(call: Call) -> None:
     assert found["kind"] == "two_tower"
     assert found["run"] == "runs/json"
     assert set(found["metrics"]["ndcg@5"]) == {"value", "low", "high", "n"}
-    assert set(found["baselines"]) == {"popularity", "item_knn"}
+    assert set(found["baselines"]) == {"popularity", "recent_popularity", "item_knn"}
     assert found["protocol"]["split"]["kind"] == "time"
 
 

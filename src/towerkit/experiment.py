@@ -159,7 +159,7 @@ def _retrieval(model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progre
     specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
     interactions = interactions_of(retriever.seen, last_times(retriever, dataset, learned))
     baselines = {
-        name: evaluate_ranking(ranker, task, spec.evaluation.k, **about, settings=specs[name])
+        name: evaluate_ranking(ranker, task, spec.evaluation.k, **about)
         for name, ranker in ranking_baselines(interactions, specs)
     }
     left_out = {name: reason for name, one in specs.items() if (reason := one.obstacle(interactions))}

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.core.errors import DataError
-from towerkit.core.spec import Spec
 from towerkit.evaluation.result import INTERVAL, Evaluation
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
@@ -110,14 +109,7 @@ def ranking_values(ranker: Ranker, task: RankingTask, ks: Sequence[int]) -> dict
 
 
 def evaluate_ranking(
-    ranker: Ranker,
-    task: RankingTask,
-    ks: Sequence[int],
-    *,
-    part: str,
-    split: Mapping[str, Any],
-    seed: int = 0,
-    settings: Spec | None = None,
+    ranker: Ranker, task: RankingTask, ks: Sequence[int], *, part: str, split: Mapping[str, Any], seed: int = 0
 ) -> Evaluation:
     """Ranking metrics with intervals over queries.
 
@@ -128,7 +120,6 @@ def evaluate_ranking(
         part: Which part of the data this is, for the protocol.
         split: How the parts were made, for the protocol.
         seed: Of the bootstrap.
-        settings: Of a baseline, for the protocol.
     """
     values = ranking_values(ranker, task, ks)
     protocol = {
@@ -147,8 +138,6 @@ def evaluate_ranking(
         "k": list(ks),
         "interval": f"{INTERVAL} over queries, {RESAMPLES:,} resamples",
     }
-    if settings is not None:
-        protocol["settings"] = settings.model_dump(mode="json")
     details = pa.table({"query": task.keys, **values})
     return Evaluation(protocol, mean_intervals(values, resamples=RESAMPLES, seed=seed), {"ranking": details})
 
