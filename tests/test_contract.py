@@ -57,6 +57,8 @@ def prediction(name: str, model: Any, entities: dict[str, pa.Table] | None = Non
 
 
 ID = {"kind": "id", "dim": 8}
+SPECTRAL, WARM = {"kind": "spectral", "dim": 8}, {**ID, "start": "spectral"}
+GRAPH = {"kind": "graph", "layers": 2, "of": ID}
 WORDS = {"kind": "text", "columns": ["title", "text"], "encoder": {"kind": "hashed_ngrams", "buckets": 1024}, "dim": 8}
 NUMBERS = {"kind": "table", "columns": ["age", "helpful_count", "category"], "layers": [8], "dim": 8}
 STARS, LIKED = {"kind": "ordinal", "column": "rating"}, {"kind": "binary", "column": "recommended"}
@@ -92,6 +94,9 @@ def cases() -> list[ModelContract]:
         retrieval(
             "two_tower_features", PROFILE, ATTRIBUTES, match="cosine", update={"kind": "two_backprop"}, entities=True
         ),
+        retrieval("two_tower_spectral", SPECTRAL, SPECTRAL, update={"kind": "two_backprop"}, entities=False),
+        retrieval("two_tower_spectral_start", WARM, WARM, update={"kind": "one_backprop"}, entities=True),
+        retrieval("two_tower_graph", GRAPH, GRAPH, update={"kind": "two_backprop"}, entities=True),
         prediction("tower_model", {"kind": "tower_model", "towers": towers, "heads": heads}),
         prediction(
             "tower_model_entity",

@@ -69,7 +69,10 @@ class ConsoleProgress:
         shown = " · ".join(f"{name} {value:.4f}" for name, value in _headline(figures))
         if is_best:
             self.best = f" · best epoch {record['epoch']}"
-        line = f"{stage} epoch {record['epoch']}/{epochs} · loss {record['loss']:.4f}"
+        has_loss = record["loss"] == record["loss"]  # a closed form has none
+        line = f"{stage} epoch {record['epoch']}/{epochs} · " + (
+            f"loss {record['loss']:.4f}" if has_loss else "no loss"
+        )
         line += f" · validation {shown}" if shown else ""
         line += f"{self.best} · {time.perf_counter() - self.started:.0f} s"
         if self._status:

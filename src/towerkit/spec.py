@@ -15,10 +15,13 @@ from towerkit.data.spec import DataSpec
 from towerkit.ensembles.late import LateFusionSpec
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.matching.updates import AnyUpdateSpec, TwoBackpropSpec
+from towerkit.matching.updates.base import UpdateSpec
+from towerkit.models.side import towers_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
+from towerkit.towers import GraphTowerSpec
 from towerkit.training.spec import TrainingSpec
 
 AnyModelSpec = Annotated[TwoTowerSpec | TowerModelSpec | LateFusionSpec, Field(discriminator="kind")]
@@ -54,6 +57,7 @@ class ModelingSpec(Spec):
             refusal = self.objective.loss.refusal(self.model.match.kind)
             if refusal is not None:
                 raise ValueError(f"objective.loss does not fit model.match: {refusal}")
+            _check_update(self.model, self.update)
         if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec):
             raise ValueError(
                 f"'evaluation.select_by' cannot be chosen for a late_fusion; received '{self.evaluation.select_by}': each "
@@ -65,6 +69,15 @@ class ModelingSpec(Spec):
                 "compared with the majority and a logistic regression. Remove it."
             )
         return self
+
+
+def _check_update(model: TwoTowerSpec, update: UpdateSpec) -> None:
+    graphs = [name for name, tower in towers_of(model.query).items() if isinstance(tower, GraphTowerSpec)]
+    if graphs and not isinstance(update, TwoBackpropSpec):
+        raise ValueError(
+            f"update: {{kind: {getattr(update, 'kind')}}} treats the two sides differently, but the graph tower "  # noqa: B009
+            f"'{graphs[0]}' makes every vector from the tables of both. Use update: {{kind: two_backprop}}, or id towers."
+        )
 
 
 class ExperimentSpec(ModelingSpec):

@@ -29,7 +29,8 @@ class IALS(Ranker):
         interactions: ``[queries, candidates]`` training counts or weights ``w``.
         dim: Width of the vectors.
         l2: Penalty; with ``exponent`` 1 it does not depend on the size of the data.
-        unobserved: Weight of all pairs towards zero, beside the weight 1 of an interaction towards one.
+        unobserved: Weight of all pairs towards zero, beside the weight 1 of an interaction towards one. Many candidates
+            with few interactions each want less of it.
         exponent: 1 penalizes frequent rows more, 0 all alike.
         epochs: Times that both sides are solved.
         seed: Of the start.
@@ -43,7 +44,7 @@ class IALS(Ranker):
         SpecError: If a setting is out of range.
 
     Reference: Hu, Koren and Volinsky, Collaborative filtering for implicit feedback datasets, ICDM 2008; the scaling of the
-    penalty and the defaults: Rendle et al., Revisiting the performance of iALS, RecSys 2022, arXiv 2110.14037.
+    penalty: Rendle et al., Revisiting the performance of iALS, RecSys 2022, arXiv 2110.14037.
     """
 
     exact = True
@@ -53,7 +54,7 @@ class IALS(Ranker):
         interactions: csr_array,
         dim: int = 64,
         *,
-        l2: float = 0.003,
+        l2: float = 0.01,
         unobserved: float = 0.1,
         exponent: float = 1.0,
         epochs: int = 16,
@@ -141,7 +142,7 @@ class IALSSpec(BaselineSpec):
 
     kind: Literal["ials"] = "ials"
     dim: int = Field(64, ge=1, le=4096)
-    l2: float = Field(0.003, gt=0.0)
+    l2: float = Field(0.01, gt=0.0)
     """Penalty, per interaction where ``exponent`` is 1."""
     unobserved: float = Field(0.1, gt=0.0)
     """Weight of all pairs towards zero, beside the weight 1 of an interaction."""

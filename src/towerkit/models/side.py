@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 from torch import Tensor, nn
 
-from towerkit.core.errors import SpecError
-from towerkit.core.spec import Name, Spec
+from towerkit.core.errors import SpecError, listed
+from towerkit.core.spec import Name, Spec, short
 from towerkit.data.batch import Columns
 from towerkit.data.dataset import Dataset
 from towerkit.features.base import FeatureSpec
@@ -101,6 +101,34 @@ def side_features(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str
             )
         found += tower.features(schema_of(dataset, entity), key_of(dataset, entity))
     return found
+
+
+def pairings(side: FusedSideSpec | TowerSpec) -> dict[str, dict[str, Any]]:
+    """The towers of a side that begin together with one of the other side, and what both must have in common."""
+    return {name: common for name, tower in towers_of(side).items() if (common := tower.pairing()) is not None}
+
+
+def check_pairing(query: FusedSideSpec | TowerSpec, candidate: FusedSideSpec | TowerSpec) -> None:
+    """Refuse a tower that begins together with a tower of the other side, where that one is missing or another.
+
+    Raises:
+        ValueError: Naming the towers.
+    """
+    sides = {"query": pairings(query), "candidate": pairings(candidate)}
+    for name, found in sides.items():
+        if len(found) > 1:
+            raise ValueError(
+                f"a side can have one spectral or graph tower, or one spectral start; the {name} side has {listed(found)}. "
+                "Leave one of them."
+            )
+    ours, theirs = (next(iter(found.values()), None) for found in sides.values())
+    if ours != theirs:
+        described = [short(common, limit=200) if common else "no such tower" for common in (ours, theirs)]
+        raise ValueError(
+            "a spectral tower, a spectral start and a graph tower take the vectors of both sides from the same training "
+            f"pairs, so that both sides need the same one; query has {described[0]}, candidate has {described[1]}. "
+            "Give both sides the same tower, or neither."
+        )
 
 
 def build_side(side: FusedSideSpec | TowerSpec, encoder: Encoder, entity: str, *, sparse_rows: bool) -> Side:

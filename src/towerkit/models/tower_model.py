@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
+from towerkit.core.errors import listed
 from towerkit.core.spec import Name, Spec
 from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
@@ -17,7 +18,7 @@ from towerkit.features.encoder import Demand, Encoder
 from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
 from towerkit.heads.heads import AnyHeadSpec, Head
 from towerkit.models.wiring import key_of, schema_of
-from towerkit.towers import AnyTowerSpec, Tower, TowerContext
+from towerkit.towers import AnyTowerSpec, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
 
 
@@ -63,6 +64,17 @@ class TowerModelSpec(Spec):
     towers: dict[Name, AnyTowerSpec] = Field(min_length=1)
     backbone: AnyBackboneSpec = ConcatSpec()
     heads: dict[Name, AnyHeadSpec] = Field(min_length=1)
+
+    @field_validator("towers")
+    @classmethod
+    def _no_tower_needs_a_partner(cls, towers: dict[str, TowerSpec]) -> dict[str, TowerSpec]:
+        paired = [name for name, tower in towers.items() if tower.pairing() is not None]
+        if paired:
+            raise ValueError(
+                "a spectral tower, a spectral start and a graph tower come from the pairs of a two_tower; received "
+                f"{listed(paired)} in a tower_model, which has no pairs. Use {{kind: id}}."
+            )
+        return towers
 
     def demand(self, dataset: Dataset) -> Demand:
         """What the towers read, and the labels of the heads."""

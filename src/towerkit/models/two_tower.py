@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import model_validator
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
-from towerkit.models.side import Side, SideSpec, build_side, side_features
+from towerkit.models.side import Side, SideSpec, build_side, check_pairing, side_features
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,10 @@ class TwoTower(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Encoding, Encoding]:
         """Encode the distinct rows of both sides of a batch."""
+        if self.training:
+            for side in (self.query, self.candidate):
+                for _, tower in side.each():
+                    tower.start_step()
         query_parts = self.query.parts(batch.columns[self.query_entity])
         candidate_parts = self.candidate.parts(batch.columns[self.candidate_entity])
         return (
@@ -69,6 +74,9 @@ class TwoTower(nn.Module):
         turned = csr_array(pairs.T)
         for _, tower in self.candidate.each():
             tower.begin(turned)
+        paired = ([tower for _, tower in side.each() if tower.paired] for side in (self.query, self.candidate))
+        for query, candidate in zip(*paired, strict=True):
+            query.begin_with(candidate, pairs)
 
 
 class TwoTowerSpec(Spec):
@@ -78,6 +86,11 @@ class TwoTowerSpec(Spec):
     query: SideSpec
     candidate: SideSpec
     match: AnyMatchSpec = DotSpec()
+
+    @model_validator(mode="after")
+    def _paired_towers_have_their_partners(self) -> TwoTowerSpec:
+        check_pairing(self.query, self.candidate)
+        return self
 
     def demand(self, dataset: Dataset) -> Demand:
         """What both sides read.

@@ -5,17 +5,25 @@ from typing import Annotated
 from pydantic import Field
 
 from towerkit.towers.base import Tower, TowerContext, TowerSpec
+from towerkit.towers.graph import GraphTower, GraphTowerSpec
 from towerkit.towers.id import IdTower, IdTowerSpec
+from towerkit.towers.spectral import SpectralTower, SpectralTowerSpec
 from towerkit.towers.table import TableTower, TableTowerSpec
 from towerkit.towers.text import NgramsTower, TextTowerSpec
 
-AnyTowerSpec = Annotated[IdTowerSpec | TableTowerSpec | TextTowerSpec, Field(discriminator="kind")]
+AnyTowerSpec = Annotated[
+    IdTowerSpec | SpectralTowerSpec | GraphTowerSpec | TableTowerSpec | TextTowerSpec, Field(discriminator="kind")
+]
 
 __all__ = [
     "AnyTowerSpec",
+    "GraphTower",
+    "GraphTowerSpec",
     "IdTower",
     "IdTowerSpec",
     "NgramsTower",
+    "SpectralTower",
+    "SpectralTowerSpec",
     "TableTower",
     "TableTowerSpec",
     "TextTowerSpec",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from scipy.sparse import csr_array
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ class Tower(nn.Module):
     """Encoded columns of some rows to ``[rows, out_dim]``. It knows neither the entity nor the batch."""
 
     out_dim: int
+    paired: bool = False
+    """Whether it begins together with a tower of the other side, by :meth:`begin_with`."""
 
     def forward(self, columns: Columns) -> Tensor:
         """Turn rows into vectors.
@@ -39,6 +42,22 @@ class Tower(nn.Module):
             pairs: ``[own id rows, id rows of the other side]`` the training pairs, an entry of one for each distinct one;
                 row 0 and column 0 belong to the unknown ids.
         """
+
+    def begin_with(self, other: Tower, pairs: csr_array) -> None:
+        """Begin together with the paired tower of the candidate side; called on the query side's, after :meth:`begin`.
+
+        Not called when a trained model is loaded either.
+
+        Args:
+            other: The paired tower of the candidate side.
+            pairs: ``[query id rows, candidate id rows]``, as in :meth:`begin`.
+        """
+
+    def start_step(self) -> None:
+        """Do what is done once for a whole training step, before any row of it is looked at; most towers do nothing."""
+
+    def settle(self) -> None:
+        """Bring in order what follows from the weights, after they have moved; most towers have nothing of the kind."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,10 @@ class TowerSpec(Spec):
             key: The key column of the entity; None for examples, which have none.
         """
         raise NotImplementedError
+
+    def pairing(self) -> dict[str, Any] | None:
+        """What it must have in common with a tower of the other side, to begin together; None where it stands alone."""
+        return None
 
     def build(self, context: TowerContext) -> Tower:
         """Make the module; its features are already fitted.

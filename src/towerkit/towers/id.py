@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional
 
 from towerkit.core.errors import SpecError
+from towerkit.core.spec import Spec
 from towerkit.data.batch import Columns, dense
 from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategoryFeature, IdSpec
 from towerkit.towers.base import Tower, TowerContext, TowerSpec
+from towerkit.towers.svd import SpectralSettings, id_tables
 
 
 class IdTower(Tower):
@@ -24,12 +27,16 @@ class IdTower(Tower):
         num_rows: Rows of the table, the unknown row included.
         out_dim: Width of the vectors.
         sparse_rows: Give sparse gradients.
+        spectral: Begin at the spectral vectors of the training pairs, both sides alike; at random when not given.
     """
 
-    def __init__(self, num_rows: int, out_dim: int, *, sparse_rows: bool = False) -> None:
+    def __init__(
+        self, num_rows: int, out_dim: int, *, sparse_rows: bool = False, spectral: SpectralSettings | None = None
+    ) -> None:
         super().__init__()
         self.out_dim = out_dim
         self.sparse_rows = sparse_rows
+        self.spectral, self.paired = spectral, spectral is not None
         self.table = nn.Parameter(torch.empty(num_rows, out_dim))
         nn.init.xavier_normal_(self.table)
         self.settle()
@@ -39,10 +46,42 @@ class IdTower(Tower):
         return functional.embedding(dense(columns, "id"), self.table, sparse=self.sparse_rows)  # [rows, out_dim]
 
     @torch.no_grad()
+    def begin_with(self, other: Tower, pairs: csr_array) -> None:
+        """Fill the tables of both sides."""
+        assert isinstance(other, IdTower)
+        if self.spectral is None:
+            return
+        for tower, table in zip((self, other), id_tables(pairs, self.out_dim, self.spectral), strict=True):
+            tower.table.copy_(torch.from_numpy(table))
+
+    @torch.no_grad()
     def settle(self) -> None:
         """Make the unknown row the mean of the known ones, the least surprising vector for a stranger."""
         if len(self.table) > 1:  # where no key is known, the row that all share is learned
             self.table[0] = self.table[1:].mean(dim=0)
+
+
+class RandomStartSpec(Spec):
+    """Vectors begin at random, near zero."""
+
+    kind: Literal["random"] = "random"
+
+
+class SpectralStartSpec(SpectralSettings):
+    """Vectors begin at those of a spectral tower, and are trained from there; both sides must ask for it."""
+
+    kind: Literal["spectral"] = "spectral"
+
+
+def _by_name(value: Any) -> Any:
+    """``spectral`` is short for ``{kind: spectral}``."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+AnyStartSpec = Annotated[
+    Annotated[RandomStartSpec | SpectralStartSpec, Field(discriminator="kind")], BeforeValidator(_by_name)
+]
+"""The menu of starts."""
 
 
 class IdTowerSpec(TowerSpec):
@@ -50,18 +89,47 @@ class IdTowerSpec(TowerSpec):
 
     kind: Literal["id"] = "id"
     dim: int = Field(64, ge=1, le=8192)
+    start: AnyStartSpec = RandomStartSpec()
+    """Where the vectors begin: ``random`` or ``spectral``, by name or with settings."""
 
     def features(self, schema: Schema, key: str | None) -> list[FeatureSpec]:
         """The key itself."""
-        if key is None:
-            raise SpecError(
-                "An id tower needs an entity with a key; example rows have none. "
-                "Set entity to the column that holds the key, for example entity: user."
-            )
-        return [IdSpec(column=key)]
+        return id_features("id", key)
+
+    def spectral(self) -> SpectralSettings | None:
+        """The settings of a spectral start."""
+        return self.start if isinstance(self.start, SpectralStartSpec) else None
+
+    def pairing(self) -> dict[str, Any] | None:
+        """A spectral start comes from one decomposition for both sides."""
+        return None if self.spectral() is None else self.model_dump(exclude={"entity"})
 
     def build(self, context: TowerContext) -> IdTower:
         """A table with a row per known key."""
-        feature = next(f.feature for f in context.encoder.features[context.entity] if isinstance(f.spec, IdSpec))
-        assert isinstance(feature, CategoryFeature)
-        return IdTower(len(feature.vocabulary), self.dim, sparse_rows=context.sparse_rows)
+        return IdTower(num_id_rows(context), self.dim, sparse_rows=context.sparse_rows, spectral=self.spectral())
+
+
+def id_features(kind: str, key: str | None) -> list[FeatureSpec]:
+    """The feature of a tower that reads keys.
+
+    Args:
+        kind: Of the tower, for the message.
+        key: The key column of its entity.
+
+    Raises:
+        SpecError: If there is no key.
+    """
+    if key is None:
+        article = "An" if kind[0] in "aeiou" else "A"
+        raise SpecError(
+            f"{article} {kind} tower needs an entity with a key; example rows have none. "
+            "Set entity to the column that holds the key, for example entity: user."
+        )
+    return [IdSpec(column=key)]
+
+
+def num_id_rows(context: TowerContext) -> int:
+    """Known keys of the tower's entity, and one more for the unknown ones."""
+    feature = next(f.feature for f in context.encoder.features[context.entity] if isinstance(f.spec, IdSpec))
+    assert isinstance(feature, CategoryFeature)
+    return len(feature.vocabulary)

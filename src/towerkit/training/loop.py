@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ def fit_loop(
 ) -> History:
     """Train for some epochs; with validation, stop early and restore the best weights.
 
+    A model without anything to train, such as two spectral towers, goes through one epoch without a step, and its loss is NaN.
+
     Args:
         state: Moved in place.
         batches: Epoch number (from 0) -> its batches.
@@ -93,9 +96,10 @@ def fit_loop(
         The records and the best epoch (counted from 1).
     """
     history, best_weights, started = History(), None, time.perf_counter()
-    for epoch in range(1, epochs + 1):
+    moves = bool(state.optimizer.parameters)
+    for epoch in range(1, (epochs if moves else 1) + 1):
         state.model.train()
-        losses = [train_step(state, batch) for batch in batches(epoch - 1)]
+        losses = [train_step(state, batch) for batch in batches(epoch - 1)] if moves else [math.nan]
         after_epoch()
         settle(state.model)
         state.model.eval()

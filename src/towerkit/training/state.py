@@ -16,7 +16,7 @@ from towerkit.data.batch import Batch
 from towerkit.matching.updates import Update
 from towerkit.objectives.balance import Balancer
 from towerkit.objectives.base import Objective
-from towerkit.towers import IdTower
+from towerkit.towers import Tower
 from towerkit.training.optimizers import RowAdam
 
 
@@ -81,9 +81,9 @@ def seeded_torch(key: int) -> Iterator[None]:
 
 
 def settle(model: nn.Module) -> None:
-    """Give the unknown row of every id tower the mean of its known rows."""
+    """Let every tower bring in order what follows from its weights, such as the vector of unknown ids."""
     for module in model.modules():
-        if isinstance(module, IdTower):
+        if isinstance(module, Tower):
             module.settle()
 
 
