@@ -25,7 +25,14 @@ REVIEW_COLUMNS = ["product_id", "title", "text", "age", "helpful_count", "rating
 
 
 def retrieval(
-    name: str, query: Any, candidate: Any, *, match: str = "dot", update: Any, entities: bool
+    name: str,
+    query: Any,
+    candidate: Any,
+    *,
+    match: str = "dot",
+    update: Any,
+    entities: bool,
+    is_random: bool = True,
 ) -> ModelContract:
     """A two-tower over the shop's purchases; with entities, new rows of both sides are described by columns."""
     users = shop_table("users", size="small").select(["user_id", "age", "city", "plan"])
@@ -43,6 +50,7 @@ def retrieval(
         roles={"query": "user_id", "candidate": "product_id", "time": "time"},
         entities={"user_id": users, "product_id": products} if entities else {},
         split={"kind": "time", "validation": 0.1, "test": 0.15},
+        is_random=is_random,
     )
 
 
@@ -94,7 +102,9 @@ def cases() -> list[ModelContract]:
         retrieval(
             "two_tower_features", PROFILE, ATTRIBUTES, match="cosine", update={"kind": "two_backprop"}, entities=True
         ),
-        retrieval("two_tower_spectral", SPECTRAL, SPECTRAL, update={"kind": "two_backprop"}, entities=False),
+        retrieval(
+            "two_tower_spectral", SPECTRAL, SPECTRAL, update={"kind": "two_backprop"}, entities=False, is_random=False
+        ),
         retrieval("two_tower_spectral_start", WARM, WARM, update={"kind": "one_backprop"}, entities=True),
         retrieval("two_tower_graph", GRAPH, GRAPH, update={"kind": "two_backprop"}, entities=True),
         prediction("tower_model", {"kind": "tower_model", "towers": towers, "heads": heads}),
