@@ -153,6 +153,7 @@ def _retrieval(model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progre
         seen,
         queries_average_candidates=isinstance(spec.update, OneBackpropSpec),
         titles=titles,
+        histories=encoded.histories.get(entities[0]),
     )
     task = ranking_task_of(retriever, *(dataset.labelled(entity, held_out) for entity in entities))
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}

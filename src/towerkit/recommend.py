@@ -15,6 +15,7 @@ from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.experiment import ranker_of
 from towerkit.features.encoded import Catalogue
+from towerkit.features.history import given_events
 from towerkit.features.vocabulary import same_type
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
@@ -33,29 +34,69 @@ def for_keys(model: Retriever, keys: Sequence[Any], k: int, *, exclude_seen: boo
 
 
 def for_rows(model: Retriever, table: Table, k: int, *, exclude_seen: bool) -> pa.Table:
-    """The best candidates of raw query rows; a row may leave its key out, or have one that training never saw."""
+    """The best candidates of raw query rows; a row may leave its key out, or have one that training never saw.
+
+    A model that reads histories takes them from a list column ``history`` of candidate keys, oldest first; a row where it is
+    missing has the history stored under its key.
+
+    Raises:
+        DataError: If the column ``history`` holds no lists.
+    """
     table = _keyed(model.query, table)
-    vectors = model.vectors_of(model.model.query, model.model.query_entity, table)[1:]
     keys = values_of(table.data, model.query.key)
     rows = model.query.rows(keys)
+    side, entity = model.model.query, model.model.query_entity
+    vectors = model.vectors_of(side, entity, table)[1:]
+    seen, has_history = _seen(model, rows), np.zeros(len(rows), bool)
+    if model.reads_history and HISTORY in table.data.column_names:
+        places, has_history = _given_histories(model, table)
+        events = given_events([model.candidate_codes[met] for met in places])
+        vectors = np.where(has_history[:, None], model.vectors_of(side, entity, table, events)[1:], vectors)
+        seen = seen + _had(places, len(model.candidate.keys))
     ranker = ranker_of(model).with_queries(vectors)
-    hits = ranker.rank(
-        np.arange(len(vectors)), _places(ranker, k), exclude=_seen(model, rows) if exclude_seen else None
-    )
-    return _table(model, hits.rows, hits.scores, keys, rows == 0)
+    hits = ranker.rank(np.arange(len(vectors)), _places(ranker, k), exclude=seen if exclude_seen else None)
+    return _table(model, hits.rows, hits.scores, keys, (rows == 0) & ~has_history)
+
+
+HISTORY = "history"
+"""The list column of raw query rows with what each of them met."""
+
+
+def _given_histories(model: Retriever, table: Table) -> tuple[list[NDArray[np.int64]], NDArray[np.bool_]]:
+    """The rows of the candidate catalogue that each query row met, unknown ones left out; and which rows say so."""
+    values = values_of(table.data, HISTORY)
+    kind = values.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_null(kind)):
+        raise DataError(
+            f"{table.where(0)}: the column '{HISTORY}' holds {kind} such as {values[0].as_py()!r}; what a query met is a list "
+            "of candidate keys, as Parquet, Arrow or JSON lines have it. Give lists, or rename the column."
+        )
+    lists: list[list[Any] | None] = values.to_pylist()
+    met = [key for keys in lists for key in keys or ()]
+    places = model.candidate.rows(typed_keys(model.candidate, met))
+    counts = np.array([len(keys or ()) for keys in lists], np.int64)
+    each = np.split(places, np.cumsum(counts)[:-1]) if len(counts) else []
+    return [found[found > 0] for found in each], np.array([keys is not None for keys in lists], bool)
+
+
+def _had(places: list[NDArray[np.int64]], num_candidates: int) -> csr_array:
+    """``[rows, candidates]`` what each row met."""
+    owner = np.repeat(np.arange(len(places)), [len(met) for met in places])
+    columns = np.concatenate([np.empty(0, np.int64), *places]) - 1
+    return csr_array((np.ones(len(columns), np.float32), (owner, columns)), shape=(len(places), num_candidates))
 
 
 def for_history(model: Retriever, history: Sequence[Any], k: int, *, exclude_seen: bool) -> pa.Table:
     """The best candidates of a new query after some events.
 
     Raises:
-        RunError: If the model's queries are not averages of candidates.
+        RunError: If the model neither reads histories nor has queries that are averages of candidates.
         DataError: If a key of the history is not in the catalogue.
     """
-    if not model.queries_average_candidates:
+    if not (model.queries_average_candidates or model.reads_history):
         raise RunError(
             "The queries of this Run learn by gradient, so a history is no query for it. Train it with "
-            "update: {kind: one_backprop}, or ask with --rows and the query's features."
+            "update: {kind: one_backprop} or a query tower {kind: history}, or ask with --rows and the query's features."
         )
     places = known_places(model.candidate, history)
     ranker = ranker_of(model).with_queries(model.vector_of_history(places)[None])

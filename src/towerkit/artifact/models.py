@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from torch import nn
 
 from towerkit.artifact.arrow import load_table, save_table
+from towerkit.artifact.events import load_events, save_events
 from towerkit.core.errors import RunError
 from towerkit.core.spec import Spec, parse
 from towerkit.data.readers import Table
@@ -24,6 +25,7 @@ from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.tensors import load_tensors, save_tensors
+from towerkit.towers.id import num_ids
 
 S = TypeVar("S", bound=Spec)
 
@@ -77,6 +79,8 @@ def save_retriever(folder: Path, retriever: Retriever) -> None:
             "candidates": retriever.seen.indices.astype(np.int32),
         },
     )
+    if retriever.events is not None:
+        save_events(folder / "history.safetensors", retriever.events)
 
 
 def load_retriever(folder: Path) -> Retriever:
@@ -101,6 +105,9 @@ def load_retriever(folder: Path) -> Retriever:
         raise RunError(
             f"{folder / 'seen.safetensors'} does not fit the catalogues ({error}); train the Run again."
         ) from None
+    events = None
+    if model.query.reaches():
+        events = load_events(folder / "history.safetensors", query.num_known, num_ids(encoder, content["candidate"]))
     return Retriever(
         spec,
         encoder,
@@ -110,6 +117,7 @@ def load_retriever(folder: Path) -> Retriever:
         seen,
         queries_average_candidates=content["queries_average_candidates"],
         titles=content["titles"],
+        events=events,
     )
 
 

@@ -21,6 +21,9 @@ from towerkit.models.two_tower import TwoTower
 from towerkit.training.loop import Selection
 from towerkit.training.recipes import pairs_matrix
 
+_CHUNK = 4096
+"""Queries whose histories are cut at a time."""
+
 
 def ranking_selection(spec: EvaluationSpec) -> Selection:
     """The ranking figure that decides; NDCG at the largest ``k`` when the spec names none.
@@ -71,8 +74,10 @@ def ranking_validator(
 def model_ranker(model: TwoTower, encoded: Encoded) -> VectorRanker:
     """The model as it is, ranking the candidates known before the test part; query row 0 is the unknown query."""
 
+    num_queries = len(encoded.catalogues[model.query_entity].keys) + 1
     with torch.no_grad():
-        queries = model.query(encoded.tables[model.query_entity])
+        chunks = torch.arange(num_queries).split(_CHUNK)
+        queries = torch.cat([model.query(encoded.columns(model.query_entity, rows)) for rows in chunks])
         candidates = model.candidate(encoded.tables[model.candidate_entity])
     known = encoded.catalogues[model.candidate_entity].num_known
     return VectorRanker(queries.numpy(), candidates[1 : known + 1].numpy(), model.match.similarity)

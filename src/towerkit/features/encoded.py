@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,7 @@ from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.features.encoder import Encoder
+from towerkit.features.history import Histories
 from towerkit.features.vocabulary import Vocabulary
 
 
@@ -72,6 +73,18 @@ class Encoded:
     labels: Mapping[str, NDArray[np.int64]]
     """Task -> ``[examples]`` class code, -1 where unknown."""
     weights: NDArray[np.float32] | None
+    histories: Mapping[str, Histories] = field(default_factory=dict)
+    """Query entity -> what its rows met, where a tower reads histories."""
+
+    def columns(self, entity: str, rows: Tensor) -> Columns:
+        """What is known of some rows of an entity at the cut-off: their columns, and all that they met.
+
+        Args:
+            entity: Whose rows.
+            rows: ``[rows]`` row numbers; 0 is the unknown one.
+        """
+        own = take(self.tables[entity], rows)
+        return {**own, **self.histories[entity].of_queries(rows.numpy())} if entity in self.histories else own
 
     def batch(self, rows: Rows, drawn: Mapping[str, Sequence[Drawn]] | None = None) -> Batch:
         """Some examples as tensors.
@@ -81,12 +94,18 @@ class Encoded:
             drawn: Candidate entity -> candidates that the towers must encode too.
 
         Returns:
-            The batch; each entity's columns hold each distinct row once, drawn candidates included.
+            The batch; each entity's columns hold each distinct row once, drawn candidates included. Queries with a history
+            stand once for each example, for each one's history ends elsewhere.
         """
         columns: dict[str, Columns] = {}
         index: dict[str, Tensor] = {}
         pool: dict[str, tuple[Block, ...]] = {}
         for entity, table in self.tables.items():
+            if entity in self.histories:
+                examples = take(table, torch.from_numpy(self.index[entity][rows]))
+                columns[entity] = {**examples, **self.histories[entity].of_examples(rows)}
+                index[entity] = torch.arange(len(rows))
+                continue
             own, extra = self.index[entity][rows], (drawn or {}).get(entity, ())
             distinct, place, others = _distinct(own, [each.rows for each in extra])
             columns[entity] = take(table, torch.from_numpy(distinct))

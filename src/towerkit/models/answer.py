@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from towerkit.data.batch import Batch, Columns, take
+from towerkit.data.batch import Batch, Column, Columns, take
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.table import values_of
+from towerkit.features.columns import IdSpec
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
+from towerkit.features.history import Events, Histories, given_events
 from towerkit.features.labels import Labels
 from towerkit.models.side import Side
 from towerkit.models.tower_model import TowerModel, TowerModelSpec
@@ -95,6 +97,23 @@ class Retriever:
     """The query ids moved by aggregation, so the mean of some candidates is a query vector."""
     titles: Mapping[str, str | None]
     """Entity -> the column shown to people."""
+    events: Events | None = None
+    """What each query met, where a tower of the query side reads histories; candidates by their id codes."""
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether a history is part of a query."""
+        return self.events is not None
+
+    @cached_property
+    def candidate_codes(self) -> NDArray[np.int64]:
+        """``[candidates + 1]`` the id code of each row of the candidate catalogue; 0 where no training row had it."""
+        ids = next(
+            each.feature for each in self.encoder.features[self.model.candidate_entity] if isinstance(each.spec, IdSpec)
+        )
+        codes = ids.encode(self.candidate.table.data)
+        assert isinstance(codes, torch.Tensor)
+        return np.concatenate([[0], codes.numpy()])
 
     @cached_property
     def query_vectors(self) -> NDArray[np.float32]:
@@ -107,36 +126,63 @@ class Retriever:
         return self.vectors_of(self.model.candidate, self.model.candidate_entity, self.candidate.table)
 
     @torch.no_grad()
-    def vectors_of(self, side: Side, entity: str, table: Table) -> NDArray[np.float32]:
+    def vectors_of(self, side: Side, entity: str, table: Table, given: Events | None = None) -> NDArray[np.float32]:
         """Vectors of raw rows of one side, as the match sees them.
 
         Args:
             side: The query or the candidate side of the model.
             entity: Its entity.
             table: Raw rows; a key that training never saw counts as unknown.
+            given: What each row met, in place of what is stored under its key; for a query side that reads histories.
 
         Returns:
             ``[rows + 1, dim]``; row 0 is the unknown row.
         """
         self.model.eval()
         columns = self.encoder.encode(entity, table)
-        chunks = torch.arange(table.data.num_rows + 1).split(_CHUNK)
-        vectors = [self.model.match.prepare(side(take(columns, rows))) for rows in chunks]
+        events, met = self._met(side, table) if given is None else (given, np.arange(table.data.num_rows + 1))
+        vectors = []
+        for rows in torch.arange(table.data.num_rows + 1).split(_CHUNK):
+            own = take(columns, rows) | bags(side, events, met[rows.numpy()])
+            vectors.append(self.model.match.prepare(side(own)))
         return torch.cat(vectors).numpy()
+
+    def _met(self, side: Side, table: Table) -> tuple[Events | None, NDArray[np.int64]]:
+        """The stored events, and which query's are those of each row; row 0 is nobody."""
+        if self.events is None or side is not self.model.query:
+            return None, np.zeros(table.data.num_rows + 1, np.int64)
+        return self.events, np.concatenate([[0], self.query.rows(values_of(table.data, self.query.key))])
 
     @torch.no_grad()
     def vector_of_history(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The query vector after some events: its id part is the mean of the candidates' vectors, the rest is unknown.
+        """The query vector after some events, without a time: what is not its history is that of an unknown query.
+
+        Where the query ids moved by aggregation, the id part is the mean of the candidates' vectors.
 
         Args:
-            places: ``[events]`` rows of the candidate catalogue, from 1.
+            places: ``[events]`` rows of the candidate catalogue, from 1, oldest first.
         """
         side, no_rows = self.model.query, replace(self.query.table, data=self.query.table.data.slice(0, 0))
         self.model.eval()
-        parts = side.parts(self.encoder.encode(self.model.query_entity, no_rows))
-        mean = torch.from_numpy(self.candidate_vectors[places].mean(axis=0, dtype=np.float32))[None]
-        merged = side.merge(parts | dict.fromkeys(side.id_towers(), mean))
-        return np.asarray(merged[0].numpy(), dtype=np.float32)
+        columns = dict(self.encoder.encode(self.model.query_entity, no_rows))
+        if self.events is not None:
+            columns |= bags(side, given_events([self.candidate_codes[places]]), np.array([1]))
+        parts = side.parts(columns)
+        if self.queries_average_candidates:
+            mean = torch.from_numpy(self.candidate_vectors[places].mean(axis=0, dtype=np.float32))[None]
+            parts |= {name: tower.around(mean, columns) for name, tower in side.id_towers().items()}
+        return np.asarray(side.merge(parts)[0].numpy(), dtype=np.float32)
+
+
+def bags(side: Side, events: Events | None, queries: NDArray[np.int64]) -> dict[str, Column]:
+    """The histories that the towers of a side read.
+
+    Args:
+        side: Of a two-tower.
+        events: What queries met; None where no tower asks.
+        queries: ``[rows]`` rows of the events.
+    """
+    return {} if events is None else {reach.name: events.bag(reach, queries) for reach in side.reaches()}
 
 
 def retriever_of(
@@ -148,6 +194,7 @@ def retriever_of(
     *,
     queries_average_candidates: bool,
     titles: Mapping[str, str | None],
+    histories: Histories | None = None,
 ) -> Retriever:
     """A retriever over the keys that were known before the test part.
 
@@ -159,6 +206,7 @@ def retriever_of(
         seen: ``[query rows, candidate rows]`` trained pairs, the unknown row 0 included.
         queries_average_candidates: Whether the update moved the query ids by aggregation.
         titles: Entity -> the column shown to people.
+        histories: What the queries met, where the query side reads it.
     """
     query = known_part(catalogues[model.query_entity])
     candidate = known_part(catalogues[model.candidate_entity])
@@ -173,7 +221,13 @@ def retriever_of(
         inner,
         queries_average_candidates=queries_average_candidates,
         titles=dict(titles),
+        events=None if histories is None else histories.events.last(longest(model.query), query.num_known),
     )
+
+
+def longest(side: Side) -> int:
+    """How many events of a query its towers may read."""
+    return max((reach.length for reach in side.reaches()), default=0)
 
 
 def known_part(catalogue: Catalogue) -> Catalogue:

@@ -14,9 +14,10 @@ from towerkit.data.batch import Columns
 from towerkit.data.dataset import Dataset
 from towerkit.features.base import FeatureSpec
 from towerkit.features.encoder import Encoder
+from towerkit.features.history import Reach
 from towerkit.fusion import AnyBackboneSpec, Backbone, SumSpec
 from towerkit.models.wiring import key_of, schema_of
-from towerkit.towers import AnyTowerSpec, IdTower, Tower, TowerContext, TowerSpec
+from towerkit.towers import AnyTowerSpec, Candidates, IdTower, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
 
 
@@ -47,6 +48,10 @@ class Side(nn.Module):
     def id_towers(self) -> dict[str, IdTower]:
         """The id parts; their rows may be moved without a gradient."""
         return {name: tower for name, tower in self.each() if isinstance(tower, IdTower)}
+
+    def reaches(self) -> tuple[Reach, ...]:
+        """The histories that its towers read, each sort once."""
+        return tuple(dict.fromkeys(tower.reach for _, tower in self.each() if tower.reach is not None))
 
     def parts(self, columns: Columns) -> dict[str, Tensor]:
         """Tower name -> ``[rows, dim_i]``."""
@@ -131,9 +136,29 @@ def check_pairing(query: FusedSideSpec | TowerSpec, candidate: FusedSideSpec | T
         )
 
 
-def build_side(side: FusedSideSpec | TowerSpec, encoder: Encoder, entity: str, *, sparse_rows: bool) -> Side:
-    """Make the module of a side from fitted features."""
-    context = TowerContext(encoder, entity, sparse_rows)
+def reads_history(side: FusedSideSpec | TowerSpec) -> bool:
+    """Whether a tower of the side reads what its rows met."""
+    return any(tower.reads_history for tower in towers_of(side).values())
+
+
+def build_side(
+    side: FusedSideSpec | TowerSpec,
+    encoder: Encoder,
+    entity: str,
+    *,
+    sparse_rows: bool,
+    candidates: Candidates | None = None,
+) -> Side:
+    """Make the module of a side from fitted features.
+
+    Args:
+        side: Its spec.
+        encoder: Fitted features.
+        entity: Whose columns it reads.
+        sparse_rows: Tables give sparse gradients.
+        candidates: For a query side that reads histories.
+    """
+    context = TowerContext(encoder, entity, sparse_rows, candidates)
     towers = {name: tower.build(context) for name, tower in towers_of(side).items()}
     if isinstance(side, FusedSideSpec):
         return Side(towers, side.backbone.build({name: tower.out_dim for name, tower in towers.items()}))

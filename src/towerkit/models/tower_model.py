@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from towerkit.core.errors import listed
@@ -75,6 +75,16 @@ class TowerModelSpec(Spec):
                 f"{listed(paired)} in a tower_model, which has no pairs. Use {{kind: id}}."
             )
         return towers
+
+    @model_validator(mode="after")
+    def _no_histories(self) -> TowerModelSpec:
+        for name, tower in self.towers.items():
+            if tower.reads_history:
+                raise ValueError(
+                    f"the tower '{name}' is a {tower.kind}: it reads what a query met, and a tower_model has no query side. "
+                    "Use it on the query side of a two_tower."
+                )
+        return self
 
     def demand(self, dataset: Dataset) -> Demand:
         """What the towers read, and the labels of the heads."""

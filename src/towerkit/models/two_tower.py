@@ -16,7 +16,11 @@ from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
-from towerkit.models.side import Side, SideSpec, build_side, check_pairing, side_features
+from towerkit.models.histories import check_histories
+from towerkit.models.side import Side, SideSpec, build_side, check_pairing, reads_history, side_features
+from towerkit.models.wiring import key_of, schema_of
+from towerkit.towers import Candidates, IdTowerSpec
+from towerkit.towers.id import num_ids
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,9 @@ class TwoTowerSpec(Spec):
     match: AnyMatchSpec = DotSpec()
 
     @model_validator(mode="after")
-    def _paired_towers_have_their_partners(self) -> TwoTowerSpec:
+    def _towers_have_their_place_and_partners(self) -> TwoTowerSpec:
         check_pairing(self.query, self.candidate)
+        check_histories(self.query, self.candidate)
         return self
 
     def demand(self, dataset: Dataset) -> Demand:
@@ -102,6 +107,8 @@ class TwoTowerSpec(Spec):
         demand = Demand()
         demand.add(query, side_features(self.query, dataset, query))
         demand.add(candidate, side_features(self.candidate, dataset, candidate))
+        if reads_history(self.query):
+            demand.add(candidate, IdTowerSpec().features(schema_of(dataset, candidate), key_of(dataset, candidate)))
         return demand
 
     def entities(self, dataset: Dataset) -> tuple[str, str]:
@@ -117,10 +124,14 @@ class TwoTowerSpec(Spec):
     def build(self, encoder: Encoder, entities: tuple[str, str], *, sparse_rows: bool = False) -> TwoTower:
         """Make the module from fitted features."""
         query, candidate = entities
+        if reads_history(self.query):
+            candidate_side = build_side(self.candidate, encoder, candidate, sparse_rows=sparse_rows)
+            ids = list(candidate_side.id_towers().values())
+            known = Candidates(num_ids(encoder, candidate), ids[0] if len(ids) == 1 else None)
+            query_side = build_side(self.query, encoder, query, sparse_rows=sparse_rows, candidates=known)
+        else:  # the order in which the sides draw their start
+            query_side = build_side(self.query, encoder, query, sparse_rows=sparse_rows)
+            candidate_side = build_side(self.candidate, encoder, candidate, sparse_rows=sparse_rows)
         return TwoTower(
-            build_side(self.query, encoder, query, sparse_rows=sparse_rows),
-            build_side(self.candidate, encoder, candidate, sparse_rows=sparse_rows),
-            Match(self.match.kind),
-            query_entity=query,
-            candidate_entity=candidate,
+            query_side, candidate_side, Match(self.match.kind), query_entity=query, candidate_entity=candidate
         )

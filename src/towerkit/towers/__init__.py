@@ -4,21 +4,34 @@ from typing import Annotated
 
 from pydantic import Field
 
-from towerkit.towers.base import Tower, TowerContext, TowerSpec
+from towerkit.towers.base import Candidates, Tower, TowerContext, TowerSpec
 from towerkit.towers.graph import GraphTower, GraphTowerSpec
+from towerkit.towers.history import HistoryTower, HistoryTowerSpec, IdHistoryTower, IdHistoryTowerSpec
 from towerkit.towers.id import IdTower, IdTowerSpec
 from towerkit.towers.spectral import SpectralTower, SpectralTowerSpec
 from towerkit.towers.table import TableTower, TableTowerSpec
 from towerkit.towers.text import NgramsTower, TextTowerSpec
 
 AnyTowerSpec = Annotated[
-    IdTowerSpec | SpectralTowerSpec | GraphTowerSpec | TableTowerSpec | TextTowerSpec, Field(discriminator="kind")
+    IdTowerSpec
+    | HistoryTowerSpec
+    | IdHistoryTowerSpec
+    | SpectralTowerSpec
+    | GraphTowerSpec
+    | TableTowerSpec
+    | TextTowerSpec,
+    Field(discriminator="kind"),
 ]
 
 __all__ = [
     "AnyTowerSpec",
+    "Candidates",
     "GraphTower",
     "GraphTowerSpec",
+    "HistoryTower",
+    "HistoryTowerSpec",
+    "IdHistoryTower",
+    "IdHistoryTowerSpec",
     "IdTower",
     "IdTowerSpec",
     "NgramsTower",

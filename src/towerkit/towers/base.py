@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from scipy.sparse import csr_array
 from torch import Tensor, nn
@@ -13,6 +13,10 @@ from towerkit.data.batch import Columns
 from towerkit.data.schema import Schema
 from towerkit.features.base import Feature, FeatureSpec
 from towerkit.features.encoder import Encoder
+from towerkit.features.history import Reach
+
+if TYPE_CHECKING:
+    from towerkit.towers.id import IdTower
 
 
 class Tower(nn.Module):
@@ -21,6 +25,8 @@ class Tower(nn.Module):
     out_dim: int
     paired: bool = False
     """Whether it begins together with a tower of the other side, by :meth:`begin_with`."""
+    reach: Reach | None = None
+    """How far its histories go back; None for a tower that reads none."""
 
     def forward(self, columns: Columns) -> Tensor:
         """Turn rows into vectors.
@@ -61,6 +67,16 @@ class Tower(nn.Module):
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """What a tower on the query side may know of the candidate side."""
+
+    num_rows: int
+    """Codes of candidates, that of the unknown one included."""
+    ids: IdTower | None
+    """The candidate side's id tower, where it has exactly one."""
+
+
+@dataclass(frozen=True)
 class TowerContext:
     """What a tower spec may ask while it builds its module."""
 
@@ -68,6 +84,8 @@ class TowerContext:
     entity: str
     sparse_rows: bool
     """Tables give sparse gradients, so that an optimizer touches only the rows of the batch."""
+    candidates: Candidates | None = None
+    """Given to the query side of a two-tower where one of its towers reads histories."""
 
     def feature(self, spec: FeatureSpec) -> Feature:
         """The fitted form of a feature that the tower's spec asked for."""
@@ -76,6 +94,9 @@ class TowerContext:
 
 class TowerSpec(Spec):
     """The configuration of a tower; ``features`` says what it reads, ``build`` makes the module."""
+
+    reads_history: ClassVar[bool] = False
+    """It reads what its query met, so it can only stand on the query side of a two-tower."""
 
     entity: str | None = None
     """Whose columns it reads: an entity, or ``example``. The side decides when not given."""

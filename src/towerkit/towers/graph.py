@@ -16,7 +16,7 @@ from towerkit.data.batch import Columns, dense
 from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
 from towerkit.towers.base import Tower, TowerContext, TowerSpec
-from towerkit.towers.id import IdTower, IdTowerSpec, id_features, num_id_rows
+from towerkit.towers.id import IdTower, IdTowerSpec, id_features, num_ids
 
 
 @dataclass(frozen=True)
@@ -183,5 +183,5 @@ class GraphTowerSpec(TowerSpec):
 
     def build(self, context: TowerContext) -> GraphTower:
         """The id tower and its wrapper."""
-        base = IdTower(num_id_rows(context), self.of.dim, spectral=self.of.spectral())
+        base = IdTower(num_ids(context.encoder, context.entity), self.of.dim, spectral=self.of.spectral())
         return GraphTower(base, self.layers)

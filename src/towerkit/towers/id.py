@@ -16,6 +16,7 @@ from towerkit.data.batch import Columns, dense
 from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategoryFeature, IdSpec
+from towerkit.features.encoder import Encoder
 from towerkit.towers.base import Tower, TowerContext, TowerSpec
 from towerkit.towers.svd import SpectralSettings, id_tables
 
@@ -44,6 +45,15 @@ class IdTower(Tower):
     def forward(self, columns: Columns) -> Tensor:
         """Look the rows up."""
         return functional.embedding(dense(columns, "id"), self.table, sparse=self.sparse_rows)  # [rows, out_dim]
+
+    def around(self, ids: Tensor, columns: Columns) -> Tensor:
+        """What the tower would give if the ids had other vectors; here these vectors themselves.
+
+        Args:
+            ids: ``[rows, out_dim]``.
+            columns: The rows' other columns.
+        """
+        return ids
 
     @torch.no_grad()
     def begin_with(self, other: Tower, pairs: csr_array) -> None:
@@ -106,7 +116,8 @@ class IdTowerSpec(TowerSpec):
 
     def build(self, context: TowerContext) -> IdTower:
         """A table with a row per known key."""
-        return IdTower(num_id_rows(context), self.dim, sparse_rows=context.sparse_rows, spectral=self.spectral())
+        num_rows = num_ids(context.encoder, context.entity)
+        return IdTower(num_rows, self.dim, sparse_rows=context.sparse_rows, spectral=self.spectral())
 
 
 def id_features(kind: str, key: str | None) -> list[FeatureSpec]:
@@ -128,8 +139,8 @@ def id_features(kind: str, key: str | None) -> list[FeatureSpec]:
     return [IdSpec(column=key)]
 
 
-def num_id_rows(context: TowerContext) -> int:
-    """Known keys of the tower's entity, and one more for the unknown ones."""
-    feature = next(f.feature for f in context.encoder.features[context.entity] if isinstance(f.spec, IdSpec))
+def num_ids(encoder: Encoder, entity: str) -> int:
+    """Known keys of an entity whose key is a feature, and one for all the others."""
+    feature = next(fitted.feature for fitted in encoder.features[entity] if isinstance(fitted.spec, IdSpec))
     assert isinstance(feature, CategoryFeature)
     return len(feature.vocabulary)

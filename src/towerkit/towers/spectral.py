@@ -14,7 +14,7 @@ from towerkit.data.batch import Columns, dense
 from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
 from towerkit.towers.base import Tower, TowerContext, TowerSpec
-from towerkit.towers.id import id_features, num_id_rows
+from towerkit.towers.id import id_features, num_ids
 from towerkit.towers.svd import SpectralSettings, id_tables
 
 
@@ -62,4 +62,4 @@ class SpectralTowerSpec(TowerSpec, SpectralSettings):
 
     def build(self, context: TowerContext) -> SpectralTower:
         """A table with a row per known key."""
-        return SpectralTower(num_id_rows(context), self.dim, self)
+        return SpectralTower(num_ids(context.encoder, context.entity), self.dim, self)

@@ -15,6 +15,7 @@ from towerkit.features.encoded import Encoded, encode
 from towerkit.features.encoder import Encoder
 from towerkit.matching.negatives import KnownPairs, Material
 from towerkit.matching.updates import AnyUpdateSpec
+from towerkit.models.histories import with_histories
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
@@ -45,6 +46,7 @@ class RetrievalRecipe:
         encoder = Encoder.fit(self.model.demand(dataset), dataset, rows)
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
+        encoded = with_histories(encoded, dataset, rows, entities, model.query.reaches())
         model.begin(id_pairs(encoded, rows, entities))
         update = self.update.build()
         trainable = list(update.trainable(model))

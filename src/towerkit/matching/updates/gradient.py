@@ -35,8 +35,11 @@ class StopGradient(GradientUpdate):
         self.side: SideName = side
 
     def trainable(self, model: TwoTower) -> Iterator[nn.Parameter]:
-        """The parameters of the other side; those of this one are frozen here."""
-        side_of(model, self.side).requires_grad_(False)
+        """The parameters of the other side; those of this one alone are frozen here."""
+        other = {id(each) for each in side_of(model, "candidate" if self.side == "query" else "query").parameters()}
+        for parameter in side_of(model, self.side).parameters():
+            if self.side == "candidate" or id(parameter) not in other:  # a history may pool the candidates' vectors
+                parameter.requires_grad_(False)
         return super().trainable(model)
 
     def views(self, model: TwoTower, batch: Batch, query: Encoding, candidate: Encoding) -> list[View]:
