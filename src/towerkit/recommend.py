@@ -47,15 +47,16 @@ def for_rows(model: Retriever, table: Table, k: int, *, exclude_seen: bool) -> p
     rows = model.query.rows(keys)
     side, entity = model.model.query, model.model.query_entity
     vectors = model.vectors_of(side, entity, table)[1:]
-    seen, has_history = _seen(model, rows), np.zeros(len(rows), bool)
+    seen, is_cold = _seen(model, rows), rows == 0
     if model.reads_history and HISTORY in table.data.column_names:
-        places, has_history = _given_histories(model, table)
+        places, is_given = _given_histories(model, table)
         events = given_events([model.candidate_codes[met] for met in places])
-        vectors = np.where(has_history[:, None], model.vectors_of(side, entity, table, events)[1:], vectors)
-        seen = seen + _had(places, len(model.candidate.keys))
+        vectors = np.where(is_given[:, None], model.vectors_of(side, entity, table, events)[1:], vectors)
+        seen = csr_array(seen + _had(places, len(model.candidate.keys)))
+        is_cold &= np.array([not len(met) for met in places], bool)
     ranker = ranker_of(model).with_queries(vectors)
     hits = ranker.rank(np.arange(len(vectors)), _places(ranker, k), exclude=seen if exclude_seen else None)
-    return _table(model, hits.rows, hits.scores, keys, (rows == 0) & ~has_history)
+    return _table(model, hits.rows, hits.scores, keys, is_cold)
 
 
 HISTORY = "history"
