@@ -162,8 +162,10 @@ class Run:
 
         Args:
             query: A key. One that training never saw is answered from what is known of nobody, marked ``cold``.
-            rows: A path or table of query rows with the columns that the query side reads.
-            history: Keys of candidates that a new query met, oldest first; the model must average candidates.
+            rows: A path or table of query rows with the columns that the query side reads. Where that side reads histories, a
+                list column ``history`` holds what each of them met; else it is what is stored under the key.
+            history: Keys of candidates that a new query met, oldest first; the query side must read histories or average
+                candidates.
             k: How many; fewer are given when the catalogue has fewer left.
             exclude_seen: Leave out what the query had in training (or in ``history``).
 

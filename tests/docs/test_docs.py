@@ -357,7 +357,7 @@ def test_the_page_on_runs_lists_the_files_of_every_kind(tmp_path: Path) -> None:
         "late": {"kind": "late_fusion", "members": {"towers": towers, "trees": member}, "combine": combine},
     }.items():
         tk.fit({"model": model, "training": {"epochs": 1}}, reviews, run=tmp_path / name)
-    ids = {"kind": "two_tower", "query": {"kind": "id", "dim": 4}, "candidate": {"kind": "id", "dim": 4}}
+    ids = {"kind": "two_tower", "query": {"kind": "id_history", "dim": 4}, "candidate": {"kind": "id", "dim": 4}}
     purchases = tk.read("builtin:shop-small/purchases", query="user_id", candidate="product_id", time="time")
     tk.fit({"model": ids, "training": {"epochs": 1}}, purchases, run=tmp_path / "ranking")
     found = {
