@@ -13,6 +13,7 @@ Invariants, each against a loop over rows:
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def histories(
 def rows_of(bag: Bag) -> list[list[tuple[int, float]]]:
     ends = bag.offsets.tolist()
     pairs = list(zip(bag.codes.tolist(), bag.weights.tolist(), strict=True))
-    return [pairs[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [pairs[start:end] for start, end in pairwise(ends)]
 
 
 @st.composite
@@ -201,7 +202,7 @@ def test_ten_thousand_events_are_capped_and_the_memory_is_that_of_the_events() -
     assert len(found.events.last(50, NUM_QUERIES).codes) == 50
     timeless = histories([1] * size, [1 + n for n in range(size)], None, list(range(size)), (Reach(20),))
     chosen = timeless.of_queries(np.array([1]))["history:20"].codes.numpy()
-    assert 20 == len(set(chosen.tolist())) and 3000 < chosen.mean() < 7000, (
+    assert len(set(chosen.tolist())) == 20 and 3000 < chosen.mean() < 7000, (
         "spread over all, not the first or last keys"
     )
 
