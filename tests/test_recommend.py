@@ -149,6 +149,10 @@ def test_rows_bring_their_own_history(runs: dict[str, Run]) -> None:
     assert answers(each[2]) == answers(run.recommend(known, k=6))
     assert answers(each[3]) == answers(each[4]) == answers(run.recommend("nobody", k=6))
     assert not set(each[0].column("product_id").to_pylist()) & {*met, *stored(run, known)}
+    everything = run.recommend(rows=rows.slice(1, 1), k=1000).column("product_id").to_pylist()
+    assert not set(everything) & set(met)
+    assert len(everything) == 81 - len(met)
+    assert len(run.recommend(rows=rows.slice(1, 1), k=1000, exclude_seen=False)) == 81
     cold = [part.column("cold").to_pylist()[0] for part in each]
     assert cold == [False, False, False, True, True]
     alone = pa.concat_tables([run.recommend(rows=rows.slice(row, 1), k=6) for row in range(5)])
