@@ -30,9 +30,17 @@ def read(
     candidate: str | None = None,
     time: str | None = None,
     weight: str | None = None,
+    event: Mapping[str, Any] | None = None,
+    positive: str | None = None,
+    validation: Any = None,
     test: Any = None,
     entities: Mapping[str, Any] | None = None,
     split: Mapping[str, Any] | None = None,
+    decay: Mapping[str, float] | None = None,
+    duplicates: str = "keep",
+    min_count: Mapping[str, int] | None = None,
+    k_core: int | None = None,
+    filter_on: str = "train",
     seed: int = 0,
 ) -> Dataset:
     """Read tables into a data set.
@@ -43,9 +51,17 @@ def read(
         candidate: Column with the candidate's key (an item, a document).
         time: Column with the time.
         weight: Column with the weight of each row.
+        event: ``{"column": "type", "weights": {"view": 1, "buy": 5}, "others": "refuse" | "drop"}``.
+        positive: Which rows are pairs at all, for example ``"rating >= 4"``.
+        validation: A validation table given apart.
         test: A test table given apart.
         entities: Example column -> its table, or ``{"table": …, "key": …, "title": …}``.
-        split: ``{"kind": "time" | "per_query" | "random", "validation": 0.1, "test": 0.1}``.
+        split: ``{"kind": "time" | "per_query" | "leave_last" | "random" | "grouped" | "given", …}``.
+        decay: ``{"half_life_days": 30}``, or ``{"half_life": 100}`` in the unit of the time column.
+        duplicates: Of a pair in several training rows: ``keep`` all, ``first``, ``last``, or ``count`` them as one.
+        min_count: ``{"query": 5, "candidate": 5}`` training rows at least.
+        k_core: Least training rows of every query and candidate, by leaving out until all have them.
+        filter_on: Whether ``min_count`` and ``k_core`` see ``train`` rows or ``all``, before the split.
         seed: Draws a random split.
 
     Raises:
@@ -58,18 +74,21 @@ def read(
         {'train': 32, 'validation': 4, 'test': 4}
     """
     table = read_table(examples)
-    roles = {"query": query, "candidate": candidate, "time": time, "weight": weight}
+    roles: dict[str, Any] = {"query": query, "candidate": candidate, "time": time, "weight": weight}
+    roles |= {"event": event, "positive": positive}
     tables = {name: _entity(name, given) for name, given in (entities or {}).items()}
     described: dict[str, Any] = {
         "examples": {"path": table.name, **{role: column for role, column in roles.items() if column is not None}},
         "entities": {name: {"path": e.table.name, "key": e.key, "title": e.title} for name, e in tables.items()},
     }
-    if split is not None:
-        described["split"] = dict(split)
-    if test is not None:
-        test = read_table(test)
-        described["test"] = {"path": test.name}
-    return make_dataset(parse(DataSpec, described, "read"), table, test=test, entities=tables, seed=seed)
+    settings = {"split": split, "decay": decay, "min_count": min_count, "k_core": k_core}
+    described |= {"duplicates": duplicates, "filter_on": filter_on}
+    described |= {name: value for name, value in settings.items() if value is not None}
+    apart = {
+        part: read_table(given) for part, given in (("validation", validation), ("test", test)) if given is not None
+    }
+    described |= {part: {"path": given.name} for part, given in apart.items()}
+    return make_dataset(parse(DataSpec, described, "read"), table, **apart, entities=tables, seed=seed)
 
 
 def _entity(name: str, given: Any) -> EntityTable:

@@ -132,9 +132,22 @@ def show_dataset(dataset: Dataset, *, console: Console = err) -> None:
         for text in source.notes:
             console.print(f"note: {text}", markup=False, soft_wrap=True)
     sizes = dataset.parts.sizes()
-    split = ", ".join(f"{key} {value}" for key, value in dataset.split.items())
+    settings = {key: value for key, value in dataset.split.items() if key not in _TOLD_APART}
+    split = ", ".join(f"{key} {value}" for key, value in settings.items())
     parts = " · ".join(f"{part} {size:,}" for part, size in sizes.items())
     console.print(f"split: {split} -> {parts}", markup=False, soft_wrap=True)
+    for key, what in _TOLD_APART.items():
+        told = dataset.split.get(key)
+        for line in told if isinstance(told, list) else [_listed(told)] if told else []:
+            console.print(f"{what}: {line}", markup=False, soft_wrap=True)
+
+
+_TOLD_APART = {"left_out": "rows left out", "learned": "training rows", "warnings": "warning"}
+"""Keys of a split that have a line of their own -> what it begins with."""
+
+
+def _listed(told: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value:,}" if isinstance(value, int) else f"{key} {value}" for key, value in told.items())
 
 
 def show_metrics(

@@ -16,6 +16,8 @@ from towerkit.baselines.ranking import interactions_of, last_times, ranking_base
 from towerkit.baselines.tasks import task_baselines
 from towerkit.core.errors import DataError, SpecError, listed
 from towerkit.data.dataset import Dataset
+from towerkit.data.repeats import repeated_rows
+from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
@@ -91,6 +93,11 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
     if isinstance(spec.model, TwoTowerSpec):
         _check_baselines(spec.evaluation, dataset)
         return
+    if "positive" in dataset.split:
+        raise SpecError(
+            f"data.examples.positive says which rows are pairs of a two_tower, and the model is a {spec.model.kind}: it "
+            f'would never see the rows without "{dataset.split["positive"]}". Remove the rule.'
+        )
     labels, validation = spec.model.demand(dataset).labels, dataset.parts.validation
     for task, label in labels.items():
         if _is_empty(dataset, label.column, held_out):
@@ -119,30 +126,29 @@ def _is_empty(dataset: Dataset, column: str, rows: Rows) -> bool:
     return bool(dataset.labelled(column, rows).null_count == len(rows))
 
 
-def held_out_part(dataset: Dataset) -> tuple[str, Rows, Rows]:
-    """The name and the rows of the part that is measured, and the rows that the final model may learn from.
+def held_out_part(dataset: Dataset) -> tuple[str, Rows, Dataset]:
+    """The name and the rows of the part that is measured, and the data set that the final model may learn from.
 
     Raises:
         SpecError: If the split holds nothing out.
     """
     parts = dataset.parts
     if len(parts.test):
-        return "test", parts.test, np.union1d(parts.train, parts.validation)
+        return "test", parts.test, dataset.for_refit()
     if not len(parts.validation):
         raise SpecError(
             "The split holds neither validation nor test rows out; set split.validation or split.test above 0."
         )
-    return "validation (which also chose the epoch)", parts.validation, parts.train
+    return "validation (which also chose the epoch)", parts.validation, dataset
 
 
 def _retrieval(model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
-    part, held_out, learned = held_out_part(dataset)
+    part, held_out, final = held_out_part(dataset)
     validator = ranking_validator(dataset, spec.evaluation)
     recipe = RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator)
     trained = fit_recipe(recipe, dataset, spec.training, progress)
     encoded, entities = trained.prepared.encoded, model.entities(dataset)
-    if not spec.training.refit:
-        learned = dataset.parts.train
+    learned = final.parts.train if spec.training.refit else dataset.parts.train
     seen = pairs_matrix(encoded, learned, entities)
     titles = {name: dataset.entities[name].title if name in dataset.entities else None for name in entities}
     retriever = retriever_of(
@@ -202,12 +208,13 @@ def _measured(
     model: TaskPredictor | LateFusion, demand: Demand, spec: ModelingSpec, dataset: Dataset
 ) -> tuple[Evaluation, dict[str, Evaluation]]:
     """Evaluate a predictor through its raw-row path, then its members and baselines on the same rows."""
-    part, held_out, learned = held_out_part(dataset)
-    learned = learned if spec.training.refit else dataset.parts.train
+    part, held_out, final = held_out_part(dataset)
+    learned = final if spec.training.refit else dataset
     table = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
+    about["repeats"] = repeated_rows(dataset.examples.data, read_columns(demand), learned.parts.train, held_out)
     truth = truth_of(model.tasks, table)
-    others = dict(task_baselines(demand, dataset, learned, held_out))
+    others = dict(task_baselines(demand, learned, learned.parts.train, held_out))
     if isinstance(model, LateFusion):
         members = model.member_predictions(table)
         others |= {f"member {name}": values for name, values in members.items()}
@@ -216,6 +223,13 @@ def _measured(
         found = model.predict(table)
     baselines = {name: evaluate_tasks(values, truth, model.tasks, **about) for name, values in others.items()}
     return evaluate_tasks(found, truth, model.tasks, **about), baselines
+
+
+def read_columns(demand: Demand) -> list[str]:
+    """The example columns that a model reads or predicts; an entity counts by its key."""
+    features = [name for spec in demand.features.get(EXAMPLE, []) for name in spec.column_names()]
+    entities = [entity for entity in demand.features if entity != EXAMPLE]
+    return list(dict.fromkeys([*features, *entities, *(label.column for label in demand.labels.values())]))
 
 
 def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, NDArray[np.int64]]:

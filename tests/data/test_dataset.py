@@ -22,11 +22,14 @@ import pytest
 
 from towerkit.core.errors import DataError, SpecError
 from towerkit.core.spec import parse
-from towerkit.data.dataset import Dataset, make_dataset, read_dataset, times_of
+from towerkit.data.dataset import Dataset, make_dataset, read_dataset
+from towerkit.data.readers import SourceSpec
 from towerkit.data.roles import EntityTable
-from towerkit.data.spec import DataSpec, ExamplesSpec, RandomSplit, SourceSpec, TimeSplit
+from towerkit.data.spec import DataSpec, ExamplesSpec
+from towerkit.data.split_specs import RandomSplit, TimeSplit
 from towerkit.data.splits import Parts
 from towerkit.data.table import Table
+from towerkit.data.times import times_of
 
 PAIRS = {"user": ["a", "a", "b", "b", "c", "c"], "item": [1, 2, 1, 3, 2, 3]}
 ALL_TRAIN = {"kind": "random", "validation": 0.0, "test": 0.0}

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from towerkit.core.errors import DataError
-from towerkit.data.spec import PerQuerySplit, RandomSplit, TimeSplit
+from towerkit.data.split_specs import PerQuerySplit, RandomSplit, TimeSplit
 from towerkit.data.splits import Parts, split_per_query, split_random, split_time
 
 SHARES = st.floats(0.0, 0.49)

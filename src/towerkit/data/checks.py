@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from towerkit.core.errors import DataError
 from towerkit.data.roles import EXAMPLE, EntityTable, Roles
 from towerkit.data.schema import Schema
-from towerkit.data.spec import SplitSpec
-from towerkit.data.splits import Parts
+from towerkit.data.split_specs import AnySplit
+from towerkit.data.splits import Parts, Rows
 from towerkit.data.table import Table, require_columns, shown, values_of
 
 
@@ -36,10 +36,10 @@ def check_entity(entity: EntityTable, schemas: Mapping[str, Schema], examples: T
         )
 
 
-def check_test_columns(test: Table, roles: Roles) -> None:
+def check_given_columns(given: Table, roles: Roles) -> None:
     for column in roles.by_column():
         if column != roles.weight:
-            require_columns([column], test.data.column_names, test.name)
+            require_columns([column], given.data.column_names, given.name)
 
 
 def check_rows(table: Table, roles: Roles, entities: Mapping[str, EntityTable]) -> None:
@@ -93,12 +93,12 @@ def _casts(value: pa.Scalar, wanted: pa.DataType) -> bool:
     return True
 
 
-def check_distinct(examples: Table, roles: Roles) -> None:
+def check_distinct(examples: Table, roles: Roles, rows: Rows) -> None:
     for role in ("query", "candidate"):
         column = getattr(roles, role)
         if column is None:
             continue
-        values = examples.data.column(column)
+        values = values_of(examples.data, column).take(pa.array(rows))
         if pc.count_distinct(values).as_py() < 2:
             raise DataError(
                 f"{examples.name}: the {role} column '{column}' holds one value only ({values[0].as_py()!r}); "
@@ -123,14 +123,38 @@ def _check_weights(examples: Table, column: str) -> None:
         )
 
 
-def check_parts(parts: Parts, split: SplitSpec, examples: Table) -> None:
+def check_parts(parts: Parts, split: AnySplit, examples: Table, rows: Rows) -> None:
+    """Refuse an empty part where one was asked for; ``rows`` are those that were split."""
     if not len(parts.train):
-        raise DataError(
-            f"{examples.name}: the {split.kind} split leaves no training row out of {examples.data.num_rows:,}."
-        )
+        raise DataError(f"{examples.name}: the {split.kind} split leaves no training row out of {len(rows):,}.")
     for name in ("validation", "test"):
-        if getattr(split, name) and not len(parts.get(name)):
+        share = getattr(split, name, None)
+        if not share or len(parts.get(name)):
+            continue
+        if share is True:
+            needed = 2 if name == "test" or not getattr(split, "test", False) else 3
             raise DataError(
-                f"{examples.name}: the {split.kind} split leaves no {name} row: {getattr(split, name):.0%} of "
-                f"{examples.data.num_rows:,} rows; give more rows, a larger split.{name}, or set it to 0."
+                f"{examples.name}: the {split.kind} split leaves no {name} row: no query has {needed} rows or more among "
+                f"{len(rows):,} rows; give more rows, or set split.{name} to false."
             )
+        raise DataError(
+            f"{examples.name}: the {split.kind} split leaves no {name} row: {share:.0%} of "
+            f"{len(rows):,} rows; give more rows, a larger split.{name}, or set it to 0."
+        )
+
+
+def check_given_parts(parts: Mapping[str, Rows], tables: Mapping[str, Table]) -> None:
+    """Refuse a table given apart of which no row counts."""
+    for name, rows in parts.items():
+        if not len(rows):
+            raise DataError(
+                f"{tables[name].name}: none of its {tables[name].data.num_rows:,} rows counts by event.weights, positive, "
+                f"min_count and k_core, so there is no {name} row. Loosen them, or give other rows."
+            )
+
+
+def check_learned(rows: Rows, removed: Mapping[str, int], before: int, examples: Table) -> None:
+    """Refuse filters that leave nothing to learn from."""
+    if not len(rows):
+        steps = ", ".join(f"{name} takes {count:,}" for name, count in removed.items())
+        raise DataError(f"{examples.name}: no row is left to learn from out of {before:,}: {steps}. Lower the counts.")

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
-from towerkit.data.checks import check_distinct, check_entity, check_parts, check_rows, check_test_columns
-from towerkit.data.readers import Table, read_table
+from towerkit.data.checks import check_entity, check_given_columns, check_rows
+from towerkit.data.division import divide
+from towerkit.data.learning import Learning
+from towerkit.data.readers import SourceSpec, Table, read_table
 from towerkit.data.roles import EXAMPLE, EntityTable, Roles
 from towerkit.data.schema import Schema, infer_schema
-from towerkit.data.spec import DataSpec, ExamplesSpec, PerQuerySplit, RandomSplit, SplitSpec, TimeSplit
-from towerkit.data.splits import Parts, Rows, split_per_query, split_random, split_time
+from towerkit.data.spec import DataSpec, ExamplesSpec
+from towerkit.data.splits import Parts, Rows
 from towerkit.data.table import values_of
-from towerkit.data.times import parse_times
+from towerkit.data.times import times_of
+from towerkit.data.usable import usable_rows
+
+__all__ = ["Dataset", "make_dataset", "read_dataset", "times_of"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,15 @@ class Dataset:
     schemas: Mapping[str, Schema]
     """``example`` and each entity -> its columns."""
     parts: Parts
+    """What is learned from and what is held out; a row that is left out stands in no part."""
     split: Mapping[str, Any]
     """How the parts were made, in plain data, for the protocol."""
+    weights: NDArray[np.float64] | None = None
+    """``[examples]`` weight of each row in the loss; None when all weigh one."""
+    learning: Learning = field(default_factory=Learning)
+    """How training rows are chosen and weighed."""
+    uncut: Parts | None = None
+    """The parts before training rows were chosen, where that is another thing."""
 
     def labelled(self, column: str, rows: Rows) -> pa.Array:
         """The values of an example column at some rows."""
@@ -42,8 +53,17 @@ class Dataset:
         return values_of(self.examples.data, column).take(pa.array(rows))
 
     def with_parts(self, parts: Parts) -> Dataset:
-        """The same tables under another split, for folds."""
-        return replace(self, parts=parts)
+        """The same tables and weights under another split, for folds; its rows are taken as they are."""
+        return replace(self, parts=parts, learning=Learning(), uncut=None)
+
+    def for_refit(self) -> Dataset:
+        """The data set that the final model learns from: validation rows among the training rows, chosen and weighed anew."""
+        parts = self.uncut or self.parts
+        both = Parts(np.union1d(parts.train, parts.validation), parts.validation[:0], parts.test)
+        if self.uncut is None:
+            return replace(self, parts=both)
+        chosen = self.learning.choose(both.train)
+        return replace(self, parts=replace(both, train=chosen.rows), weights=chosen.weights, uncut=both)
 
 
 def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> Dataset:
@@ -58,24 +78,31 @@ def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> 
         DataError: If a file, column or value cannot be used; the message says which.
     """
     examples = read_table(spec.examples, base=base)
-    test = None
-    if spec.test is not None:
-        inherited = spec.examples.model_dump(
-            include={"format", "separator", "encoding", "header", "names", "quoted", "decimal"}
-        )
-        given = spec.test.model_dump(exclude_unset=True)
-        test = read_table(ExamplesSpec.model_validate({**inherited, **given}), base=base)
+    apart = {
+        name: None if source is None else _read_like(spec.examples, source, base)
+        for name, source in (("validation", spec.validation), ("test", spec.test))
+    }
     entities = {
         name: EntityTable(name, entity.key or name, read_table(entity, base=base), entity.title)
         for name, entity in spec.entities.items()
     }
-    return make_dataset(spec, examples, test=test, entities=entities, seed=seed)
+    return make_dataset(spec, examples, **apart, entities=entities, seed=seed)
+
+
+def _read_like(examples: ExamplesSpec, source: SourceSpec, base: Path | None) -> Table:
+    """A table given apart is read as the examples are, unless it says otherwise."""
+    inherited = examples.model_dump(
+        include={"format", "separator", "encoding", "header", "names", "quoted", "decimal"}
+    )
+    given = source.model_dump(exclude_unset=True)
+    return read_table(SourceSpec.model_validate({**inherited, **given}), base=base)
 
 
 def make_dataset(
     spec: DataSpec,
     examples: Table,
     *,
+    validation: Table | None = None,
     test: Table | None = None,
     entities: Mapping[str, EntityTable] | None = None,
     seed: int = 0,
@@ -89,46 +116,22 @@ def make_dataset(
         check_entity(entity, schemas, examples)
     for column in roles.by_column():
         schemas[EXAMPLE].require(column, examples.name)
-    num_given_test = 0
     check_rows(examples, roles, entities)
-    if test is not None:
-        check_test_columns(test, roles)
-        check_rows(test, roles, entities)
-        examples, num_given_test = _append(examples, test), test.data.num_rows
-    check_distinct(examples, roles)
-    split = spec.resolved_split()
-    parts = _split(examples, roles, split, seed, num_given_test)
-    check_parts(parts, split, examples)
-    described = {**split.model_dump(exclude_none=True), "seed": seed}
-    if num_given_test:
-        described |= {"test": "given"}
-    return Dataset(examples, roles, entities, schemas, parts, described)
-
-
-def times_of(table: Table, column: str) -> NDArray[np.float64]:
-    """A time column as seconds (or its own number), NaN where missing.
-
-    Raises:
-        DataError: If the values are neither numbers, dates nor ISO-8601 texts.
-    """
-    values = values_of(table.data, column)
-    if pa.types.is_string(values.type):
-        parsed = parse_times(values)
-        values = values if parsed is None else parsed
-    try:
-        if pa.types.is_temporal(values.type):
-            values = pc.cast(pc.cast(values, pa.timestamp("us")), pa.int64())
-            return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)) / 1e6
-        return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"{table.name}: the time column '{column}' must hold numbers, dates or texts like "
-            f"2024-05-31T10:00:00; {error}."
-        ) from None
+    whole, apart = examples, {}
+    for part, table in (("validation", validation), ("test", test)):
+        if table is None:
+            continue
+        check_given_columns(table, roles)
+        check_rows(table, roles, entities)
+        apart[part] = table, np.arange(whole.data.num_rows, whole.data.num_rows + table.data.num_rows)
+        whole = _append(whole, table)
+    usable = usable_rows(spec.examples, [examples, *(table for table, _ in apart.values())])
+    made = divide(spec, whole, roles, usable, apart, seed)
+    return Dataset(whole, roles, entities, schemas, made.parts, made.described, made.weights, made.learning, made.uncut)
 
 
 def _append(examples: Table, test: Table) -> Table:
-    """The test rows below the others; a column that one of the two has no value in takes the other's type."""
+    """The rows of a table given apart below the others; a column that one of the two has no value in takes the other's type."""
     kinds = {field.name: field.type for field in examples.data.schema}
     columns = {}
     for name in test.data.column_names:
@@ -142,31 +145,3 @@ def _append(examples: Table, test: Table) -> Table:
             f"{test.name} does not fit {examples.name}: {error}. Give both the same columns with the same types."
         ) from None
     return replace(examples, data=joined, name=f"{examples.name} + {test.name}")
-
-
-def _split(examples: Table, roles: Roles, split: SplitSpec, seed: int, num_given_test: int) -> Parts:
-    num_rows = examples.data.num_rows - num_given_test
-    if isinstance(split, TimeSplit):
-        if roles.time is None:
-            raise DataError("A time split needs data.examples.time; name the time column, or choose another split.")
-        parts = _split_time(examples, roles.time, num_rows, split)
-    elif isinstance(split, PerQuerySplit):
-        if roles.query is None:
-            raise DataError(
-                "A per_query split needs data.examples.query; name the query column, or use split: {kind: random}."
-            )
-        codes = pc.dictionary_encode(values_of(examples.data, roles.query)).indices.to_numpy()
-        parts = split_per_query(codes[:num_rows].astype(np.int64), split, seed)
-    else:
-        assert isinstance(split, RandomSplit)
-        parts = split_random(num_rows, split, seed)
-    if num_given_test:
-        parts = replace(parts, test=np.arange(num_rows, num_rows + num_given_test))
-    return parts
-
-
-def _split_time(examples: Table, column: str, num_rows: int, split: TimeSplit) -> Parts:
-    try:
-        return split_time(times_of(examples, column)[:num_rows], split)
-    except DataError as error:
-        raise DataError(f"{examples.name}, column '{column}': {error}") from None

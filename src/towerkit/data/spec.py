@@ -1,16 +1,18 @@
-"""What a data set is made of: an example table, entity tables, an optional test table, and the split."""
+"""What a data set is made of: an example table, entity tables, tables given apart, the split, and what is learned from."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from towerkit.core.spec import Spec
+from towerkit.data.events import EventSpec
+from towerkit.data.learning import DecaySpec, Duplicates, MinCountSpec
 from towerkit.data.readers import SourceSpec
 from towerkit.data.roles import EXAMPLE
-
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+from towerkit.data.rules import parse_rule
+from towerkit.data.split_specs import AnySplit, GivenSplit, PerQuerySplit, RandomSplit, SplitSpec, TimeSplit
 
 
 class ExamplesSpec(SourceSpec):
@@ -24,6 +26,17 @@ class ExamplesSpec(SourceSpec):
     """Column with the time of the example."""
     weight: str | None = None
     """Column with the weight of the example in the loss."""
+    event: EventSpec | None = None
+    """What kinds of event weigh; multiplied with ``weight`` when both are given."""
+    positive: str | None = Field(default=None, max_length=1000)
+    """Which rows are pairs at all, for example ``rating >= 4``; the others are left out of every part."""
+
+    @field_validator("positive")
+    @classmethod
+    def _positive_is_a_rule(cls, positive: str | None) -> str | None:
+        if positive is not None:
+            parse_rule(positive)
+        return positive
 
 
 class EntitySpec(SourceSpec):
@@ -35,75 +48,49 @@ class EntitySpec(SourceSpec):
     """Column shown to people beside the key."""
 
 
-def _leave_training_rows(validation: float, test: float) -> None:
-    if validation + test >= 1.0:
-        raise ValueError(
-            "validation and test together must be below 1, so that rows are left for training; received "
-            f"validation {validation} and test {test}. Lower one of the two."
-        )
-
-
-class TimeSplit(Spec):
-    """Everything after a moment is test, the stretch before it validation."""
-
-    kind: Literal["time"] = "time"
-    validation: Fraction = 0.1
-    test: Fraction = 0.1
-
-    @model_validator(mode="after")
-    def _rows_are_left(self) -> TimeSplit:
-        _leave_training_rows(self.validation, self.test)
-        return self
-
-
-class PerQuerySplit(Spec):
-    """A random share of every query's rows; at least one row of each query stays in training."""
-
-    kind: Literal["per_query"] = "per_query"
-    validation: Fraction = 0.1
-    test: Fraction = 0.0
-
-
-class RandomSplit(Spec):
-    """A random share of all rows."""
-
-    kind: Literal["random"] = "random"
-    validation: Fraction = 0.1
-    test: Fraction = 0.1
-
-    @model_validator(mode="after")
-    def _rows_are_left(self) -> RandomSplit:
-        _leave_training_rows(self.validation, self.test)
-        return self
-
-
-SplitSpec = Annotated[TimeSplit | PerQuerySplit | RandomSplit, Field(discriminator="kind")]
-
-
 class DataSpec(Spec):
-    """Where the data lies, which column plays which role, and how it is split."""
+    """Where the data lies, which column plays which role, how it is split, and which training rows are learned from."""
 
     examples: ExamplesSpec
+    validation: SourceSpec | None = None
+    """A validation table given apart; the split then cuts no validation part."""
     test: SourceSpec | None = None
     """A test table given apart; the split then cuts only a validation part."""
     entities: dict[str, EntitySpec] = Field(default_factory=dict)
     split: SplitSpec | None = None
     """``time`` when there is a time column, else ``per_query`` for pairs and ``random`` for rows."""
+    decay: DecaySpec | None = None
+    """Older training rows weigh less."""
+    duplicates: Duplicates = "keep"
+    """A pair in several training rows: all, the first, the last, or one row with the sum of their weights."""
+    min_count: MinCountSpec | None = None
+    """Training rows of rarer keys are left out, in one pass."""
+    k_core: int | None = Field(default=None, ge=2)
+    """Training rows are left out until every query and every candidate has so many."""
+    filter_on: Literal["train", "all"] = "train"
+    """Which rows ``min_count`` and ``k_core`` see and take from: with ``all`` it is every row, before the split."""
 
     @model_validator(mode="before")
     @classmethod
-    def _given_test_takes_the_place_of_a_test_share(cls, data: Any) -> Any:
+    def _given_tables_take_the_place_of_shares(cls, data: Any) -> Any:
         split = data.get("split") if isinstance(data, dict) else None
         if isinstance(split, Spec):  # built in Python: the default share counts as not given, as in a file
             split = {"kind": split.model_dump()["kind"], **split.model_dump(exclude_unset=True)}
-        if data and isinstance(split, dict) and data.get("test") is not None:
-            if split.get("test"):
+        if not (data and isinstance(split, dict)):
+            return data
+        for part in ("validation", "test"):
+            if data.get(part) is None:
+                continue
+            if split.get(part):
                 raise ValueError(
-                    f"a test table is given, so split.test must be absent or 0; received {split['test']}. "
+                    f"a {part} table is given, so split.{part} must be absent or 0; received {split[part]}. "
                     "Remove one of the two."
                 )
-            return {**data, "split": {**split, "test": 0.0}}
-        return data
+            if split.get("kind") != "given":  # which cuts nothing by itself
+                split = {**split, part: False if split.get("kind") == "leave_last" else 0.0}
+        if split.get("kind") == "leave_last" and split.get("validation", True) is split.get("test", True) is False:
+            split = {"kind": "given"}  # both tables are there: nothing is left to cut
+        return {**data, "split": split}
 
     @model_validator(mode="after")
     def _entities_differ_and_are_not_the_example_rows(self) -> DataSpec:
@@ -120,13 +107,49 @@ class DataSpec(Spec):
             )
         return self
 
-    def resolved_split(self) -> TimeSplit | PerQuerySplit | RandomSplit:
+    @model_validator(mode="after")
+    def _settings_have_their_columns(self) -> DataSpec:
+        least = self.min_count or MinCountSpec()
+        for setting, is_set, needed in (
+            ("examples.positive", self.examples.positive is not None, ("query", "candidate")),
+            ("duplicates", self.duplicates != "keep", ("query", "candidate")),
+            ("k_core", self.k_core is not None, ("query", "candidate")),
+            ("min_count.query", least.query > 1, ("query",)),
+            ("min_count.candidate", least.candidate > 1, ("candidate",)),
+            ("decay", self.decay is not None, ("time",)),
+        ):
+            missing = [role for role in needed if getattr(self.examples, role) is None]
+            if is_set and missing:
+                raise ValueError(f"'{setting}' needs examples.{missing[0]}; name that column, or remove '{setting}'.")
+        return self
+
+    @model_validator(mode="after")
+    def _given_parts_are_given(self) -> DataSpec:
+        split = self.split
+        if not isinstance(split, GivenSplit):
+            return self
+        tables = [name for name in ("validation", "test") if getattr(self, name) is not None]
+        if split.column is None and not tables and not split.validation:
+            raise ValueError(
+                "a given split takes the parts from the data: give the table data.test (or data.validation), or name the "
+                "column that says train, validation or test in split.column."
+            )
+        if split.column is not None and tables:
+            raise ValueError(
+                f"the parts are given twice, by the column '{split.column}' and by a {tables[0]} table. Remove one of the two."
+            )
+        return self
+
+    def resolved_split(self) -> AnySplit:
         """The split that will be made, with the default chosen from the roles."""
         if self.split is not None:
             return self.split
-        share = 0.0 if self.test is not None else 0.1
+        if self.test is not None and self.validation is not None:
+            return GivenSplit()
+        test = 0.0 if self.test is not None else 0.1
+        validation = 0.0 if self.validation is not None else 0.1
         if self.examples.time is not None:
-            return TimeSplit(test=share)
+            return TimeSplit(validation=validation, test=test)
         if self.examples.query is not None:
-            return PerQuerySplit(test=share)
-        return RandomSplit(test=share)
+            return PerQuerySplit(validation=validation, test=test)
+        return RandomSplit(validation=validation, test=test)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from towerkit.core.errors import DataError
+from towerkit.data.table import Table, values_of
 
 _CLOCK = r"[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
 _ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})"
@@ -36,3 +41,38 @@ def parse_times(text: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array 
     except pa.ArrowInvalid:  # the shape of a date, but no such day
         return None
     return pc.coalesce(with_zone, without)
+
+
+def times_of(table: Table, column: str) -> NDArray[np.float64]:
+    """A time column as seconds (or its own number), NaN where missing.
+
+    Args:
+        table: The rows.
+        column: The time column.
+
+    Returns:
+        ``[rows]``.
+
+    Raises:
+        DataError: If the values are neither numbers, dates nor ISO-8601 texts.
+    """
+    values = values_of(table.data, column)
+    if pa.types.is_string(values.type):
+        parsed = parse_times(values)
+        values = values if parsed is None else parsed
+    try:
+        if pa.types.is_temporal(values.type):
+            values = pc.cast(pc.cast(values, pa.timestamp("us")), pa.int64())
+            return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)) / 1e6
+        return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"{table.name}: the time column '{column}' must hold numbers, dates or texts like "
+            f"2024-05-31T10:00:00; {error}."
+        ) from None
+
+
+def is_plain_time(table: Table, column: str) -> bool:
+    """Whether a time column holds plain numbers, whose unit nobody knows, and not dates."""
+    kind = table.data.schema.field(column).type
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))

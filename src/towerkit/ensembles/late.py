@@ -63,7 +63,13 @@ class LateFusionSpec(Spec):
         by_column = {
             label.column: task for demand in demands for task, label in demand.labels.items() if task != label.column
         }
-        shared = Demand(labels={by_column.get(label.column, task): label for task, label in demands[0].labels.items()})
+        positive = {label.column: label for demand in demands for label in demand.labels.values() if label.positive}
+        shared = Demand(
+            labels={
+                by_column.get(label.column, task): positive.get(label.column, label)
+                for task, label in demands[0].labels.items()
+            }
+        )
         for name, demand in zip(self.members, demands, strict=True):
             for entity, features in demand.features.items():
                 shared.add(entity, features)
@@ -115,10 +121,7 @@ def fit_late_fusion(spec: LateFusionSpec, dataset: Dataset, training: TrainingSp
     """
     labels = spec.demand(dataset).labels
     rows = dataset.parts.train
-    tasks = {
-        task: Labels.fit(label.column, label.kind, dataset.labelled(label.column, rows))
-        for task, label in labels.items()
-    }
+    tasks = {task: label.fit(dataset.labelled(label.column, rows)) for task, label in labels.items()}
     combiners: dict[str, LogisticRegression] = {}
     if isinstance(spec.combine, StackSpec):
         held_out, weights = out_of_fold(spec, dataset, training, progress, tasks), example_weights(dataset)

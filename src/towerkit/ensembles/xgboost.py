@@ -101,9 +101,9 @@ class XgboostSpec(Spec):
         booster = self._grow(encoder, self._data(encoder, dataset, parts.train), watched, self.rounds, training.seed)
         if watched and training.refit:
             rounds = booster.best_iteration + 1
-            both = np.union1d(parts.train, parts.validation)
-            encoder = Encoder.fit(self.demand(dataset), dataset, both)
-            booster = self._grow(encoder, self._data(encoder, dataset, both), [], rounds, training.seed)
+            final = dataset.for_refit()
+            encoder = Encoder.fit(self.demand(final), final, final.parts.train)
+            booster = self._grow(encoder, self._data(encoder, final, final.parts.train), [], rounds, training.seed)
         elif watched:
             booster = booster[: booster.best_iteration + 1]
         return XgboostMember(self, encoder, booster)

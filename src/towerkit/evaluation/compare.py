@@ -21,6 +21,10 @@ _MUST_AGREE = {
     "ranking": ("part", "split", "candidates", "seen", "positives", "cold_candidates", "exact"),
     "prediction": ("part", "split", "rows", "threshold"),
 }
+_LEARNED = ("learned", "warnings")
+"""Of a split: which training rows were learned from, and what is said about it; the rows measured are the same."""
+_COUNTING = ("positive", "events", "min_count", "k_core", "filter_on")
+"""Of a split: which rows of a test table given apart count."""
 _SAME_TASK = ("column", "classes")
 
 
@@ -100,8 +104,9 @@ def _deciding(protocol: Mapping[str, Any]) -> Mapping[str, Any]:
     """What of the split decides which rows were measured: a seed draws nothing by time, nor from a test table given apart."""
     split = protocol["split"]
     if split.get("test") == "given" and protocol["part"] == "test":
-        return {"test": "given"}
-    return {key: value for key, value in split.items() if key != "seed" or split["kind"] != "time"}
+        return {"test": "given", **{key: split[key] for key in _COUNTING if key in split}}
+    unimportant = {*_LEARNED, *(("seed",) if split["kind"] in ("time", "leave_last") else ())}
+    return {key: value for key, value in split.items() if key not in unimportant}
 
 
 def _compare_rankings(first: Evaluation, second: Evaluation, seed: int) -> dict[str, Difference]:

@@ -26,6 +26,7 @@ def evaluate_tasks(
     part: str,
     split: Mapping[str, Any],
     seed: int = 0,
+    repeats: int | None = None,
 ) -> Evaluation:
     """Classification metrics with intervals over rows.
 
@@ -36,6 +37,7 @@ def evaluate_tasks(
         part: Which part of the data this is, for the protocol.
         split: How the parts were made, for the protocol.
         seed: Of the bootstrap.
+        repeats: Rows that equal a training row in every column that is read or predicted; None where nobody counted.
 
     Raises:
         DataError: If a task has no labelled row.
@@ -66,6 +68,7 @@ def evaluate_tasks(
             "kind": label.kind,
             "column": label.column,
             "classes": list(label.classes),
+            **({"positive": label.classes[1]} if label.kind == "binary" else {}),
             "rows": len(codes),
             "unknown_labels": int((~known).sum()),
         }
@@ -78,6 +81,7 @@ def evaluate_tasks(
         "part": part,
         "split": dict(split),
         "rows": rows,
+        **({} if repeats is None else {"repeats": repeats}),
         "tasks": about,
         "threshold": THRESHOLD,
         "interval": f"{INTERVAL} over rows, {default_resamples(rows):,} resamples",

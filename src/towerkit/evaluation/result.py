@@ -78,10 +78,23 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
         parts = [f"{protocol['rows']:,} rows of the {protocol['part']} part"]
         for task, about in protocol["tasks"].items():
             unknown = f", {about['unknown_labels']:,} labels missing or unknown" if about["unknown_labels"] else ""
-            parts.append(f"{task}: {about['kind']}, {about['rows']:,} labelled rows{unknown}")
-    return " · ".join([*parts, f"split: {_split_line(protocol['split'])}", protocol["interval"]])
+            named = about.get("positive") not in (None, "1")
+            positive = f", positive class {about['positive']}" if named else ""
+            parts.append(f"{task}: {about['kind']}{positive}, {about['rows']:,} labelled rows{unknown}")
+        if protocol.get("repeats"):
+            parts.append(f"{protocol['repeats']:,} rows equal a training row in all that is read")
+    split = protocol["split"]
+    warnings = [f"warning: {warning}" for warning in split.get("warnings", [])]
+    return " · ".join([*parts, f"split: {split_line(split)}", *warnings, protocol["interval"]])
 
 
-def _split_line(split: Mapping[str, Any]) -> str:
-    settings = [f"{key} {value}" for key, value in split.items() if key != "kind" and value]
+def split_line(split: Mapping[str, Any]) -> str:
+    """How the parts were made, as one line for people; warnings are left to the caller."""
+    settings = [f"{key} {_words(value)}" for key, value in split.items() if key not in ("kind", "warnings") and value]
     return f"{split['kind']} ({', '.join(settings)})" if settings else str(split["kind"])
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "[" + ", ".join(f"{key} {_words(inner)}" for key, inner in value.items()) + "]"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

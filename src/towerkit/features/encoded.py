@@ -194,7 +194,4 @@ def _whole_column(dataset: Dataset, column: str) -> pa.Array:
 
 def example_weights(dataset: Dataset) -> NDArray[np.float32] | None:
     """``[examples]`` weights, 1 where a test row has none; None where the data gives no weights."""
-    if dataset.roles.weight is None:
-        return None
-    values = dataset.examples.data.column(dataset.roles.weight).to_numpy()
-    return np.nan_to_num(np.asarray(values, np.float32), nan=1.0)
+    return None if dataset.weights is None else dataset.weights.astype(np.float32)

@@ -33,6 +33,12 @@ class LabelSpec:
 
     column: str
     kind: TaskKind
+    positive: str | None = None
+    """The positive class of a binary task; the second in order when not given."""
+
+    def fit(self, values: pa.Array) -> Labels:
+        """Find the classes among the labels of the training rows; see :meth:`Labels.fit`."""
+        return Labels.fit(self.column, self.kind, values, self.positive)
 
 
 @dataclass
@@ -98,9 +104,7 @@ class Encoder:
             whole = dataset.entities[entity].table if entity in dataset.entities else dataset.examples
             features[entity] = tuple(_fitted(spec, fit_on[spec], whole) for spec in specs)
         labels = {
-            task: named(
-                dataset.examples.name, Labels.fit, label.column, label.kind, dataset.labelled(label.column, rows)
-            )
+            task: named(dataset.examples.name, label.fit, dataset.labelled(label.column, rows))
             for task, label in demand.labels.items()
         }
         return cls(features, labels)

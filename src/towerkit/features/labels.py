@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from towerkit.core.errors import DataError
+from towerkit.core.errors import DataError, listed, nearest
 from towerkit.features.base import as_text
 
 TaskKind = Literal["binary", "multiclass", "ordinal"]
@@ -24,16 +24,23 @@ class Labels:
     column: str
     kind: TaskKind
     classes: tuple[str, ...]
-    """As texts. Numbers stand in numeric order; the second class of a binary task is the positive one."""
+    """As texts. Numbers stand in numeric order; the second class of a binary task is the positive one, whatever its name."""
     frequencies: tuple[float, ...] = ()
     """Share of each class among the training labels."""
 
     @classmethod
-    def fit(cls, column: str, kind: TaskKind, values: pa.Array) -> Labels:
+    def fit(cls, column: str, kind: TaskKind, values: pa.Array, positive: str | None = None) -> Labels:
         """Find the classes among the labels of the training rows.
 
+        Args:
+            column: The label column.
+            kind: Of the task.
+            values: ``[rows]`` labels; null where missing.
+            positive: The positive class of a binary task; the second in order when not given.
+
         Raises:
-            DataError: If there is no label, one class only, or more than the kind of task allows.
+            DataError: If there is no label, one class only, more than the kind of task allows, or no class is called
+                ``positive``.
         """
         if pa.types.is_nested(values.type):
             raise DataError(
@@ -61,7 +68,7 @@ class Labels:
                 f"The label column '{column}' holds {len(classes):,} classes, more than {_MOST_CLASSES:,}; "
                 "is it an id? Choose another column."
             )
-        found = cls(column, kind, classes)
+        found = cls(column, kind, classes if positive is None else _positive_last(classes, positive, column))
         codes = found.encode(values)
         counts = np.bincount(codes[codes >= 0], minlength=len(classes))
         return replace(found, frequencies=tuple((counts / counts.sum()).tolist()))
@@ -90,6 +97,17 @@ class Labels:
 
 def _as_classes(values: pa.Array) -> pa.Array:
     return pc.cast(values, pa.int8()) if pa.types.is_boolean(values.type) else values
+
+
+def _positive_last(classes: tuple[str, ...], positive: str, column: str) -> tuple[str, ...]:
+    spelled = {"true": "1", "false": "0"}.get(positive, positive)  # as a column of booleans has it
+    name = positive if positive in classes else spelled
+    if name not in classes:
+        raise DataError(
+            f"The label column '{column}' holds the classes {listed(classes)}, and 'positive' names '{positive}'"
+            f"{nearest(positive, classes) or '.'} Write it as in the data, in quotes if it looks like a number or yes or no."
+        )
+    return (*(other for other in classes if other != name), name)
 
 
 def _in_order(known: pa.Array) -> tuple[str, ...]:

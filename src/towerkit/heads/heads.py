@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -159,6 +159,20 @@ class BinaryHeadSpec(HeadSpec):
     """Yes or no."""
 
     kind: Literal["binary"] = "binary"
+    positive: str | None = None
+    """The class that counts as yes; the second in order when not given."""
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _as_in_the_data(cls, positive: Any) -> Any:
+        """YAML reads 1 as a number and yes as true; in the data it is compared as text."""
+        if isinstance(positive, bool):
+            return str(positive).lower()
+        return str(positive) if isinstance(positive, int) else positive
+
+    def label(self) -> LabelSpec:
+        """The label column and its positive class."""
+        return LabelSpec(self.column, "binary", self.positive)
 
     def build(self, in_dim: int, num_classes: int) -> Head:
         """One logit."""

@@ -78,11 +78,11 @@ def fit_recipe(recipe: Recipe, dataset: Dataset, training: TrainingSpec, progres
         )
     if not (training.refit and has_validation):
         return Trained(prepared, history)
-    both = np.union1d(parts.train, parts.validation)
+    final = dataset.for_refit()
     again = training.model_copy(update={"epochs": history.best_epoch})
     with seeded_torch(stream(training.seed, "torch")):
-        prepared = recipe.prepare(dataset, both, again)
-        refit = _run(recipe, prepared, dataset, both, again, progress, stage="refit", validated=False)
+        prepared = recipe.prepare(final, final.parts.train, again)
+        refit = _run(recipe, prepared, final, final.parts.train, again, progress, stage="refit", validated=False)
     history.records += refit.records
     history.seconds += refit.seconds
     return Trained(prepared, history)

@@ -1,0 +1,75 @@
+"""Which example rows count at all, and what each weighs, by what stands in the row itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from towerkit.core.errors import DataError
+from towerkit.data.rules import parse_rule
+from towerkit.data.spec import ExamplesSpec
+from towerkit.data.table import Table, values_of
+
+
+@dataclass(frozen=True)
+class Usable:
+    """What the rows say about themselves."""
+
+    mask: NDArray[np.bool_]
+    """``[rows]`` true where the row counts."""
+    weights: NDArray[np.float64] | None
+    """``[rows]`` weight times the weight of the event; None where the data gives neither."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of rows."""
+
+
+def usable_rows(spec: ExamplesSpec, tables: list[Table]) -> Usable:
+    """Look at the example table and those given apart, one by one, so that messages name the right file.
+
+    Args:
+        spec: The columns of weight and event, and the rule of positives.
+        tables: The example table, then those given apart, which may lack weights and events: their rows weigh 1.
+
+    Returns:
+        The rows of all tables together, in that order.
+
+    Raises:
+        DataError: If an event has no weight, a value does not fit the rule, or no example row is left.
+    """
+    sizes = [table.data.num_rows for table in tables]
+    mask, left_out = np.ones(sum(sizes), bool), {}
+    weights = None if spec.weight is None else np.concatenate([_weights(table, spec.weight) for table in tables])
+    if spec.event is not None:
+        column = spec.event.column
+        given = [
+            spec.event.weigh(table) if not place or column in table.data.column_names else np.ones(sizes[place])
+            for place, table in enumerate(tables)
+        ]
+        events = np.concatenate(given)
+        weights = events if weights is None else weights * events
+        mask &= events > 0
+        left_out["events"] = int((events == 0).sum())
+        _require_rows(mask[: sizes[0]], tables[0], "event.weights")
+    if spec.positive is not None:
+        rule = parse_rule(spec.positive)
+        holds = np.concatenate([rule.holds(table) for table in tables])
+        left_out["not_positive"] = int((mask & ~holds).sum())
+        mask &= holds
+        _require_rows(mask[: sizes[0]], tables[0], f'the rule positive: "{rule.text}"')
+    return Usable(mask, weights, {reason: count for reason, count in left_out.items() if count})
+
+
+def _require_rows(mask: NDArray[np.bool_], table: Table, rule: str) -> None:
+    if not mask.any():
+        raise DataError(f"{table.name}: {rule} leaves none of its {len(mask):,} rows. Loosen it, or remove it.")
+
+
+def _weights(table: Table, column: str) -> NDArray[np.float64]:
+    if column not in table.data.column_names:
+        return np.ones(table.data.num_rows)
+    values = pc.cast(values_of(table.data, column), pa.float64()).to_numpy(zero_copy_only=False)
+    return np.nan_to_num(np.asarray(values, np.float64), nan=1.0)
