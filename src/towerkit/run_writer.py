@@ -14,7 +14,7 @@ from towerkit.artifact.models import save_predictor, save_retriever
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import save_late_fusion
-from towerkit.experiment import Outcome
+from towerkit.experiment import Model, Outcome
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.run import Run
@@ -40,12 +40,7 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
     check_target(folder, overwrite)
     model, evaluation = outcome.model, outcome.evaluation
     with atomic_folder(folder, overwrite=overwrite) as draft:
-        if isinstance(model, Retriever):
-            save_retriever(draft / "model", model)
-        elif isinstance(model, TaskPredictor):
-            save_predictor(draft / "model", model)
-        else:
-            save_late_fusion(draft / "model", model)
+        save_model(draft / "model", model)
         write_json(draft / "spec.json", plain(spec))
         write_json(draft / "data.json", described_data(dataset))
         files = {name: f"details-{number}.arrow" for number, name in enumerate(evaluation.details)}
@@ -68,6 +63,16 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
         )
         write_manifest(draft, kind=spec.model.kind, extra={"seconds": round(outcome.seconds, 2)})
     return Run.load(folder)
+
+
+def save_model(folder: Path, model: Model) -> None:
+    """Write a trained model of any kind into a folder: all that answers later, and nothing of what was measured."""
+    if isinstance(model, Retriever):
+        save_retriever(folder, model)
+    elif isinstance(model, TaskPredictor):
+        save_predictor(folder, model)
+    else:
+        save_late_fusion(folder, model)
 
 
 def described_data(dataset: Dataset) -> dict[str, Any]:

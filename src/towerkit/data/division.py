@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
 from towerkit.data.checks import check_distinct, check_given_parts, check_learned, check_parts
-from towerkit.data.cutting import Cut, cut
+from towerkit.data.cutting import LEAVE_LAST_WARNING, Cut, cut
 from towerkit.data.filters import Codes
 from towerkit.data.learning import Chosen, Learning
 from towerkit.data.roles import Roles
@@ -26,7 +26,7 @@ from towerkit.data.usable import Usable
 FILTERED_WARNING = "min_count and k_core saw every row, so that held-out rows decided which rows are learned from"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Division:
     """The parts of a data set and how they came to be; the attributes are those of a data set."""
 
@@ -66,7 +66,7 @@ def divide(
     chosen = learning.choose(parts.train)
     check_learned(chosen.rows, chosen.removed, len(parts.train), examples)
     described = _described(spec, split, seed, found, {**usable.left_out, **filtered, **found.left_out}, chosen, apart)
-    if learning == Learning(weights=learning.weights):
+    if learning.takes_all:
         return Division(parts, None, chosen.weights, learning, described)
     return Division(replace(parts, train=chosen.rows), parts, chosen.weights, learning, described)
 
@@ -140,7 +140,7 @@ def _described(
     event = spec.examples.event
     rows = {
         "positive": spec.examples.positive,
-        "events": None if event is None else event.model_dump(),
+        "events": None if event is None else {event.column: [kind for kind, w in event.weights.items() if w]},
         "left_out": {reason: count for reason, count in left_out.items() if count},
     }
     filters: dict[str, Any] = {
@@ -148,10 +148,12 @@ def _described(
         "k_core": spec.k_core,
     }
     learned: dict[str, Any] = {
+        "event_weights": None if event is None else event.weights,
         "decay": None if spec.decay is None else spec.decay.model_dump(exclude_none=True),
         "duplicates": None if spec.duplicates == "keep" else spec.duplicates,
     }
-    warnings = list(found.warnings)
+    # A test table given apart is not cut by the split, so what the split does to figures is not said of it.
+    warnings = [each for each in found.warnings if "test" not in apart or each != LEAVE_LAST_WARNING]
     if spec.filter_on == "all" and any(filters.values()):
         rows = {**_said(filters), "filter_on": "all", **rows}
         warnings.append(FILTERED_WARNING)

@@ -72,7 +72,7 @@ class MinCountSpec(Spec):
     candidate: int = Field(default=1, ge=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chosen:
     """The rows to learn from, what all rows weigh, and how many rows each step took away."""
 
@@ -81,7 +81,7 @@ class Chosen:
     removed: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Learning:
     """How rows are chosen and weighed; each array has an entry per example row.
 
@@ -104,6 +104,12 @@ class Learning:
     duplicates: Duplicates = "keep"
     min_count: MinCountSpec | None = None
     k_core: int | None = None
+
+    @property
+    def takes_all(self) -> bool:
+        """Every row stays and has its own weight, whichever rows it stands among."""
+        settings = (self.half_life, self.min_count, self.k_core)
+        return self.duplicates == "keep" and all(setting is None for setting in settings)
 
     def choose(self, rows: Rows) -> Chosen:
         """Choose and weigh.

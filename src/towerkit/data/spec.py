@@ -88,8 +88,8 @@ class DataSpec(Spec):
                 )
             if split.get("kind") != "given":  # which cuts nothing by itself
                 split = {**split, part: False if split.get("kind") == "leave_last" else 0.0}
-        if split.get("kind") == "leave_last" and split.get("validation", True) is split.get("test", True) is False:
-            split = {"kind": "given"}  # both tables are there: nothing is left to cut
+        if split.get("kind") == "leave_last" and data.get("validation") is not None and data.get("test") is not None:
+            split = {"kind": "given"}  # nothing is left to cut
         return {**data, "split": split}
 
     @model_validator(mode="after")

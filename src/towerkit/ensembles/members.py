@@ -16,7 +16,7 @@ from towerkit.data.readers import Table
 from towerkit.ensembles.xgboost import XgboostSpec
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
-from towerkit.models.answer import TaskPredictor
+from towerkit.models.answer import TaskPredictor, known_part
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.training.fit import Trained, fit_recipe
@@ -71,7 +71,8 @@ def fit_tower_model(
     recipe = PredictionRecipe(spec, balance, selection or Selection("loss", higher_is_better=False))
     trained = fit_recipe(recipe, dataset, training, progress)
     encoded = trained.prepared.encoded
-    return TaskPredictor(spec, encoded.encoder, trained.model, encoded.catalogues), trained
+    known = {name: known_part(catalogue) for name, catalogue in encoded.catalogues.items()}
+    return TaskPredictor(spec, encoded.encoder, trained.model, known), trained
 
 
 def save_member(folder: Path, member: Member) -> None:

@@ -97,4 +97,6 @@ def split_line(split: Mapping[str, Any]) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
         return "[" + ", ".join(f"{key} {_words(inner)}" for key, inner in value.items()) + "]"
+    if isinstance(value, list | tuple):
+        return " ".join(str(each) for each in value)
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

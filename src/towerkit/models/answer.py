@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -231,7 +232,10 @@ def longest(side: Side) -> int:
 
 
 def known_part(catalogue: Catalogue) -> Catalogue:
-    """The catalogue without the keys that only test rows have."""
-    known = catalogue.num_known
-    table = replace(catalogue.table, data=catalogue.table.data.slice(0, known))
-    return Catalogue(catalogue.key, catalogue.keys.slice(0, known), known, table)
+    """The catalogue without the keys that only test rows have.
+
+    The known rows are copied: a slice would take the bytes behind it along into the file that it is saved to.
+    """
+    known = pa.array(np.arange(catalogue.num_known))
+    table = replace(catalogue.table, data=catalogue.table.data.take(known).combine_chunks())
+    return Catalogue(catalogue.key, catalogue.keys.take(known), catalogue.num_known, table)
