@@ -6,7 +6,7 @@ Invariants:
 - a key is present, an entity's key is present and stands once, a weight is finite and not negative, a ranking has two
   queries and two candidates: else an error with file, row, column and value, and it names the table that the row is in;
 - keys of the examples can be written in the type of the entity table's key, or the error says which cannot;
-- a test table may lack the weight column;
+- a test table may lack the weight column, and the event column;
 - times are seconds in UTC, from numbers, dates, timestamps and ISO texts with and without a zone.
 """
 
@@ -180,6 +180,299 @@ def test_other_parts_and_labelled_values() -> None:
     assert dataset.parts.sizes()["train"] == 6
     with pytest.raises(DataError, match=r"pairs\.csv: there is no column 'itm'; did you mean 'item'\?"):
         dataset.labelled("itm", np.array([0]))
+
+
+@pytest.mark.parametrize(
+    ("split", "sizes"),
+    [
+        ({"kind": "time"}, (90, 10)),
+        ({"kind": "per_query"}, None),
+        ({"kind": "random"}, (90, 10)),
+        ({"kind": "leave_last"}, (93, 7)),
+        ({"kind": "leave_last", "position": "when"}, (93, 7)),
+        ({"kind": "grouped", "validation": 0.3}, (70, 30)),
+        ({"kind": "grouped", "column": "item", "validation": 0.25}, (75, 25)),
+        ({"kind": "given", "validation": 0.2}, (80, 20)),
+        ({"kind": "given"}, (100, 0)),
+    ],
+)
+def test_every_split_with_a_test_table_given_apart(split: dict[str, Any], sizes: tuple[int, int] | None) -> None:
+    columns = {"user": [f"u{n % 7}" for n in range(100)], "item": list(range(100)), "when": list(range(100))}
+    roles = {"query": "user", "candidate": "item", "time": "when"}
+    test = {"user": ["u1", "u2"], "item": [1, 2], "when": [7, 8]}
+    dataset = made(columns, test=test, split=split, **roles)
+    assert dataset.parts.test.tolist() == [100, 101]
+    assert dataset.split["test"] == "given"
+    assert "warnings" not in dataset.split  # nothing that is said of a test part which the split cuts
+    together = np.sort(np.concatenate([dataset.parts.train, dataset.parts.validation, dataset.parts.test]))
+    np.testing.assert_array_equal(together, np.arange(102))
+    if sizes is not None and split["kind"] != "grouped":
+        assert (len(dataset.parts.train), len(dataset.parts.validation)) == sizes
+    again = parse(DataSpec, plain_spec(split, roles)).model_dump(mode="json")
+    assert parse(DataSpec, again).model_dump(mode="json") == again  # as a Run stores it
+
+
+def plain_spec(split: dict[str, Any], roles: dict[str, str]) -> dict[str, Any]:
+    return {"examples": {"path": "pairs.csv", **roles}, "test": {"path": "test.csv"}, "split": split}
+
+
+def test_a_validation_table_given_apart() -> None:
+    described: dict[str, Any] = {
+        "examples": {"path": "pairs.csv", "query": "user", "candidate": "item"},
+        "validation": {"path": "v.csv"},
+    }
+    some = table({"user": ["b"], "item": [9]}, "v.csv")
+    columns = {"user": ["a", "b"] * 20, "item": list(range(40))}
+    dataset = make_dataset(parse(DataSpec, described), table(columns), validation=some)
+    assert dataset.parts.validation.tolist() == [40]
+    assert dataset.split == {"kind": "per_query", "validation": "given", "test": 0.1, "seed": 0}
+    both = parse(DataSpec, {**described, "test": {"path": "t.csv"}})
+    dataset = make_dataset(both, table(columns), validation=some, test=table({"user": ["a"], "item": [8]}, "t.csv"))
+    assert dataset.parts.sizes() == {"train": 40, "validation": 1, "test": 1}
+    assert dataset.split["kind"] == "given"
+    assert dataset.parts.test.tolist() == [41]
+    for kind in ("time", "per_query", "random", "leave_last", "grouped", "given"):
+        split = {"kind": kind, "validation": 0.2 if kind != "leave_last" else True}
+        with pytest.raises(SpecError, match="a validation table is given, so split.validation must be absent or 0"):
+            parse(DataSpec, {**described, "split": split})
+
+
+def test_a_column_says_the_part() -> None:
+    columns = PAIRS | {"part": ["train", "test", "train", "validation", "train", "train"]}
+    parts = made(columns, split={"kind": "given", "column": "part"}).parts
+    assert (parts.train.tolist(), parts.validation.tolist(), parts.test.tolist()) == ([0, 2, 4, 5], [3], [1])
+
+
+@pytest.mark.parametrize("word", ["tset", None, ""])
+def test_a_part_that_is_none_is_refused_with_its_line(word: str | None) -> None:
+    columns = PAIRS | {"part": ["train", "test", "train", word, "train", word]}
+    message = rf"pairs\.csv, line 5: the column 'part' says the part .*; it holds {word!r} \(2 such rows\)"
+    with pytest.raises(DataError, match=message):
+        made(columns, split={"kind": "given", "column": "part"})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"split": {"kind": "given"}}, r"a given split takes the parts from the data: give the table data\.test"),
+        (
+            {"split": {"kind": "given", "column": "p"}, "test": {"path": "t"}},
+            "given twice, by the column 'p' and by a test",
+        ),
+        ({"split": {"kind": "leave_last", "test": False, "validation": False}}, "received false for both"),
+        ({"duplicates": "first"}, r"'duplicates' needs examples\.query"),
+        ({"k_core": 2}, r"'k_core' needs examples\.query"),
+        ({"k_core": 1}, r"k_core: .*greater than or equal to 2; received 1"),
+        ({"min_count": {"candidate": 2}}, r"'min_count\.candidate' needs examples\.candidate"),
+        ({"decay": {"half_life": 3}}, r"'decay' needs examples\.time"),
+        ({"decay": {"half_life": 3, "half_life_days": 1}}, "exactly one of half_life_days and half_life"),
+        ({"decay": {"half_life": 0}}, r"decay\.half_life: .*greater than 0"),
+        ({"examples": {"path": "a.csv", "positive": "x >= 4"}}, r"'examples\.positive' needs examples\.query"),
+        ({"examples": {"path": "a.csv", "positive": "x => 4"}}, r"examples\.positive: a rule is a column"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse(DataSpec, {"examples": {"path": "a.csv"}, **data})
+
+
+def test_leave_last_without_an_order_or_without_rows_is_refused() -> None:
+    with pytest.raises(DataError, match=r"leave_last split needs data\.examples\.time; .*or split\.position"):
+        made(PAIRS, split={"kind": "leave_last"}, query="user", candidate="item")
+    roles = {"query": "user", "candidate": "item", "time": "when"}
+    columns = PAIRS | {"when": [1, 2, 3, 4, 5, 6]}
+    with pytest.raises(DataError, match="leaves no validation row: no query has 3 rows or more among 6 rows"):
+        made(columns, split={"kind": "leave_last"}, **roles)
+    dataset = made(columns, split={"kind": "leave_last", "validation": False}, **roles)
+    assert dataset.parts.test.tolist() == [1, 3, 5]
+    assert "leave_last does not cut at one moment" in dataset.split["warnings"][0]
+
+
+@pytest.mark.parametrize("missing", ["drop", "train"])
+@pytest.mark.parametrize("kind", ["time", "leave_last"])
+def test_rows_without_a_time_are_counted(kind: str, missing: str) -> None:
+    columns = {"user": ["a", "b"] * 15, "item": list(range(30)), "when": [None, None, None, *range(27)]}
+    roles = {"query": "user", "candidate": "item", "time": "when"}
+    dataset = made(columns, split={"kind": kind, "time_missing": missing}, **roles)
+    assert dataset.split["time_missing"] == missing
+    assert set(dataset.parts.train) & {0, 1, 2} == (set() if missing == "drop" else {0, 1, 2})
+    if missing == "drop":
+        assert dataset.split["left_out"] == {"no_time": 3}
+    else:
+        assert "3 rows without a time are all in training" in dataset.split["warnings"][-1]
+
+
+def test_movielens_1m_has_times_for_some_rows(data_root: Path) -> None:
+    path = str(data_root / "ml-1m" / "ratings.csv.gz")
+    examples = {"path": path, "query": "userID", "candidate": "movieID", "time": "timestamp"}
+    with pytest.raises(DataError, match=r"433,255 of 1,000,209 are missing, the first in row 1.*time_missing: drop"):
+        read_dataset(parse(DataSpec, {"examples": examples}))
+    split = {"kind": "time", "time_missing": "drop"}
+    dropped = read_dataset(parse(DataSpec, {"examples": {**examples, "positive": "rating >= 4"}, "split": split}))
+    assert dropped.split["left_out"] == {"not_positive": 424_928, "no_time": 56_384}
+    assert dropped.parts.sizes() == {"train": 415_118, "validation": 51_889, "test": 51_890}
+    split = {"kind": "time", "time_missing": "train"}
+    trained = read_dataset(parse(DataSpec, {"examples": {**examples, "positive": "rating >= 4"}, "split": split}))
+    np.testing.assert_array_equal(trained.parts.test, dropped.parts.test)
+    assert len(trained.parts.train) == 415_118 + 56_384
+
+
+# --- rows that count, and what they weigh -------------------------------------------------------------------------
+
+LOG: dict[str, list[Any]] = {
+    "user": ["a", "a", "b", "b", "c", "c"],
+    "item": [1, 2, 1, 3, 2, 3],
+    "kind": ["view", "buy", "view", "cart", "buy", "view"],
+    "w": [1.0, 2.0, 3.0, 0.0, 1.0, 1.0],
+    "stars": [5, 4, 3, None, 2, 4],
+    "day": ["2024-01-01", "2024-01-11", "2024-01-21", "2024-01-01", "2024-01-11", "2024-01-21"],
+}
+PAIR_ROLES = {"query": "user", "candidate": "item"}
+
+
+def log(test: dict[str, Any] | None = None, data: dict[str, Any] | None = None, **examples: Any) -> Dataset:
+    described: dict[str, Any] = {"examples": {"path": "log.csv", **PAIR_ROLES, **examples}, "split": ALL_TRAIN}
+    given = None if test is None else table(test, "test.csv")
+    described |= {} if test is None else {"test": {"path": "test.csv"}}
+    return make_dataset(parse(DataSpec, {**described, **(data or {})}), table(LOG, "log.csv"), test=given)
+
+
+def test_events_times_weights() -> None:
+    event = {"column": "kind", "weights": {"view": 0, "cart": 3, "buy": 5}}
+    dataset = log(event=event, weight="w")
+    assert dataset.parts.train.tolist() == [1, 3, 4]  # a weight of 0 is still a known pair
+    assert dataset.weights is not None
+    assert dataset.weights[dataset.parts.train].tolist() == [10.0, 0.0, 5.0]
+    assert dataset.split["left_out"] == {"events": 3}
+    with pytest.raises(
+        DataError, match=r"log\.csv, line 2: the column 'kind' holds 'view', which has no weight \(3 such"
+    ):
+        log(event={"column": "kind", "weights": {"cart": 3, "buy": 5}})
+    with pytest.raises(DataError, match=r"log\.csv: event\.weights leaves none of its 6 rows"):
+        log(event={"column": "kind", "weights": {"click": 1}, "others": "drop"})
+
+
+def test_a_test_table_may_lack_events_and_weights() -> None:
+    event = {"column": "kind", "weights": {"view": 0, "cart": 3, "buy": 5}}
+    dataset = log({"user": ["a"], "item": [3]}, event=event, weight="w")
+    assert (dataset.parts.train.tolist(), dataset.parts.test.tolist()) == ([1, 3, 4], [6])
+    assert dataset.weights is not None
+    assert dataset.weights[6] == 1.0
+    dataset = log({"user": ["a", "b"], "item": [3, 2], "kind": ["view", "buy"]}, event=event)
+    assert dataset.parts.test.tolist() == [7]
+    with pytest.raises(DataError, match=r"test\.csv: none of its 1 rows counts"):
+        log({"user": ["a"], "item": [3], "kind": ["view"]}, event=event)
+    with pytest.raises(DataError, match=r"^test\.csv, line 2: the column 'kind' holds 'x'"):
+        log({"user": ["a"], "item": [3], "kind": ["x"]}, event=event)
+
+
+def test_positives_are_counted_in_every_part() -> None:
+    dataset = log({"user": ["a", "b"], "item": [3, 2], "stars": [1, 5]}, positive="stars >= 4")
+    assert (dataset.parts.train.tolist(), dataset.parts.test.tolist()) == ([0, 1, 5], [7])
+    assert dataset.split["left_out"] == {"not_positive": 4}
+    assert dataset.split["positive"] == "stars >= 4"
+    with pytest.raises(DataError, match=r'log\.csv: the rule positive: "stars > 5" leaves none of its 6 rows'):
+        log(positive="stars > 5")
+    with pytest.raises(DataError, match=r"test\.csv: the rule \"stars >= 4\": there is no column 'stars'"):
+        log({"user": ["a"], "item": [3]}, positive="stars >= 4")
+
+
+def test_older_rows_weigh_less_from_the_latest_training_row() -> None:
+    late = {"user": ["a"], "item": [3], "day": ["2034-01-01"]}
+    for test in (None, late):
+        dataset = log(test, {"decay": {"half_life_days": 10}}, time="day")
+        assert dataset.weights is not None
+        np.testing.assert_allclose(dataset.weights[:6], [0.25, 0.5, 1.0, 0.25, 0.5, 1.0])
+    weighted = log(None, {"decay": {"half_life": 864_000}}, time="day", weight="w")
+    assert weighted.weights is not None
+    np.testing.assert_allclose(weighted.weights, [0.25, 1.0, 3.0, 0.0, 0.5, 1.0])
+
+
+def test_days_need_seconds() -> None:
+    columns = {"user": ["a", "b"], "item": [1, 2]}
+    roles: dict[str, Any] = {**PAIR_ROLES, "time": "t"}
+    spec = parse(DataSpec, {"examples": {"path": "p.csv", **roles}, "split": ALL_TRAIN, "decay": {"half_life_days": 1}})
+    found = make_dataset(spec, table(columns | {"t": [1_700_000_000, 1_700_086_400]})).weights
+    assert found is not None
+    assert found.tolist() == [0.5, 1.0]
+    with pytest.raises(
+        DataError, match=r"column 't': holds plain numbers from 3 to 9, .* give decay.half_life|Give decay"
+    ):
+        make_dataset(spec, table(columns | {"t": [3, 9]}))
+    with pytest.raises(DataError, match=r"decay needs a time in every row .*1 of 2 are missing, the first in row 2"):
+        make_dataset(spec, table(columns | {"t": [1_700_000_000, None]}))
+
+
+def test_rows_without_a_time_are_as_old_as_the_oldest() -> None:
+    columns = {"user": ["a", "b", "a", "b"], "item": [1, 2, 3, 4], "t": [None, 0, 10, 20]}
+    split = {"kind": "time", "time_missing": "train", "test": 0.3, "validation": 0.0}
+    examples = {"path": "p.csv", **PAIR_ROLES, "time": "t"}
+    spec = parse(DataSpec, {"examples": examples, "split": split, "decay": {"half_life": 10}})
+    dataset = make_dataset(spec, table(columns))
+    assert dataset.weights is not None
+    assert dataset.weights[dataset.parts.train].tolist() == [0.5, 0.5, 1.0]
+
+
+TWICE: dict[str, list[Any]] = {
+    "user": ["a", "a", "a", "b", "b", "c", "c", "a"],
+    "item": [1, 1, 2, 1, 2, 1, 1, 1],
+    "t": [3, 1, 2, 4, 5, 7, 7, 20],
+    "part": ["train"] * 7 + ["test"],
+}
+
+
+def twice(**data: Any) -> Dataset:
+    examples = {"path": "p.csv", **PAIR_ROLES, "time": "t"}
+    spec = parse(DataSpec, {"examples": examples, "split": {"kind": "given", "column": "part"}, **data})
+    return make_dataset(spec, table(TWICE))
+
+
+@pytest.mark.parametrize(
+    ("how", "rows"),
+    [
+        ("keep", [0, 1, 2, 3, 4, 5, 6]),
+        ("first", [1, 2, 3, 4, 5]),
+        ("last", [0, 2, 3, 4, 6]),
+        ("count", [0, 2, 3, 4, 6]),
+    ],
+)
+def test_duplicates_by_time_then_by_row(how: str, rows: list[int]) -> None:
+    dataset = twice(duplicates=how)
+    assert dataset.parts.train.tolist() == rows
+    assert dataset.parts.test.tolist() == [7]
+    if how != "keep":
+        assert dataset.split["learned"] == {"duplicates": how, "removed": {"duplicates": 2}}
+    if how == "count":
+        assert dataset.weights is not None
+        assert dataset.weights[rows].tolist() == [2.0, 1.0, 1.0, 1.0, 2.0]
+
+
+def test_counts_see_training_rows_only_unless_told() -> None:
+    assert twice(min_count={"query": 3}).parts.train.tolist() == [0, 1, 2]
+    assert twice(min_count={"query": 4}, filter_on="all").parts.sizes() == {"train": 3, "validation": 0, "test": 1}
+    with pytest.raises(DataError, match="no row is left to learn from out of 7: min_count takes 7. Lower the counts"):
+        twice(min_count={"query": 4})
+    dataset = twice(duplicates="last", k_core=2)
+    assert dataset.parts.train.tolist() == [0, 2, 3, 4]  # c has one row left, then 1 and 2 have two each
+    assert dataset.split["learned"]["removed"] == {"duplicates": 2, "k_core": 1}
+
+
+def test_the_final_model_chooses_among_training_and_validation_rows() -> None:
+    columns = {
+        "user": ["a", "b", "a", "b"],
+        "item": [1, 1, 1, 2],
+        "part": ["train", "train", "validation", "validation"],
+    }
+    examples = {"path": "p.csv", **PAIR_ROLES}
+    given = {"split": {"kind": "given", "column": "part"}, "examples": examples}
+    dataset = make_dataset(parse(DataSpec, {**given, "duplicates": "count"}), table(columns))
+    assert dataset.parts.train.tolist() == [0, 1]
+    final = dataset.for_refit()
+    assert (final.parts.train.tolist(), final.parts.validation.tolist()) == ([1, 2, 3], [])
+    assert final.weights is not None
+    assert final.weights[[1, 2, 3]].tolist() == [1.0, 2.0, 1.0]
+    plain = make_dataset(parse(DataSpec, given), table(columns)).for_refit()
+    assert (plain.parts.train.tolist(), plain.weights) == ([0, 1, 2, 3], None)
 
 
 # --- roles --------------------------------------------------------------------------------------------------------

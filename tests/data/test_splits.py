@@ -6,7 +6,10 @@ Invariants:
 - a per-query split leaves every query at least one training row;
 - rows of one moment never stand on both sides of a cut, and every training row is older than every test row;
 - a split is a pure function of its input and the seed, and draws from no global generator;
-- a missing time is refused with counts and the first row.
+- a missing time is refused with counts and the first row, or its row is in no part, or it is in training;
+- leave_last: a query has at most one test row, its last one, and one validation row, the one before; it keeps a training
+  row; a permutation of the rows (without ties) gives the same parts up to the permutation;
+- grouped: no group stands in two parts, its share is met in groups, and the order of the rows does not matter.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from towerkit.core.errors import DataError
-from towerkit.data.split_specs import PerQuerySplit, RandomSplit, TimeSplit
-from towerkit.data.splits import Parts, split_per_query, split_random, split_time
+from towerkit.data.split_specs import GroupedSplit, LeaveLastSplit, PerQuerySplit, RandomSplit, TimeSplit
+from towerkit.data.splits import Parts, split_grouped, split_leave_last, split_per_query, split_random, split_time
 
 SHARES = st.floats(0.0, 0.49)
 SEEDS = st.integers(0, 2**63 - 1)
@@ -141,3 +144,103 @@ def test_parts_by_name() -> None:
     assert parts.get("validation").tolist() == [2]
     with pytest.raises(KeyError, match="training"):
         parts.get("training")
+
+
+# --- missing times ------------------------------------------------------------------------------------------------
+
+MAYBE = hnp.arrays(np.float64, st.integers(1, 60), elements=st.sampled_from([np.nan, 0.0, 1.0, 2.0, 3.0, 4.0]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(MAYBE, SHARES, SHARES, st.sampled_from(["drop", "train"]))
+def test_rows_without_a_time_are_dropped_or_trained(
+    times: np.ndarray[tuple[int], np.dtype[np.float64]], validation: float, test: float, missing: str
+) -> None:
+    timed = np.flatnonzero(~np.isnan(times))
+    split = TimeSplit.model_validate({"validation": validation, "test": test, "time_missing": missing})
+    if not len(timed):
+        with pytest.raises(DataError, match=rf"A time split needs times; all {len(times)} are missing"):
+            split_time(times, split)
+        return
+    parts = split_time(times, split)
+    alone = split_time(times[timed], TimeSplit(validation=validation, test=test)).of(timed)
+    np.testing.assert_array_equal(parts.test, alone.test)
+    np.testing.assert_array_equal(parts.validation, alone.validation)
+    if missing == "drop":
+        np.testing.assert_array_equal(parts.train, alone.train)
+    else:
+        check_parts(parts, len(times))
+
+
+# --- leave_last ---------------------------------------------------------------------------------------------------
+
+
+def events() -> st.SearchStrategy[tuple[list[int], list[float]]]:
+    pairs = st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from([np.nan, 0.0, 1.0, 2.0, 3.0])), min_size=1, max_size=50
+    )
+    return pairs.map(lambda rows: ([query for query, _ in rows], [when for _, when in rows]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(events(), st.sampled_from([(True, True), (True, False), (False, True)]), st.sampled_from(["drop", "train"]))
+def test_leave_last_holds_out_the_last_rows(
+    rows: tuple[list[int], list[float]], held: tuple[bool, bool], missing: str
+) -> None:
+    queries, order = np.array(rows[0]), np.array(rows[1])
+    if np.isnan(order).all():
+        return
+    split = LeaveLastSplit.model_validate({"validation": held[0], "test": held[1], "time_missing": missing})
+    parts = split_leave_last(queries, order, split)
+    counted = np.flatnonzero(~np.isnan(order)) if missing == "drop" else np.arange(len(queries))
+    together = np.sort(np.concatenate([parts.train, parts.validation, parts.test]))
+    np.testing.assert_array_equal(together, counted)
+    for query in set(queries[counted].tolist()):
+        own = [row for row in counted if queries[row] == query]
+        timed = sorted((row for row in own if not np.isnan(order[row])), key=lambda row: (order[row], row))
+        room = len(own) - 1  # one row stays in training
+        last = [timed.pop()] if held[1] and timed and room else []
+        before = [timed.pop()] if held[0] and timed and room > len(last) else []
+        assert [row for row in parts.test if queries[row] == query] == last
+        assert [row for row in parts.validation if queries[row] == query] == before
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(0, 2**31))
+def test_leave_last_and_grouped_do_not_depend_on_the_order_of_the_rows(names: list[int], seed: int) -> None:
+    queries, draw = np.array(names), np.random.default_rng(seed)
+    order, times = draw.permutation(len(names)), draw.permutation(len(names)).astype(np.float64)
+    split = LeaveLastSplit()
+    first, second = split_leave_last(queries, times, split), split_leave_last(queries[order], times[order], split)
+    grouped = GroupedSplit(validation=0.3, test=0.3)
+    one, other = split_grouped(queries, grouped, seed), split_grouped(queries[order], grouped, seed)
+    for name in ("train", "validation", "test"):
+        assert sorted(order[second.get(name)]) == first.get(name).tolist()
+        assert sorted(order[other.get(name)]) == one.get(name).tolist()
+
+
+def test_ties_go_by_row_order() -> None:
+    parts = split_leave_last(np.array([0, 0, 0, 1]), np.array([5.0, 5.0, 5.0, 1.0]), LeaveLastSplit())
+    assert (parts.train.tolist(), parts.validation.tolist(), parts.test.tolist()) == ([0, 3], [1], [2])
+
+
+# --- grouped ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(QUERIES, SHARES, SHARES, SEEDS)
+def test_grouped_keeps_groups_whole(
+    groups: np.ndarray[tuple[int], np.dtype[np.int64]], validation: float, test: float, seed: int
+) -> None:
+    parts = split_grouped(groups, GroupedSplit(validation=validation, test=test), seed)
+    check_parts(parts, len(groups))
+    found = [set(groups[rows].tolist()) for rows in (parts.train, parts.validation, parts.test)]
+    num_groups = len(set(groups.tolist()))
+    assert sum(len(each) for each in found) == num_groups
+    assert len(found[0]) >= 1
+    assert len(found[2]) == min(round(num_groups * test), num_groups - 1)
+
+
+def test_another_seed_groups_otherwise() -> None:
+    groups = np.repeat(np.arange(40), 3)
+    assert not same(split_grouped(groups, GroupedSplit(), 0), split_grouped(groups, GroupedSplit(), 1))

@@ -54,8 +54,8 @@ def divide(
         DataError: If a part stays empty, or a column does not hold what it must.
     """
     split = spec.resolved_split()
+    check_distinct(examples, roles, np.flatnonzero(usable.mask))
     whole, mask, filtered = _filtered_whole(spec, examples, roles, usable.mask)
-    check_distinct(examples, roles, np.flatnonzero(mask))
     first_apart = min((int(rows[0]) for _, rows in apart.values()), default=len(mask))
     found = cut(examples, roles, split, seed, np.flatnonzero(mask[:first_apart]))
     given = {part: rows[mask[rows]] for part, (_, rows) in apart.items()}

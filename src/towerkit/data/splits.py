@@ -13,6 +13,8 @@ from towerkit.data.split_specs import GroupedSplit, LeaveLastSplit, PerQuerySpli
 
 Rows = NDArray[np.int64]
 
+_NEVER = np.int64(-1)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -81,9 +83,9 @@ def split_leave_last(queries: NDArray[np.int64], order: NDArray[np.float64], spl
     timed = np.flatnonzero(~missing)
     by_query = timed[np.lexsort((timed, order[timed], queries[timed]))]
     ends = np.cumsum(np.bincount(queries[timed], minlength=len(counts)))
-    after = np.full(len(order), len(order), np.int64)  # rows of the same query behind this one
+    after = np.full(len(order), _NEVER)  # rows of the same query behind this one
     after[by_query] = ends[queries[by_query]] - 1 - np.arange(len(by_query))
-    place = np.where(after + 1 < counts[queries], after, len(order))  # the first row of a query stays in training
+    place = np.where(after + 1 < counts[queries], after, _NEVER)  # the first row of a query stays in training
     is_test = (place == 0) if split.test else np.zeros(len(order), bool)
     is_validation = (place == int(split.test)) if split.validation else np.zeros(len(order), bool)
     return _parts(is_validation, is_test, leave_out=missing if split.time_missing == "drop" else None)
