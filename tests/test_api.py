@@ -1,7 +1,9 @@
 """The Python door.
 
 Pinned: the three ways to call ``fit``; ``read`` takes data frames of any make and answers the same for each; roles that
-do not belong are refused by name; a Run goes to a fresh folder unless one is named; nothing global is touched.
+do not belong are refused by name; kinds of event weigh as a column of weights does, and every setting that chooses rows
+trains; the positive class that a head names is the one that predictions give; a Run goes to a fresh folder unless one is
+named; nothing global is touched.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import pytest
 import torch
 
 import towerkit as tk
+from towerkit.doctor import examine
 
 DRAW = np.random.default_rng(0)
 EVENTS: dict[str, list[Any]] = {
@@ -155,3 +158,65 @@ def test_every_public_name_is_there() -> None:
     assert sorted(tk.__all__) == dir(tk)
     with pytest.raises(AttributeError, match="no attribute 'fit_'"):
         tk.fit_
+
+
+def test_events_weigh_as_a_column_of_weights_does() -> None:
+    kinds = ["view" if n % 3 else "buy" for n in range(200)]
+    columns = {**EVENTS, "kind": kinds, "w": [1.0 if kind == "view" else 4.0 for kind in kinds]}
+    by_event = tk.read(columns, **ROLES, event={"column": "kind", "weights": {"view": 1, "buy": 4}})
+    by_weight, by_none = tk.read(columns, **ROLES, weight="w"), tk.read(columns, **ROLES)
+    runs = [tk.fit(SPEC, data) for data in (by_event, by_weight, by_none)]
+    first, second, third = ((run.path / "model" / "weights.safetensors").read_bytes() for run in runs)
+    assert first == second != third
+
+
+def test_every_setting_of_the_rows_trains() -> None:
+    columns = {**EVENTS, "stars": [n % 5 + 1 for n in range(200)]}
+    settings: dict[str, Any] = {
+        "time": "ts",
+        "positive": "stars >= 2",
+        "decay": {"half_life": 50},
+        "duplicates": "count",
+        "min_count": {"query": 2},
+        "k_core": 2,
+        "split": {"kind": "leave_last"},
+    }
+    run = tk.fit(columns, **ROLES, **settings)
+    split = run.evaluation.protocol["split"]
+    assert split["left_out"] == {"not_positive": 40}
+    assert set(split["learned"]["removed"]) == {"duplicates", "min_count", "k_core"}
+    assert "leave_last does not cut" in split["warnings"][0]
+    assert run.evaluation.protocol["queries"] <= 20
+
+
+def test_a_rule_of_positives_is_refused_for_predictions() -> None:
+    table = {"kind": "table", "columns": ["ts"], "dim": 4}
+    spec = {
+        "model": {"kind": "tower_model", "towers": {"t": table}, "heads": {"s": {"kind": "ordinal", "column": "stars"}}}
+    }
+    data = tk.read({**EVENTS, "stars": [n % 5 + 1 for n in range(200)]}, **ROLES, positive="stars >= 2")
+    with pytest.raises(
+        tk.SpecError, match=r"says which rows are pairs of a two_tower, .* tower_model: .*\"stars >= 2\""
+    ):
+        tk.fit(spec, data)
+
+
+@pytest.mark.parametrize("named", ["Ja", "Nein"])
+def test_the_positive_class_is_what_a_prediction_gives(named: str) -> None:
+    columns = {"x": [float(n % 10) for n in range(200)], "y": ["Ja" if n % 10 >= 5 else "Nein" for n in range(200)]}
+    head = {"kind": "binary", "column": "y", "positive": named}
+    model = {
+        "kind": "tower_model",
+        "towers": {"t": {"kind": "table", "columns": ["x"], "dim": 8}},
+        "heads": {"y": head},
+    }
+    run = tk.fit({"model": model, "training": {"epochs": 20, "batch_size": 16}}, tk.read(columns))
+    answers = run.predict({"x": [9.0, 0.0]})
+    assert answers.column("y").to_pylist() == ["Ja", "Nein"]
+    (probability,) = [name for name in answers.column_names if name != "y"]
+    high, low = answers.column(probability).to_pylist()
+    assert (high > 0.9 > 0.1 > low) if named == "Ja" else (high < 0.1 < 0.9 < low)
+    assert run.evaluation.protocol["tasks"]["y"]["positive"] == named
+    assert run.evaluation.protocol["repeats"] == 20  # every x stands in training
+    notes = examine(str(run.path))["notes"]
+    assert any(f"the positive class of 'y' is '{named}'" in note for note in notes)

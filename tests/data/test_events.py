@@ -39,13 +39,13 @@ def test_each_row_weighs_what_its_kind_does(values: Any, weights: Any, expected:
 
 def test_other_kinds_are_refused_with_their_row() -> None:
     message = (
-        r"log\.csv, line 4: the column 'kind' holds 'vew', which has no weight \(2 such rows\); did you mean 'view'\?"
+        r"log\.csv, line 4: the column 'kind' holds 'views', which has no weight \(2 such rows\); did you mean 'view'\?"
     )
     with pytest.raises(DataError, match=message):
-        weighed(["view", "view", "vew", None], {"view": 1})
+        weighed(["view", "view", "views", None], {"view": 1})
     with pytest.raises(DataError, match=r"log\.csv, line 2: the column 'kind' holds None"):
         weighed([None, "view"], {"view": 1})
-    assert weighed(["view", "view", "vew", None], {"view": 2}, others="drop") == [2.0, 2.0, 0.0, 0.0]
+    assert weighed(["view", "view", "views", None], {"view": 2}, others="drop") == [2.0, 2.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("values", [[1.5, 1.0], [["view"]]])

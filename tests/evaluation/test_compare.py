@@ -151,3 +151,16 @@ def test_figures_without_rows_are_refused() -> None:
     for evaluation in (ranking([0.5, 1.0]), prediction(GOOD, TRUTH)):
         with pytest.raises(RunError, match="keeps figures only, as a Run's baselines do"):
             compare(replace(evaluation, details={}), evaluation)
+
+
+def test_models_that_learn_from_other_rows_are_comparable_on_the_same_held_out_rows() -> None:
+    chosen = {**SPLIT, "learned": {"duplicates": "count", "removed": {"duplicates": 3}}, "warnings": ["careful"]}
+    assert compare(ranking([0.5] * 9), ranking([0.5] * 9, split=chosen))["recall@5"].difference == 0.0
+    for key in ("positive", "events", "left_out"):
+        with pytest.raises(RunError, match=f"split: .* against .*{key}"):
+            compare(ranking([0.5] * 9), ranking([0.5] * 9, split={**SPLIT, key: "another"}))
+    given = {"kind": "time", "test": "given", "validation": 0.1}
+    other = {"kind": "random", "test": "given", "validation": 0.2, "left_out": {"not_positive": 2}}
+    assert compare(ranking([0.5] * 9, split=given), ranking([0.5] * 9, split=other))["recall@5"].p_value == 1.0
+    with pytest.raises(RunError, match="positive"):
+        compare(ranking([0.5] * 9, split=given), ranking([0.5] * 9, split={**other, "positive": "x > 1"}))

@@ -95,3 +95,18 @@ def test_the_stored_form_comes_back_and_a_damaged_one_is_refused() -> None:
     del stored["metrics"]["accuracy"]["low"]
     with pytest.raises(RunError, match=r"cannot be read \(KeyError\('low'\)\)"):
         Evaluation.from_dict(stored, {})
+
+
+def test_the_positive_class_and_repeats_are_told() -> None:
+    label = Labels("answer", "binary", ("Nein", "Ja"))
+    found = evaluate_tasks(
+        {"liked": liked(0.9, 0.2)}, {"liked": np.array([1, 0])}, {"liked": label}, repeats=3, **ABOUT
+    )
+    assert found.protocol["tasks"]["liked"]["positive"] == "Ja"
+    assert found.protocol["repeats"] == 3
+    line = protocol_line(found.protocol)
+    assert "liked: binary, positive class Ja, 2 labelled rows" in line
+    assert "3 rows equal a training row in all that is read" in line
+    split = {"kind": "leave_last", "seed": 0, "left_out": {"events": 1234}, "warnings": ["careful"]}
+    line = protocol_line({**found.protocol, "split": split, "repeats": 0})
+    assert "split: leave_last (left_out [events 1,234]) · warning: careful · 95 %" in line

@@ -5,6 +5,7 @@ Invariants:
 - a label has the same code whatever type it is written in; missing, empty and unseen labels are -1;
 - frequencies are the shares among the known labels, and sum to one;
 - no label, one class, and more classes than the kind allows are refused with the numbers;
+- a positive class that is named stands last, in every spelling of the data; a name that no class has is refused;
 - the stored form gives the same labels back.
 """
 
@@ -81,3 +82,29 @@ def test_the_stored_form_gives_the_same_back() -> None:
 def test_lists_are_no_labels() -> None:
     with pytest.raises(DataError, match="'y' holds lists or records"):
         fitted([[1], [2]])
+
+
+@pytest.mark.parametrize(
+    ("values", "positive", "classes"),
+    [
+        (["Ja", "Nein", None], "Ja", ("Nein", "Ja")),
+        (["Ja", "Nein"], "Nein", ("Ja", "Nein")),
+        (["Ja", "Nein"], None, ("Ja", "Nein")),
+        ([1, 2], "1", ("2", "1")),
+        ([1.0, 2.0], "1", ("2", "1")),
+        ([True, False], "false", ("1", "0")),
+        (["true", "maybe"], "true", ("maybe", "true")),
+    ],
+)
+def test_the_positive_class_stands_last(values: list[Any], positive: str | None, classes: tuple[str, ...]) -> None:
+    labels = Labels.fit("y", "binary", pa.array(values), positive)
+    assert labels.classes == classes
+    codes = labels.encode(pa.array(values))
+    known = codes[codes >= 0]
+    assert labels.frequencies == ((known == 0).mean(), (known == 1).mean())
+
+
+def test_a_positive_class_that_is_none_is_refused() -> None:
+    message = r"'y' holds the classes 'Ja', 'Nein', and 'positive' names 'ja'; did you mean 'Ja'\?"
+    with pytest.raises(DataError, match=message):
+        Labels.fit("y", "binary", pa.array(["Ja", "Nein"]), "ja")

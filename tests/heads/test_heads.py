@@ -5,6 +5,7 @@ Invariants:
 - the loss of a head is minus the log of its probability of the label;
 - ordinal logits decrease along a row whatever the parameters, so no probability is negative; classes can be learned;
 - a head started at some frequencies gives them for a state of zeros; a fresh ordinal head is symmetric, cut points one apart;
+- a binary head may name its positive class, as YAML reads it;
 - specs survive JSON and give the label column with the right kind.
 """
 
@@ -144,3 +145,10 @@ def test_a_very_rare_last_class_gives_finite_cuts() -> None:
     head.start_at(torch.tensor([0.5, 0.5 - 2e-8, 2e-8]))
     assert all(bool(parameter.isfinite().all()) for parameter in head.parameters())
     assert bool(head(torch.zeros(1, 2)).isfinite().all())
+
+
+@pytest.mark.parametrize(("written", "named"), [("Ja", "Ja"), (True, "true"), (1, "1"), (None, None)])
+def test_a_binary_head_names_its_positive_class(written: Any, named: str | None) -> None:
+    spec = MENU.validate_python({"kind": "binary", "column": "y", "positive": written})
+    assert spec.label() == LabelSpec("y", "binary", named)
+    assert MENU.validate_json(spec.model_dump_json()) == spec

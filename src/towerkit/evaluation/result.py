@@ -96,7 +96,9 @@ def split_line(split: Mapping[str, Any]) -> str:
 
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return "[" + ", ".join(f"{key} {_words(inner)}" for key, inner in value.items()) + "]"
-    if isinstance(value, list | tuple):
-        return " ".join(str(each) for each in value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return "[" + ", ".join(f"{key} {_counted(inner)}" for key, inner in value.items()) + "]"
+    return " ".join(str(each) for each in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _counted(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else _words(value)
