@@ -6,12 +6,13 @@ Invariants:
 - which training rows are chosen, and what they weigh, does not depend on held-out rows, whatever the filters, the decay
   and the split; with ``filter_on: all`` it does, and the protocol says so;
 - the check finds planted leaks of each sort: a statistic, a vocabulary, classes, entity rows, known pairs among the
-  negatives, a catalogue, seen pairs, rows chosen by rows that are held out.
+  negatives, logQ, a catalogue, seen pairs, rows chosen by rows that are held out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,34 @@ def case(name: str) -> tuple[ModelingSpec, Dataset]:
     found = CASES[name]
     data = tk.read(found.examples, **found.roles, split=found.split, entities=found.entities)
     return parse(ModelingSpec, dict(found.spec)), data
+
+
+def popular() -> tuple[ModelingSpec, Dataset]:
+    """Negatives drawn by popularity and from the batch, corrected by logQ."""
+    spec, data = case("two_tower_ids")
+    described = spec.model_dump()
+    described["objective"] = {
+        "loss": {"kind": "sampled_softmax"},
+        "negatives": [{"kind": "popularity", "count": 3}, {"kind": "in_batch"}],
+    }
+    return parse(ModelingSpec, described), data
+
+
+def test_log_q_is_counted_in_training_rows() -> None:
+    assert_no_leak(*popular())
+
+
+def test_a_planted_log_q_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = recipes.material_of
+
+    def material(arrays: Any, rows: Rows, entities: tuple[str, str], training: Any) -> Any:
+        found = honest(arrays, rows, entities, training)
+        counts = np.bincount(arrays.index[entities[1]], minlength=len(found.counts)).astype(np.float64)
+        return replace(found, counts=counts[: len(found.counts)])
+
+    monkeypatch.setattr(recipes, "material_of", material)
+    with pytest.raises(AssertionError, match=r"test rows.*learned this changed too: model/weights\.safetensors$"):
+        assert_no_leak(*popular())
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from towerkit.core.random import generator, stream
 from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
