@@ -91,9 +91,7 @@ def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> 
 
 def _read_like(examples: ExamplesSpec, source: SourceSpec, base: Path | None) -> Table:
     """A table given apart is read as the examples are, unless it says otherwise."""
-    inherited = examples.model_dump(
-        include={"format", "separator", "encoding", "header", "names", "quoted", "decimal"}
-    )
+    inherited = examples.model_dump(include={"format", "separator", "encoding", "header", "names", "quoted", "decimal"})
     given = source.model_dump(exclude_unset=True)
     return read_table(SourceSpec.model_validate({**inherited, **given}), base=base)
 
