@@ -90,6 +90,9 @@ def _examine_run(path: Path) -> dict[str, Any]:
         found["files"] = len(run.manifest.files)
         found["bytes"] = sum(entry.bytes for entry in run.manifest.files.values())
         assert run.model is not None
+        for task, about in run.evaluation.protocol.get("tasks", {}).items():
+            if about.get("positive") is not None:
+                found["notes"].append(f"the positive class of '{task}' is '{about['positive']}', of {about['classes']}")
         found["notes"].append(
             "every file agrees with the manifest, and the golden request is answered as when it was saved"
         )

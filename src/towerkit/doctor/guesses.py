@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from towerkit.data.schema import ColumnInfo, infer_schema
-from towerkit.data.spec import TimeSplit
+from towerkit.data.split_specs import TimeSplit
 from towerkit.data.table import Table, values_of
 from towerkit.doctor.moments import span_of
 

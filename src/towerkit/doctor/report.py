@@ -81,6 +81,6 @@ def _show_spec(found: Mapping[str, Any], console: Console) -> None:
         _show_table(f"{name}: {table['path']}", table, console)
         console.print()
     if found["parts"] is not None:
-        split = ", ".join(f"{key} {value}" for key, value in found["split"].items())
+        split = ", ".join(f"{key} {value}" for key, value in found["split"].items() if key != "warnings")
         parts = " · ".join(f"{part} {size:,}" for part, size in found["parts"].items())
         _say(console, f"split: {split} -> {parts}")

@@ -49,6 +49,7 @@ def examine_spec(path: Path) -> dict[str, Any]:
     try:
         dataset = read_dataset(spec, base=base, seed=seed)
         found["parts"], found["split"] = dataset.parts.sizes(), dict(dataset.split)
+        found["notes"] += dataset.split.get("warnings", [])
     except TowerkitError as error:
         if str(error) not in found["problems"]:
             found["problems"].append(str(error))
