@@ -141,7 +141,7 @@ def test_an_entity_with_a_table_and_a_null_key() -> None:
     demand.add("shop", [CategorySpec(column="city", min_count=1)])
     encoded = encode(Encoder.fit(demand, dataset, np.arange(3)), dataset)
     assert encoded.index["shop"].tolist() == [2, 0, 3]
-    assert dense(encoded.tables["shop"], "category:city").tolist() == [0, 0, 1, 0]  # x: no training row points to it
+    assert dense(encoded.tables["shop"], "category-1:city").tolist() == [0, 0, 1, 0]  # x: no training row points to it
 
 
 # --- batches ------------------------------------------------------------------------------------------------------

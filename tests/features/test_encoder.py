@@ -121,7 +121,7 @@ def test_row_0_is_unknown_and_unknown_values_are_like_it() -> None:
         pa.table({"color": ["blue", "green", None], "price": [3, None, 2], "text": ["wool", None, ""]}), "ask"
     )
     columns = encoder.encode(EXAMPLE, asked)
-    assert columns["category:color"].tolist() == [0, 2, 0, 0]  # type: ignore[union-attr]
+    assert columns["category-1:color"].tolist() == [0, 2, 0, 0]  # type: ignore[union-attr]
     price = columns["number:price"]
     assert isinstance(price, torch.Tensor)
     assert price[[0, 2]].tolist() == [[0.0, 1.0]] * 2
@@ -172,6 +172,15 @@ def test_a_sample_has_a_value_for_every_column() -> None:
     assert set(sample) == {"color", "price", "text"}
     assert encoder.sample("user") == {"user": None}
     assert len(encoder.encode(EXAMPLE, Table(pa.Table.from_pylist([sample]), "sample"))) == 3
+
+
+def test_a_sample_suits_every_feature_of_a_shared_column() -> None:
+    shared = [NumberSpec(column="price"), CategorySpec(column="price", min_count=1), NgramsSpec(columns=("price",))]
+    for specs in (shared, shared[::-1]):
+        encoder = Encoder.fit(demand_of(**{EXAMPLE: specs}), dataset_of(), TRAIN)
+        sample = encoder.sample(EXAMPLE)
+        assert sample == {"price": 2.0}
+        assert len(encoder.encode(EXAMPLE, Table(pa.Table.from_pylist([sample]), "sample"))) == 3
 
 
 # --- asking -------------------------------------------------------------------------------------------------------

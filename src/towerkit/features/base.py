@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from towerkit.core.errors import RunError
+from towerkit.core.errors import DataError, RunError
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Column
 from towerkit.features.vocabulary import Vocabulary
@@ -53,6 +53,15 @@ class Feature(ABC):
         """A made-up raw value for each column it reads, to build a request that holds no one's data."""
 
 
+class CodedFeature(Feature):
+    """A feature that gives codes: one per row, or a :class:`~towerkit.data.batch.Bag` of them."""
+
+    @property
+    @abstractmethod
+    def num_codes(self) -> int:
+        """All codes lie in ``[0, num_codes)``; 0 is what cannot be known, where there is no bag."""
+
+
 class FeatureSpec(Spec):
     """Which columns a feature reads and how; ``fit`` makes the :class:`Feature`."""
 
@@ -78,12 +87,25 @@ def as_text(values: pa.Array) -> pa.Array:
 
     Each value by itself: what stands beside it, in training or in a request, must not change its text.
 
+    Raises:
+        DataError: If the values are lists or records.
+
     Example:
         >>> as_text(pa.array([3.0, 2.5, 1e12])).to_pylist()
         ['3', '2.5', '1000000000000']
     """
+    if pa.types.is_nested(values.type):
+        raise DataError(
+            f"Lists and records ({values.type}) cannot be read as texts; give one text, number or yes-or-no per row, "
+            "or read a list as multi_hot in a table tower."
+        )
     if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
         integers = pc.cast(pc.if_else(whole, values, None), pa.int64())  # -0.0 becomes 0
         return pc.coalesce(pc.cast(integers, pa.string()), pc.cast(values, pa.string()))
+    if pa.types.is_binary(values.type):
+        coded = values.dictionary_encode()  # bytes need not be UTF-8
+        texts = [value.decode("utf-8", "backslashreplace") for value in coded.dictionary.to_pylist()]
+        return pa.array(texts, pa.string()).take(coded.indices)
     return values if pa.types.is_string(values.type) else pc.cast(values, pa.string())

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 from towerkit.core.errors import DataError
 from towerkit.data.batch import Column
 from towerkit.data.table import values_of
-from towerkit.features.base import Feature, FeatureSpec, State, as_text
+from towerkit.features.base import CodedFeature, Feature, FeatureSpec, State, as_text
 from towerkit.features.vocabulary import Vocabulary
+
+Floats: TypeAlias = NDArray[np.float64]
+Scale: TypeAlias = Literal["standard", "log"]
+_HUGE = 1e300
 
 
 @dataclass(frozen=True)
-class CategoryFeature(Feature):
+class CategoryFeature(CodedFeature):
     """``[rows]`` int64 codes; 0 is unknown or missing."""
 
     name: str
@@ -32,6 +37,11 @@ class CategoryFeature(Feature):
         """Codes of the column's values."""
         values = values_of(table, self.column)
         return torch.from_numpy(self.vocabulary.encode(as_text(values) if self.as_text else values))
+
+    @property
+    def num_codes(self) -> int:
+        """The known values and the unknown one."""
+        return len(self.vocabulary)
 
     def state(self) -> State:
         """The vocabulary."""
@@ -80,7 +90,8 @@ class CategorySpec(FeatureSpec):
 
     def restore(self, state: State) -> CategoryFeature:
         """Rebuild from the stored vocabulary."""
-        return CategoryFeature(f"category:{self.column}", self.column, state.known(), as_text=True)
+        kind = "category" if self.min_count == 2 else f"category-{self.min_count}"
+        return CategoryFeature(f"{kind}:{self.column}", self.column, state.known(), as_text=True)
 
 
 @dataclass(frozen=True)
@@ -91,10 +102,11 @@ class NumberFeature(Feature):
     column: str
     mean: float
     deviation: float
+    scale: Scale
 
     def encode(self, table: pa.Table) -> Column:
         """Standardised values beside their missing flags."""
-        values = numbers(values_of(table, self.column), self.column)
+        values = _scaled(numbers(values_of(table, self.column), self.column), self.scale)
         missing = np.isnan(values)
         with np.errstate(over="ignore"):  # far beyond the clip anyway
             standardised = np.where(missing, 0.0, (values - self.mean) / self.deviation)
@@ -107,7 +119,8 @@ class NumberFeature(Feature):
 
     def sample(self) -> Mapping[str, Any]:
         """The mean."""
-        return {self.column: self.mean}
+        usual = self.mean if self.scale == "standard" else np.sign(self.mean) * np.expm1(abs(self.mean))
+        return {self.column: float(np.clip(usual, -_HUGE, _HUGE))}
 
 
 class NumberSpec(FeatureSpec):
@@ -115,6 +128,8 @@ class NumberSpec(FeatureSpec):
 
     kind: Literal["number"] = "number"
     column: str
+    scale: Scale = "standard"
+    """``log``: take ``sign(x) · log(1 + |x|)`` first, for counts and prices that span orders of magnitude."""
 
     def column_names(self) -> tuple[str, ...]:
         """The column."""
@@ -122,16 +137,21 @@ class NumberSpec(FeatureSpec):
 
     def fit(self, table: pa.Table) -> NumberFeature:
         """Take mean and deviation over the known values; a constant column gets deviation 1."""
-        values = numbers(values_of(table, self.column), self.column)
+        values = _scaled(numbers(values_of(table, self.column), self.column), self.scale)
         mean, deviation = _mean_and_deviation(values[~np.isnan(values)])
         return self.restore(State({"mean": mean, "deviation": deviation}))
 
     def restore(self, state: State) -> NumberFeature:
         """Rebuild from mean and deviation."""
-        return NumberFeature(f"number:{self.column}", self.column, state.values["mean"], state.values["deviation"])
+        name = f"{'number' if self.scale == 'standard' else self.scale}:{self.column}"
+        return NumberFeature(name, self.column, state.values["mean"], state.values["deviation"], self.scale)
 
 
-def _mean_and_deviation(known: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
+def _scaled(values: Floats, scale: Scale) -> Floats:
+    return values if scale == "standard" else np.sign(values) * np.log1p(np.abs(values))
+
+
+def _mean_and_deviation(known: Floats) -> tuple[float, float]:
     if not len(known):
         return 0.0, 1.0
     if known.min() == known.max():  # the deviation of equal numbers need not come out as exactly zero
@@ -141,7 +161,7 @@ def _mean_and_deviation(known: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[f
     return float(scaled.mean() * size), float(scaled.std() * size) or 1.0
 
 
-def numbers(values: pa.Array, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def numbers(values: pa.Array, name: str) -> Floats:
     """Values as float64 with NaN where missing.
 
     Raises:
@@ -164,7 +184,7 @@ def numbers(values: pa.Array, name: str) -> np.ndarray[Any, np.dtype[np.float64]
     return np.asarray(found, dtype=np.float64)
 
 
-def _as_floats(values: pa.Array) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _as_floats(values: pa.Array) -> Floats:
     """Durations and times of day count in seconds; an integer beyond 2**53 is rounded."""
     if pa.types.is_duration(values.type):
         values = pc.divide(pc.cast(pc.cast(values, pa.duration("us")), pa.int64()).cast(pa.float64()), 1e6)

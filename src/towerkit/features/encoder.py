@@ -18,11 +18,26 @@ from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.features.base import Feature, FeatureSpec, State
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
+from towerkit.features.cyclic import CyclicSpec
+from towerkit.features.hashed import HashedSpec
 from towerkit.features.labels import Labels, TaskKind
+from towerkit.features.multi_hot import MultiHotSpec
 from towerkit.features.ngrams import NgramsSpec
+from towerkit.features.quantiles import PiecewiseSpec, QuantileSpec
 from towerkit.features.vocabulary import Vocabulary
 
-AnyFeatureSpec = Annotated[IdSpec | CategorySpec | NumberSpec | NgramsSpec, Field(discriminator="kind")]
+AnyFeatureSpec = Annotated[
+    IdSpec
+    | CategorySpec
+    | NumberSpec
+    | QuantileSpec
+    | PiecewiseSpec
+    | HashedSpec
+    | MultiHotSpec
+    | CyclicSpec
+    | NgramsSpec,
+    Field(discriminator="kind"),
+]
 """The menu of features."""
 _MENU: TypeAdapter[FeatureSpec] = TypeAdapter(AnyFeatureSpec)
 
@@ -134,9 +149,9 @@ class Encoder:
 
     def sample(self, entity: str) -> dict[str, Any]:
         """A made-up row of an entity that holds no one's data."""
-        return {
-            name: value for fitted in self.features.get(entity, ()) for name, value in fitted.feature.sample().items()
-        }
+        values = [item for fitted in self.features.get(entity, ()) for item in fitted.feature.sample().items()]
+        # Where features share a column, a number wins over a text: the others can read it, but not the reverse.
+        return dict(sorted(values, key=lambda item: not isinstance(item[1], str)))
 
     def as_dict(self) -> tuple[dict[str, Any], list[pa.Array]]:
         """Plain data for JSON, and the vocabularies it refers to by number."""
