@@ -16,10 +16,14 @@ from towerkit.data.roles import EXAMPLE, EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.data.table import Table
 from towerkit.features.columns import CategorySpec, NumberSpec
+from towerkit.features.cyclic import CyclicSpec
 from towerkit.features.design import design_matrix
 from towerkit.features.encoded import encode
 from towerkit.features.encoder import Demand, Encoder
+from towerkit.features.hashed import HashedSpec
+from towerkit.features.multi_hot import MultiHotSpec
 from towerkit.features.ngrams import NgramsSpec, hashed_ngrams
+from towerkit.features.quantiles import PiecewiseSpec, QuantileSpec
 
 
 def test_it_is_the_columns_side_by_side() -> None:
@@ -39,3 +43,29 @@ def test_it_is_the_columns_side_by_side() -> None:
         buckets[row, hashed_ngrams((text,), 8, 1)] = 1
     np.testing.assert_array_equal(found[:, 2:10] > 0, buckets[[2, 0, 1, 2]] > 0)
     assert found[:, 10:].tolist() == [[0, 1, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]]
+
+
+def test_every_kind_has_plain_columns() -> None:
+    spec = parse(DataSpec, {"examples": {"path": "p"}, "split": {"kind": "random", "validation": 0.0, "test": 0.0}})
+    columns = {"n": [0.0, 2.0, 4.0, None], "g": ["a|b", "", "b", None], "t": [0, 43200, None, 0]}
+    dataset = make_dataset(spec, Table(pa.table(columns), "p"))
+    demand = Demand()
+    demand.add(
+        EXAMPLE,
+        [
+            PiecewiseSpec(column="n", bins=2),
+            QuantileSpec(column="n", buckets=2),
+            MultiHotSpec(column="g", min_count=1),
+            CyclicSpec(column="t", periods=("day",)),
+            HashedSpec(columns=("n", "g"), buckets=3),
+        ],
+    )
+    encoded = encode(Encoder.fit(demand, dataset, np.arange(4)), dataset)
+    found = design_matrix(encoded, np.arange(4)).toarray()
+    piecewise, quantile, members, circle, cross = np.split(found, np.cumsum([3, 3, 3, 3]), axis=1)
+    assert piecewise.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert quantile.tolist() == [[0, 1, 0], [0, 0, 1], [0, 0, 1], [1, 0, 0]]
+    assert members.tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 1], [0, 0, 0]]
+    np.testing.assert_allclose(circle, [[0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 1, 0]], atol=1e-6)
+    assert cross.shape == (4, 4) and cross.sum(axis=1).tolist() == [1.0] * 4
+    assert cross[3].tolist() == [1, 0, 0, 0]  # a part is missing

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import csr_array, hstack
+from torch import Tensor
 
 from towerkit.data.batch import Bag, Column
 from towerkit.data.splits import Rows
-from towerkit.features.columns import CategoryFeature
+from towerkit.features.base import CodedFeature, Feature
 from towerkit.features.encoded import Encoded
-from towerkit.features.encoder import Fitted
 from towerkit.features.ngrams import NgramsFeature
+from towerkit.features.quantiles import PiecewiseFeature, piecewise_linear
 
 
 def design_matrix(encoded: Encoded, rows: Rows) -> csr_array:
-    """Numbers with their missing flags, one column per category, one per n-gram bucket, of every entity.
+    """The columns of every entity side by side.
+
+    Numbers and circles of time stand as they are with their missing flags, piecewise-linear numbers as one column per
+    bin and a flag, everything with codes (categories, buckets, members, n-grams) as one column per code.
 
     Args:
         encoded: The arrays.
@@ -26,18 +30,29 @@ def design_matrix(encoded: Encoded, rows: Rows) -> csr_array:
     blocks = []
     for entity, all_fitted in encoded.encoder.features.items():
         place = encoded.index[entity][rows]
-        blocks += [_block(fitted, encoded.tables[entity][fitted.feature.name])[place] for fitted in all_fitted]
+        blocks += [_block(each.feature, encoded.tables[entity][each.feature.name])[place] for each in all_fitted]
     return csr_array(hstack(blocks, format="csr"))
 
 
-def _block(fitted: Fitted, column: Column) -> csr_array:
-    feature = fitted.feature
+def _block(feature: Feature, column: Column) -> csr_array:
     if isinstance(column, Bag):
-        assert isinstance(feature, NgramsFeature)
         parts = (column.weights.numpy(), column.codes.numpy(), column.offsets.numpy())
-        return csr_array(parts, shape=(len(column), feature.buckets))
-    if isinstance(feature, CategoryFeature):
+        return csr_array(parts, shape=(len(column), _num_codes(feature)))
+    if isinstance(feature, CodedFeature):
         codes = column.numpy()
         ones = (np.ones(len(codes), np.float32), codes, np.arange(len(codes) + 1))
-        return csr_array(ones, shape=(len(codes), len(feature.vocabulary)))
-    return csr_array(column.numpy())
+        return csr_array(ones, shape=(len(codes), feature.num_codes))
+    return _piecewise(feature, column) if isinstance(feature, PiecewiseFeature) else csr_array(column.numpy())
+
+
+def _num_codes(feature: Feature) -> int:
+    if isinstance(feature, NgramsFeature):
+        return feature.buckets
+    assert isinstance(feature, CodedFeature)
+    return feature.num_codes
+
+
+def _piecewise(feature: PiecewiseFeature, column: Tensor) -> csr_array:
+    position, missing = column.unbind(dim=1)
+    encoded = piecewise_linear(position, feature.num_bins) * (1.0 - missing)[:, None]  # [rows, bins]
+    return csr_array(hstack([csr_array(encoded.numpy()), csr_array(missing[:, None].numpy())], format="csr"))
