@@ -29,21 +29,38 @@ class Spec(BaseModel):
     was stored as sorted JSON builds the same model again, whose weights fit.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,  # a key that Python cannot call so, such as "as", is a field with an alias
+    )
+
+    @classmethod
+    def key_names(cls) -> tuple[str, ...]:
+        """Its keys as a file writes them.
+
+        Example:
+            >>> Spec.key_names()
+            ()
+        """
+        return tuple(field.alias or name for name, field in cls.model_fields.items())
 
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
+            known = cls.key_names()
             for key in data:
-                if key not in cls.model_fields:
+                if key not in known:
                     raise PydanticCustomError(
                         "unknown_key",
                         "unknown key '{key}'{nearest} The keys here are {known}.",
                         {
                             "key": str(key),
-                            "nearest": nearest(key, cls.model_fields) or ".",
-                            "known": listed(cls.model_fields, limit=30),
+                            "nearest": nearest(key, known) or ".",
+                            "known": listed(known, limit=30),
                         },
                     )
             return {key: _sorted(value) for key, value in data.items()}
@@ -105,7 +122,7 @@ def _line(problem: Any, data: Any) -> str:
     if is_kind:
         return f"{where}: {_unknown_kind(problem['input'], context['expected'].replace(' or ', ',').split(','))}"
     if kind == "union_tag_not_found":
-        key = context["discriminator"].strip("'")
+        key = context["discriminator"].rpartition(" | ")[2].strip("'")  # of a name and its alias, the alias
         return f"{where}: needs a key '{key}' that says which part this is; received {received}."
     if kind == "missing":
         return f"{where}: is required and was not given."
