@@ -4,7 +4,6 @@ Invariants, for every kind:
 - ``[rows, out_dim]`` for any number of rows, also none; a row of a batch is the row alone;
 - unknown, missing and never seen values give finite vectors, in training and after it; so does a table of nulls;
 - every parameter gets a finite gradient; with ``sparse_rows`` the gradient of a table equals the dense one;
-- a table tower that never met an unknown category or a missing number answers them as if the column said nothing;
 - the spec survives JSON, and the tower rebuilt from the stored spec and encoder gives the same vectors with its weights.
 """
 
@@ -24,23 +23,20 @@ from towerkit.core.spec import parse
 from towerkit.data.batch import Columns, dense, take
 from towerkit.data.dataset import Dataset, make_dataset
 from towerkit.data.roles import EXAMPLE
-from towerkit.data.schema import Schema, infer_schema
+from towerkit.data.schema import Schema
 from towerkit.data.spec import DataSpec
 from towerkit.data.table import Table
-from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
+from towerkit.features.columns import IdSpec
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.towers import (
     AnyTowerSpec,
     IdTower,
     IdTowerSpec,
-    TableTower,
-    TableTowerSpec,
     TextTowerSpec,
     Tower,
     TowerContext,
 )
 from towerkit.towers.layers import perceptron
-from towerkit.towers.table import category_dim
 from towerkit.training.state import seeded_torch
 
 NUM_ROWS = 12
@@ -50,6 +46,8 @@ TRAIN: dict[str, list[Any]] = {
     "color": ["red", "blue", "red", None] * 3,
     "title": ["soft wool", "hard nails", None, ""] * 3,
     "body": ["a b c", None, "soft", "the nails are hard"] * 3,
+    "when": ["2024-01-01T10:00:00", None, "2023-07-05T00:00:00", "2024-02-29T23:59:59"] * 3,
+    "tags": [["new", "red"], [], None, ["red"]] * 3,
 }
 ODD: dict[str, list[Any]] = {
     "user": ["u1", "stranger", None],
@@ -57,11 +55,33 @@ ODD: dict[str, list[Any]] = {
     "color": ["green", None, "red"],
     "title": [None, "words never seen", "\x00"],
     "body": [None, "", "毛"],
+    "when": [None, "0001-01-01T00:00:00", "9999-12-31T23:59:59"],
+    "tags": [["never", "red", "red"], None, [""]],
 }
 KINDS = {
     "id": {"kind": "id", "dim": 3},
     "table": {"kind": "table", "columns": ["age", "color"], "layers": [5], "dim": 4},
     "table_plain": {"kind": "table", "columns": ["color"], "layers": [], "dim": 2},
+    "table_all": {
+        "kind": "table",
+        "columns": [
+            "age",
+            "when",
+            "tags",
+            "color",
+            {"column": "age", "as": "log"},
+            {"column": "age", "as": "quantile", "buckets": 3},
+            {"column": "age", "as": "piecewise", "bins": 3, "dim": 5},
+            {"column": "age", "as": "periodic", "frequencies": 2, "dim": 5},
+            {"column": "title", "as": "category", "min_count": 1, "dim": 3},
+            {"column": "user", "as": "hashed", "buckets": 30},
+            {"column": "tags", "as": "multi_hot", "pool": "sum"},
+            {"cross": ["user", "color"], "buckets": 30, "dim": 2},
+        ],
+        "activation": "gelu",
+        "norm": "layer",
+        "dim": 4,
+    },
     "text": {
         "kind": "text",
         "columns": ["title", "body"],
@@ -216,75 +236,19 @@ def test_an_id_tower_of_examples_is_refused() -> None:
     assert IdTowerSpec().features(Schema(columns=()), "sku") == [IdSpec(column="sku")]
 
 
-# --- table --------------------------------------------------------------------------------------------------------
-
-
-def test_the_schema_tells_numbers_from_categories() -> None:
-    schema = dataset_of(TRAIN).schemas[EXAMPLE]
-    spec = TableTowerSpec(columns=("color", "age", "user"))
-    assert spec.features(schema, None) == [
-        CategorySpec(column="color"),
-        NumberSpec(column="age"),
-        CategorySpec(column="user"),
-    ]
-
-
-def test_a_table_tower_refuses_what_it_cannot_read() -> None:
-    schema = infer_schema(Table(pa.table({"when": ["2024-01-01", "2024-01-02"], "n": [1, 2]}), "t.csv"), {})
-    with pytest.raises(SpecError, match=r"the column 'when' holds time values"):
-        TableTowerSpec(columns=("n", "when")).features(schema, None)
-    with pytest.raises(DataError, match=r"the table tower's columns: there is no column 'nn'; did you mean 'n'\?"):
-        TableTowerSpec(columns=("nn",)).features(schema, None)
-
-
-def test_a_table_tower_is_an_mlp_over_its_columns() -> None:
-    with seeded_torch(0):
-        tower = TableTower(["number:a"], {"category:c": 3}, layers=(4,), out_dim=2, dropout=0.0)
-    columns = {"number:a": torch.tensor([[0.5, 0.0], [0.0, 1.0]]), "category:c": torch.tensor([2, 0])}
-    width = category_dim(3)
-    embedding, first, last = tower.embeddings[0], tower.mlp[0], tower.mlp[2]
-    beside = torch.cat([columns["number:a"], embedding.weight[[2, 0]]], dim=1)  # type: ignore[index]
-    assert beside.shape == (2, 2 + width)
-    hidden = torch.relu(beside @ first.weight.T + first.bias)  # type: ignore[union-attr, operator]
-    expected = hidden @ last.weight.T + last.bias  # type: ignore[union-attr, operator]
-    torch.testing.assert_close(tower(columns), expected)
-
-
-def test_two_table_towers_of_one_entity_read_their_own_columns() -> None:
-    dataset = dataset_of(TRAIN)
-    schema = dataset.schemas[EXAMPLE]
-    specs = [TableTowerSpec(columns=("age", "color")), TableTowerSpec(columns=("color",))]
-    demand = Demand()
-    for spec in specs:
-        demand.add(EXAMPLE, spec.features(schema, None))
-    encoder = Encoder.fit(demand, dataset, np.arange(NUM_ROWS))
-    with seeded_torch(0):
-        towers = [spec.build(TowerContext(encoder, EXAMPLE, False)) for spec in specs]
-    assert [tower.numbers for tower in towers] == [["number:age"], []]
-    assert [tower.categories for tower in towers] == [["category:color"]] * 2
-
-
-def test_dropout_only_in_training() -> None:
-    with seeded_torch(0):
-        tower = TableTower(["number:a"], {}, layers=(64,), out_dim=8, dropout=0.5)
-        columns = {"number:a": torch.ones(1, 2)}
-        tower.train()
-        assert not torch.equal(tower(columns), tower(columns))
-        tower.eval()
-        assert torch.equal(tower(columns), tower(columns))
-
-
-@pytest.mark.parametrize(("size", "dim"), [(1, 4), (2, 5), (16, 8), (10_000, 40), (10**9, 64)])
-def test_the_width_of_a_category(size: int, dim: int) -> None:
-    assert category_dim(size) == dim
+# --- layers ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_layers_of_a_perceptron() -> None:
     with seeded_torch(0):
         layers = perceptron(3, (5, 4), 2, dropout=0.25)
+        other = perceptron(3, (5,), 2, activation="silu", norm="layer")
+        plain = perceptron(3, (), 2, activation="gelu", norm="layer")
     names = [type(layer).__name__ for layer in layers]
     assert names == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
     assert layers.eval()(torch.zeros(7, 3)).shape == (7, 2)
+    assert [type(layer).__name__ for layer in other] == ["Linear", "LayerNorm", "SiLU", "Linear"]
+    assert [type(layer).__name__ for layer in plain] == ["Linear"]
 
 
 # --- text ---------------------------------------------------------------------------------------------------------
@@ -309,21 +273,3 @@ def test_a_text_tower_without_its_column_is_refused() -> None:
 def test_ids_are_not_ragged() -> None:
     encoder = built("id")[1]
     assert dense(columns_of(encoder, "id", {"user": ["u0"]}), "id").tolist() == [0, 1]
-
-
-def test_what_a_table_tower_never_met_says_nothing() -> None:
-    with seeded_torch(0):
-        tower = TableTower(["age", "size"], {"color": 5}, layers=(), out_dim=3, dropout=0.0)
-    known = {"age": torch.tensor([[0.7, 0.0]]), "size": torch.tensor([[0.0, 0.0]]), "color": torch.tensor([2])}
-    optimizer = torch.optim.SGD(tower.parameters(), lr=0.02)
-    for _ in range(5):  # nothing is missing or unknown in training
-        optimizer.zero_grad()
-        (tower(known) - 1.0).square().sum().backward()
-        optimizer.step()
-    with torch.no_grad():
-        assert torch.equal(tower(known), tower({**known, "size": torch.tensor([[0.0, 1.0]])}))
-        assert tower.embeddings[0].weight[0].tolist() == [0.0] * category_dim(5)  # type: ignore[union-attr, index]
-    tower({**known, "size": torch.tensor([[0.0, 1.0]]), "color": torch.tensor([0])}).sum().backward()
-    assert tower.embeddings[0].weight.grad[0].abs().sum() > 0  # type: ignore[union-attr, index]
-    first = tower.mlp[0].weight.grad
-    assert first is not None and first[:, 3].abs().sum() > 0  # but what it does meet, it learns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from torch import nn
 
@@ -30,14 +30,30 @@ class Named(nn.ModuleDict):
             super().__setattr__(name, value)
 
 
-def perceptron(in_dim: int, layers: tuple[int, ...], out_dim: int, *, dropout: float = 0.0) -> nn.Sequential:
-    """Hidden layers with ReLU (and dropout), then a linear layer to ``out_dim``.
+Activation: TypeAlias = Literal["relu", "gelu", "silu"]
+Norm: TypeAlias = Literal["none", "layer"]
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+def perceptron(
+    in_dim: int,
+    layers: tuple[int, ...],
+    out_dim: int,
+    *,
+    dropout: float = 0.0,
+    activation: Activation = "relu",
+    norm: Norm = "none",
+) -> nn.Sequential:
+    """Hidden layers (linear, normalised if asked for, activated, with dropout), then a linear layer to ``out_dim``.
 
     Args:
         in_dim: Width of the input.
         layers: Hidden widths; none gives a single linear layer.
         out_dim: Width of the output.
         dropout: Share of hidden units dropped in training.
+        activation: Of the hidden units.
+        norm: ``layer`` normalises each row's hidden units. There is no batch normalisation: towers run on the distinct
+            rows of a batch, so a row's vector would depend on its company.
 
     Example:
         >>> [type(layer).__name__ for layer in perceptron(4, (8,), 2)]
@@ -45,7 +61,10 @@ def perceptron(in_dim: int, layers: tuple[int, ...], out_dim: int, *, dropout: f
     """
     parts: list[nn.Module] = []
     for width in layers:
-        parts += [nn.Linear(in_dim, width), nn.ReLU()]
+        parts.append(nn.Linear(in_dim, width))
+        if norm == "layer":
+            parts.append(nn.LayerNorm(width))
+        parts.append(_ACTIVATIONS[activation]())
         if dropout:
             parts.append(nn.Dropout(dropout))
         in_dim = width

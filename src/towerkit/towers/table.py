@@ -1,96 +1,134 @@
-"""The table tower: numbers and categories through a small multi-layer perceptron."""
+"""The table tower: columns of numbers, categories, lists and times through a small multi-layer perceptron."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from towerkit.core.errors import SpecError
-from towerkit.data.batch import Columns, dense
+from towerkit.data.batch import Columns
 from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
-from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec
 from towerkit.towers.base import Tower, TowerContext, TowerSpec
-from towerkit.towers.layers import perceptron
+from towerkit.towers.column_parts import ColumnPart
+from towerkit.towers.column_specs import ColumnEntry, ColumnSpec, usual
+from towerkit.towers.layers import Activation, Norm, perceptron
 
 
 class TableTower(Tower):
-    """Standardised numbers with their missing flags beside embedded categories, then an MLP.
+    """What its parts say of each column, side by side, then an MLP.
 
     Args:
-        numbers: Keys of the ``[rows, 2]`` number columns.
-        categories: Key -> number of codes (unknown included) of the category columns.
+        parts: One per column, as they stand side by side.
         layers: Hidden widths.
         out_dim: Width of the vectors.
         dropout: Share of hidden units dropped in training.
+        activation: Of the hidden units.
+        norm: Of the hidden units.
     """
 
     def __init__(
-        self, numbers: list[str], categories: dict[str, int], *, layers: tuple[int, ...], out_dim: int, dropout: float
+        self,
+        parts: Sequence[ColumnPart],
+        *,
+        layers: tuple[int, ...],
+        out_dim: int,
+        dropout: float = 0.0,
+        activation: Activation = "relu",
+        norm: Norm = "none",
     ) -> None:
         super().__init__()
         self.out_dim = out_dim
-        self.numbers, self.categories = numbers, list(categories)
-        self.embeddings = nn.ModuleList(nn.Embedding(size, category_dim(size)) for size in categories.values())
-        width = 2 * len(numbers) + sum(category_dim(size) for size in categories.values())
-        self.mlp = perceptron(width, layers, out_dim, dropout=dropout)
-        self._start_silent()
+        self.parts = nn.ModuleList(parts)
+        width = sum(part.out_dim for part in parts)
+        self.mlp = perceptron(width, layers, out_dim, dropout=dropout, activation=activation, norm=norm)
+        self._start_silent(parts)
 
     @torch.no_grad()
-    def _start_silent(self) -> None:
-        """Let unknown categories and missing numbers begin at nothing: met in serving only, noise would answer for them."""
-        for table in self.embeddings:
-            assert isinstance(table, nn.Embedding)
-            table.weight[0] = 0.0
-        first = self.mlp[0]
+    def _start_silent(self, parts: Sequence[ColumnPart]) -> None:
+        """Let missing flags begin at nothing, as the parts let unknown values: met in serving only, noise would answer."""
+        first, end = self.mlp[0], 0
         assert isinstance(first, nn.Linear)
-        first.weight[:, 1 : 2 * len(self.numbers) : 2] = 0.0  # the flags
+        for part in parts:
+            end += part.out_dim
+            if part.has_flag:
+                first.weight[:, end - 1] = 0.0
 
     def forward(self, columns: Columns) -> Tensor:
         """Concatenate and transform."""
-        parts = [dense(columns, name) for name in self.numbers]  # [rows, 2] each
-        parts += [table(dense(columns, name)) for table, name in zip(self.embeddings, self.categories, strict=True)]
-        return self.mlp(torch.cat(parts, dim=1))  # [rows, out_dim]
-
-
-def category_dim(num_codes: int) -> int:
-    """Width of a category's embedding: about the fourth root of its size, times four, within [2, 64]."""
-    return int(min(64, max(2, round(4 * num_codes**0.25))))
+        return self.mlp(torch.cat([part(columns) for part in self.parts], dim=1))  # [rows, out_dim]
 
 
 class TableTowerSpec(TowerSpec):
-    """Columns of numbers and categories; the schema says which is which."""
+    """Columns of an entity or of the examples; a name alone is read as the type of its column suggests."""
 
     kind: Literal["table"] = "table"
-    columns: tuple[str, ...] = Field(min_length=1)
+    columns: tuple[ColumnEntry, ...] = Field(min_length=1)
     layers: tuple[int, ...] = (64,)
     dim: int = Field(32, ge=1, le=8192)
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    activation: Activation = "relu"
+    norm: Norm = "none"
+
+    @field_validator("columns")
+    @classmethod
+    def _each_once(cls, columns: tuple[ColumnEntry, ...]) -> tuple[ColumnEntry, ...]:
+        for place, entry in enumerate(columns):
+            if entry in columns[:place]:
+                shown = entry if isinstance(entry, str) else entry.model_dump(exclude_none=True)
+                raise ValueError(f"each entry stands once; received {shown!r} twice. Remove one of the two.")
+        return columns
 
     def features(self, schema: Schema, key: str | None) -> list[FeatureSpec]:
-        """A number feature for each numeric column, a category feature for every other."""
-        found: list[FeatureSpec] = []
-        for name in self.columns:
-            column_type = schema.require(name, "the table tower's columns").type
-            if column_type not in ("number", "category", "text", "bool", "key"):
-                raise SpecError(
-                    f"A table tower reads numbers and categories; the column '{name}' holds {column_type} values. "
-                    "Remove it from the tower's columns."
-                )
-            found.append(NumberSpec(column=name) if column_type == "number" else CategorySpec(column=name))
-        return found
+        """The feature of each entry.
+
+        Raises:
+            SpecError: If a column is of a type that its entry cannot read.
+        """
+        entries = [_by_type(entry, schema) if isinstance(entry, str) else entry for entry in self.columns]
+        for entry in entries:
+            entry.check(schema)
+        return [entry.feature() for entry in entries]
 
     def build(self, context: TowerContext) -> TableTower:
         """An MLP over the fitted features."""
-        numbers, categories = [], {}
-        for fitted in context.encoder.features[context.entity]:
-            if not set(fitted.spec.column_names()) <= set(self.columns):
-                continue
-            if isinstance(fitted.spec, NumberSpec):
-                numbers.append(fitted.feature.name)
-            elif isinstance(fitted.feature, CategoryFeature) and isinstance(fitted.spec, CategorySpec):
-                categories[fitted.feature.name] = len(fitted.feature.vocabulary)
-        return TableTower(numbers, categories, layers=self.layers, out_dim=self.dim, dropout=self.dropout)
+        entries = [_as_fitted(entry, context) if isinstance(entry, str) else entry for entry in self.columns]
+        parts = [entry.build(context.feature(entry.feature()), sparse_rows=context.sparse_rows) for entry in entries]
+        parts.sort(key=lambda part: not part.has_flag)  # plain numbers first, each group in the order of the spec
+        return TableTower(
+            parts,
+            layers=self.layers,
+            out_dim=self.dim,
+            dropout=self.dropout,
+            activation=self.activation,
+            norm=self.norm,
+        )
+
+
+def _by_type(name: str, schema: Schema) -> ColumnSpec:
+    column_type = schema.require(name, "the table tower's columns").type
+    found = usual(name, column_type)
+    if found is None:
+        raise SpecError(
+            f"A table tower reads numbers, categories, lists and times; the column '{name}' holds {column_type} values. "
+            "Remove it from the tower's columns."
+        )
+    return found
+
+
+def _as_fitted(name: str, context: TowerContext) -> ColumnSpec:
+    """How a name was read when the features were fitted; the schema is gone by now."""
+    fitted = [each.spec for each in context.encoder.features[context.entity]]
+    readings = (usual(name, column_type) for column_type in ("number", "category", "time", "list"))
+    found = [reading for reading in readings if reading is not None and reading.feature() in fitted]
+    if len(found) > 1:
+        ways = " and ".join(str(getattr(reading, "as_")) for reading in found)  # noqa: B009 - each of these has one
+        raise SpecError(
+            f"The column '{name}' of the entity '{context.entity}' is read as {ways} by the towers, so its name alone does "
+            f"not tell which is meant here. Write {{column: {name}, as: …}} instead of the name."
+        )
+    return found[0]
