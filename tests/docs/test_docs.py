@@ -173,7 +173,7 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f"`{value}`"
+        return f"`{value}`".replace("|", r"\|")  # inside a table
     if isinstance(value, tuple | list):
         return "[" + ", ".join(shown(each) for each in value) + "]"
     if isinstance(value, dict):
@@ -188,7 +188,10 @@ def rows_of(spec: type[Spec], beside: type[Spec] | None) -> list[tuple[str, str]
         if beside is None or name not in beside.model_fields:
             required = field.is_required()
             found.append(
-                (f"`{name}`", "*required*" if required else shown(field.get_default(call_default_factory=True)))
+                (
+                    f"`{field.alias or name}`",
+                    "*required*" if required else shown(field.get_default(call_default_factory=True)),
+                )
             )
     return found
 
@@ -197,7 +200,9 @@ def table_problems(text: str) -> list[str]:
     """Tables of keys that are not as their classes are."""
     problems = []
     for _, name, beside, table in TABLE.findall(text):
-        lines = [[cell.strip() for cell in line.strip("|\n ").split("|")] for line in table.splitlines()[2:]]
+        lines = [
+            [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|\n "))] for line in table.splitlines()[2:]
+        ]
         told = [(line[0], line[1]) for line in lines]
         wanted = rows_of(resolved(name), resolved(beside) if beside else None)
         if told != wanted:

@@ -24,11 +24,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towerkit.core.errors import DataError
+from towerkit.core.spec import parse
 from towerkit.data.batch import Bag, Column
+from towerkit.data.dataset import make_dataset
+from towerkit.data.roles import EXAMPLE
+from towerkit.data.spec import DataSpec
+from towerkit.data.table import Table
 from towerkit.features.base import CodedFeature, Feature, FeatureSpec, State
 from towerkit.features.columns import CategorySpec, NumberSpec
 from towerkit.features.cyclic import CyclicSpec
 from towerkit.features.design import _block
+from towerkit.features.encoder import Demand, Encoder
 from towerkit.features.hashed import HashedSpec
 from towerkit.features.multi_hot import MultiHotSpec
 from towerkit.features.quantiles import PiecewiseSpec, QuantileSpec
@@ -143,6 +149,21 @@ def test_a_column_of_nothing_is_all_missing(kind: str) -> None:
         assert bool(nothing.is_empty.all())
     elif isinstance(feature, CodedFeature):
         assert nothing.tolist() == [0, 0, 0]
+
+
+@kinds
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_rows_that_are_not_learned_from_change_nothing_stored(kind: str, data: st.DataObject) -> None:
+    learned, held_out, other = (data.draw(column_of(kind)) for _ in range(3))
+    spec = parse(DataSpec, {"examples": {"path": "p"}, "split": {"kind": "random", "validation": 0.0, "test": 0.0}})
+    stored = []
+    for beside in (held_out, other, learned.slice(0, 0)):
+        dataset = make_dataset(spec, Table(table(pa.concat_arrays([learned, beside])), "p"))
+        encoder = Encoder.fit(Demand({EXAMPLE: [KINDS[kind]]}), dataset, np.arange(len(learned)))
+        values, vocabularies = encoder.as_dict()
+        stored.append((values, [vocabulary.to_pylist() for vocabulary in vocabularies]))
+    assert stored[0] == stored[1] == stored[2]
 
 
 @pytest.mark.parametrize("kind", [*NUMBERS, *TIMES])
