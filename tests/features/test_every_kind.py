@@ -90,7 +90,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 @kinds
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_feature_rebuilt_from_its_state_encodes_alike(kind: str, data: st.DataObject) -> None:
     fitted, asked = table(data.draw(column_of(kind))), table(data.draw(column_of(kind)))
@@ -103,7 +103,7 @@ def test_a_feature_rebuilt_from_its_state_encodes_alike(kind: str, data: st.Data
 
 
 @kinds
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_a_row_does_not_depend_on_its_company(kind: str, data: st.DataObject) -> None:
     feature = KINDS[kind].fit(table(data.draw(column_of(kind))))
@@ -118,7 +118,7 @@ def test_a_row_does_not_depend_on_its_company(kind: str, data: st.DataObject) ->
 
 
 @kinds
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_what_it_gives_is_small_and_finite(kind: str, data: st.DataObject) -> None:
     fitted, asked = table(data.draw(column_of(kind))), table(data.draw(column_of(kind)))
