@@ -32,6 +32,7 @@ from towerkit.objectives.balance import FixedBalanceSpec, UncertaintyBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjective, RetrievalObjectiveSpec, scores_of, weighted_mean
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.towers import IdTower, TableTower
+from towerkit.towers.column_parts import FlaggedPart
 from towerkit.training.optimizers import RowAdam
 from towerkit.training.state import TrainState, seeded_torch, train_step
 
@@ -232,7 +233,7 @@ def test_weighted_means() -> None:
 
 def tower_model() -> TowerModel:
     with seeded_torch(0):
-        tower = TableTower(["n"], {}, layers=(4,), out_dim=3, dropout=0.0)
+        tower = TableTower([FlaggedPart("n", 2)], layers=(4,), out_dim=3)
         heads = {"rating": OrdinalHead(3, (), 4), "liked": BinaryHead(3, (), 1)}
         return TowerModel({"table": tower}, {"table": "example"}, ConcatSpec().build({"table": 3}), heads)
 
