@@ -101,7 +101,7 @@ def test_last_times_belong_to_their_pairs() -> None:
     dataset = dataset_of(missing=0.3)
     model = train_and_evaluate(spec_of(), dataset, Silent()).model
     assert isinstance(model, Retriever)
-    _, _, learned = held_out_part(dataset)
+    learned = held_out_part(dataset)[2].parts.train
     times = last_times(model, dataset, learned)
     assert times is not None
     expected: dict[tuple[str, str], float] = {}

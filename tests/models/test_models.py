@@ -30,7 +30,7 @@ from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.data.splits import Parts
 from towerkit.data.table import Table
-from towerkit.features.encoded import Encoded, encode
+from towerkit.features.encoded import Drawn, Encoded, encode
 from towerkit.features.encoder import Encoder
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModel, TowerModelSpec
@@ -99,7 +99,7 @@ def tower_model(dataset: Dataset) -> tuple[TowerModel, Encoded, TowerModelSpec]:
 
 def test_a_two_tower_encodes_distinct_rows(dataset: Dataset) -> None:
     model, encoded = two_tower(dataset)
-    batch = encoded.batch(np.array([0, 2, 3]), {"item": np.array([[2], [1], [2]])})
+    batch = encoded.batch(np.array([0, 2, 3]), {"item": [Drawn(np.array([[2], [1], [2]]))]})
     query, candidate = model(batch)
     assert query.vectors.shape == (2, 4)
     assert candidate.vectors.shape == (3, 4)
