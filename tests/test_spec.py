@@ -58,9 +58,9 @@ def refusal(base: dict[str, Any], *settings: str) -> str:
     ("setting", "message"),
     [
         ("models.kind=x", "spec.yaml: the top level: unknown key 'models'; did you mean 'model'? The keys here are 'balance',"),
-        ("model.query.dimm=3", "model.query: unknown key 'dimm'; did you mean 'dim'? The keys here are 'dim', 'entity', 'kind'."),
+        ("model.query.dimm=3", "model.query: unknown key 'dimm'; did you mean 'dim'? The keys here are 'dim', 'entity',"),
         ("model.kind=two_towr", "model: unknown kind 'two_towr'; did you mean 'two_tower'? The kinds here are 'late_fusion',"),
-        ("model.query.kind=idd", "model.query: unknown kind 'idd'; did you mean 'id'? The kinds here are 'id', 'table', 'text'."),
+        ("model.query.kind=idd", "model.query: unknown kind 'idd'; did you mean 'id'? The kinds here are 'graph',"),
         ("model.match.kind=dott", "model.match: unknown kind 'dott'; did you mean 'dot'?"),
         ("objective.loss.kind=bprr", "objective.loss: unknown kind 'bprr'; did you mean 'bpr'?"),
         ("objective.negatives.0.kind=hrd", "objective.negatives.0: unknown kind 'hrd'; did you mean 'hard'?"),
