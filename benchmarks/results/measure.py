@@ -3,7 +3,8 @@
     python benchmarks/results/measure.py --out build/results [--jobs 2] [--only gowalla] [--tiny]
 
 1. Choose: every variant's settings on validation alone, seed 0; the test table is not even read.
-2. Measure: the chosen settings with each seed, refitted on training and validation rows; test is read once per seed.
+2. Measure: the chosen settings with each seed, refitted on training and validation rows where that is quick; test is read once
+   per seed.
 3. Cost: time of a step and bytes of optimizer state, the variants taking turns in one process.
 
 Every training is the command ``towerkit train SPEC --set …`` in a process with one thread. What is there already is not
@@ -28,6 +29,7 @@ from specs import DATA, SEEDS, VARIANTS, Data, Settings, Variant
 
 HERE = Path(__file__).parent
 Trial = tuple[Data, Variant, Settings]
+FEW: Settings = {"evaluation.baselines": ["popularity"]}
 
 
 def main() -> None:
@@ -55,9 +57,9 @@ def choose(data: Iterable[Data], options: argparse.Namespace, pool: ThreadPoolEx
         (each, variant, settings)
         for each in data
         for variant in VARIANTS
-        for settings in (variant.trials()[:1] if options.tiny else variant.trials())
+        for settings in (variant.trials(each)[:1] if options.tiny else variant.trials(each))
     ]
-    without_test: Settings = {"data.test": None, "training.refit": False, "training.seed": 0}
+    without_test: Settings = {"data.test": None, "training.refit": False, "training.seed": 0, **FEW}
     plan = [(data, variant, {**settings, **without_test}) for data, variant, settings in trials]
     found = list(pool.map(lambda each: train(*each, "choose", options), plan))
     best: dict[tuple[str, str], tuple[float, Trial]] = {}
@@ -72,11 +74,22 @@ def measure(chosen: list[Trial], options: argparse.Namespace, pool: ThreadPoolEx
     """The chosen settings with each seed, on test."""
     seeds = SEEDS[:1] if options.tiny else SEEDS
     plan = [
-        (data, variant, {**settings, "training.refit": True, "training.seed": seed})
+        (
+            data,
+            variant,
+            {**settings, "training.refit": data.wide, "training.seed": seed, **baselines_of(data, variant, seed)},
+        )
         for data, variant, settings in chosen
         for seed in seeds
     ]
     return list(pool.map(lambda each: train(*each, "measure", options), plan))
+
+
+def baselines_of(data: Data, variant: Variant, seed: int) -> Settings:
+    """One training of each data set is measured beside all baselines; they do not depend on the rest."""
+    if variant is VARIANTS[0] and seed == SEEDS[0]:
+        return {"evaluation.baselines": list(data.baselines)}
+    return FEW
 
 
 def train(data: Data, variant: Variant, settings: Settings, stage: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -86,7 +99,7 @@ def train(data: Data, variant: Variant, settings: Settings, stage: str, options:
         "training.validate_every": data.validate_every,
     }
     settings = {**budget, **settings}
-    values = [str(value) for value in settings.values() if not isinstance(value, dict)]
+    values = [str(value) for value in settings.values() if not isinstance(value, dict | list)]
     name = "-".join([data.name, variant.name.replace(" ", "_"), stage, *values])
     folder, answer = options.out / name, options.out / f"{name}.json"
     if not answer.exists():
@@ -138,7 +151,7 @@ def cost(data: Data, options: argparse.Namespace) -> dict[str, Any]:
     steps = 4 if options.tiny else 30
     prepared = {}
     for variant in VARIANTS:
-        settings = [f"{key}={json.dumps(value)}" for key, value in variant.trials()[0].items()]
+        settings = [f"{key}={json.dumps(value)}" for key, value in variant.trials(data)[0].items()]
         spec = load_spec(HERE / data.spec, settings)
         dataset = read_dataset(spec.data, base=HERE, seed=0)
         recipe = RetrievalRecipe(spec.model, spec.objective, spec.update, Selection("ndcg@20", True), lambda *_: {})

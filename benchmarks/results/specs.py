@@ -20,6 +20,9 @@ class Data:
     """Beside this file."""
     epochs: int
     validate_every: int
+    wide: bool
+    """Try the wide grids, four settings for each variant; else the narrow ones, two."""
+    baselines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -28,31 +31,49 @@ class Variant:
 
     name: str
     fixed: Settings
-    grid: dict[str, list[Any]] = field(default_factory=dict)
+    wide: dict[str, list[Any]] = field(default_factory=dict)
+    narrow: dict[str, list[Any]] = field(default_factory=dict)
 
-    def trials(self) -> list[Settings]:
+    def trials(self, data: Data) -> list[Settings]:
         """Every combination of the grid."""
-        values = itertools.product(*self.grid.values())
-        return [{**self.fixed, **dict(zip(self.grid, combination, strict=True))} for combination in values]
+        grid = self.wide if data.wide else self.narrow
+        values = itertools.product(*grid.values())
+        return [{**self.fixed, **dict(zip(grid, combination, strict=True))} for combination in values]
 
 
+ALL = ("popularity", "item_knn", "ials", "ease")
 DATA = [
-    Data("ml100k", "MovieLens-100K, reference split", "ml100k.yaml", 100, 2),
-    Data("ml1m", "MovieLens-1M, LightGCN-style split", "ml1m.yaml", 40, 2),
-    Data("gowalla", "Gowalla, LightGCN split", "gowalla.yaml", 40, 4),
+    Data("ml100k", "MovieLens-100K, reference split", "ml100k.yaml", 60, 2, wide=True, baselines=ALL),
+    Data("ml1m", "MovieLens-1M, LightGCN-style split", "ml1m.yaml", 16, 2, wide=False, baselines=ALL),
+    Data(
+        "gowalla",
+        "Gowalla, LightGCN split",
+        "gowalla.yaml",
+        12,
+        4,
+        wide=False,
+        baselines=("popularity", "item_knn", "ease"),
+    ),
 ]
-LR = "training.optimizer.lr"
+LR, BETA = "training.optimizer.lr", "update.beta"
 VARIANTS = [
-    Variant("two_backprop", {"update": {"kind": "two_backprop"}}, {LR: [0.003, 0.006, 0.012, 0.024]}),
+    Variant(
+        "two_backprop",
+        {"update": {"kind": "two_backprop"}},
+        wide={LR: [0.003, 0.006, 0.012, 0.024]},
+        narrow={LR: [0.006, 0.02]},
+    ),
     Variant(
         "one_backprop",
         {"update": {"kind": "one_backprop", "debias": True}},
-        {LR: [0.006, 0.012], "update.beta": [0.9, 0.99]},
+        wide={LR: [0.006, 0.012], BETA: [0.9, 0.99]},
+        narrow={LR: [0.012], BETA: [0.9, 0.98]},
     ),
     Variant(
         "one_backprop by epoch",
         {"update": {"kind": "one_backprop", "start": "mean_of_items", "refresh": "epoch"}},
-        {LR: [0.006, 0.012], "update.beta": [0.9, 0.99]},
+        wide={LR: [0.006, 0.012], BETA: [0.9, 0.99]},
+        narrow={LR: [0.012], BETA: [0.9, 0.98]},
     ),
 ]
 SEEDS = (0, 1, 2)

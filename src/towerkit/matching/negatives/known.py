@@ -54,6 +54,8 @@ class KnownPairs:
         Returns:
             ``[batch, n]``.
         """
+        if self.table is not None and len(candidates) <= 4 * self.per_query[queries].mean():
+            return self.table.reshape(-1, self.width)[np.ix_(queries, candidates)]  # fewer look-ups than known pairs
         distinct, inverse = np.unique(candidates, return_inverse=True)
         place = np.full(self.width, -1, np.int64)
         place[distinct] = np.arange(len(distinct))
