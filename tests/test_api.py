@@ -20,6 +20,7 @@ import torch
 
 import towerkit as tk
 from towerkit.doctor import examine
+from towerkit.training.progress import Silent
 
 DRAW = np.random.default_rng(0)
 EVENTS: dict[str, list[Any]] = {
@@ -36,7 +37,7 @@ SPEC: dict[str, Any] = {
 }
 
 
-class Told:
+class Told(Silent):
     """Keeps what it is told."""
 
     def __init__(self) -> None:

@@ -17,10 +17,10 @@ from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.experiment import train_and_evaluate
 from towerkit.run import Run
-from towerkit.run_writer import write_run
+from towerkit.run_writer import train_run, write_run
 from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
 from towerkit.storage.atomic import check_target
-from towerkit.training.loop import Progress, Silent
+from towerkit.training.progress import Progress, Silent
 
 
 def read(
@@ -103,6 +103,7 @@ def fit(
     *,
     run: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    resume: bool | None = None,
     progress: Progress | None = None,
     **roles: Any,
 ) -> Run:
@@ -116,7 +117,9 @@ def fit(
         dataset: The data, where the spec does not say it.
         run: Folder to write; a new temporary one when not given (see ``Run.path``).
         overwrite: Replace an existing Run.
-        progress: Told after each epoch.
+        resume: Save the training beside ``run`` on the way; True goes on where an interrupted one was saved, False begins
+            at the start. Nothing is saved when not given.
+        progress: Told after each step and epoch, and at the end.
         **roles: For a table of pairs, the arguments of :func:`read`.
 
     Returns:
@@ -139,6 +142,8 @@ def fit(
             dataset = read(spec, **roles)
         else:
             dataset = read_dataset(modeling.data, base=base, seed=modeling.training.seed)
+    if resume is not None:
+        return train_run(folder, modeling, dataset, progress or Silent(), overwrite=overwrite, resume=resume)[0]
     outcome = train_and_evaluate(modeling, dataset, progress or Silent())
     return write_run(folder, modeling, dataset, outcome, overwrite=overwrite)
 

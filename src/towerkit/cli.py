@@ -56,15 +56,18 @@ def train(
         list[str] | None, typer.Option("--set", help="Change the spec: training.epochs=5, update.kind=two_backprop.")
     ] = None,
     overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted training of this Run was saved.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a model of any kind, measure it beside its baselines, and write a Run."""
+    """Train a model of any kind, measure it beside its baselines, and write a Run. Ctrl-C saves and stops."""
     from towerkit import console
     from towerkit.data.dataset import read_dataset
-    from towerkit.experiment import train_and_evaluate
-    from towerkit.run_writer import write_run
+    from towerkit.run_writer import train_run
     from towerkit.spec import load_spec
     from towerkit.storage.atomic import check_target
+    from towerkit.training.signals import StopSignals
 
     check_target(run, overwrite)
     experiment = load_spec(spec, settings or ())
@@ -72,8 +75,16 @@ def train(
     if not as_json:
         console.show_dataset(dataset)
     with console.ConsoleProgress() as progress:
-        outcome = train_and_evaluate(experiment, dataset, progress)
-    written = write_run(run, experiment, dataset, outcome, overwrite=overwrite)
+        written, outcome = train_run(
+            run,
+            experiment,
+            dataset,
+            progress,
+            overwrite=overwrite,
+            resume=resume,
+            stop=StopSignals(),
+            say=console.note,
+        )
     if as_json:
         _print_json({**_described(written), "seconds": round(outcome.seconds, 2), "epochs": outcome.history.best_epoch})
         return
@@ -332,7 +343,7 @@ def main() -> None:
         status = app(prog_name="towerkit", standalone_mode=False) or 0
         sys.stdout.flush()
     except TowerkitError as error:
-        _fail(type(error).__name__, str(error), wants_json)
+        _fail(type(error).__name__, str(error), wants_json, status=error.status)
     except BrokenPipeError:
         _drop_output()
         sys.exit(1)

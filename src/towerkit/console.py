@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from towerkit.training.progress import Silent
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -30,7 +32,7 @@ _EVERY_S = 2.0
 """Seconds between two progress lines where there is no terminal to redraw."""
 
 
-class ConsoleProgress:
+class ConsoleProgress(Silent):
     """A live line per training on a terminal, a plain line every two seconds elsewhere.
 
     Args:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ from towerkit.baselines.ranking import interactions_of, last_times, ranking_base
 from towerkit.baselines.tasks import task_baselines
 from towerkit.core.errors import DataError, SpecError, listed
 from towerkit.data.dataset import Dataset
+from towerkit.data.fingerprint import fingerprint
 from towerkit.data.repeats import repeated_rows
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
@@ -34,10 +36,13 @@ from towerkit.matching.updates import OneBackpropSpec
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
-from towerkit.spec import ModelingSpec
+from towerkit.spec import ModelingSpec, plain
+from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
 from towerkit.training.fit import fit_recipe
-from towerkit.training.loop import History, Progress
-from towerkit.training.recipes import RetrievalRecipe, pairs_matrix
+from towerkit.training.loop import History
+from towerkit.training.progress import Progress, Step
+from towerkit.training.recipes import PredictionRecipe, RetrievalRecipe, pairs_matrix
+from towerkit.training.signals import StopSignals
 
 _RANKERS: WeakKeyDictionary[Retriever, VectorRanker] = WeakKeyDictionary()
 """Goes with its retriever, which stands on a lower floor and cannot hold it."""
@@ -57,7 +62,9 @@ class Outcome:
     seconds: float
 
 
-def train_and_evaluate(spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
+def train_and_evaluate(
+    spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None = None
+) -> Outcome:
     """Train a model of any kind and measure it once, beside its baselines, on the held-out part.
 
     Without a test part, the validation part is measured (it also chose the epoch, and the protocol says so), and the
@@ -66,7 +73,8 @@ def train_and_evaluate(spec: ModelingSpec, dataset: Dataset, progress: Progress)
     Args:
         spec: The model, its training and evaluation.
         dataset: Raw tables with their split.
-        progress: Told after each epoch.
+        progress: Told after each step and epoch, and at the end.
+        checkpoints: Where the training is saved, and gone on from; see :func:`checkpoints_of`.
     """
     started = time.perf_counter()
     check_measurable(spec, dataset)
@@ -74,12 +82,36 @@ def train_and_evaluate(spec: ModelingSpec, dataset: Dataset, progress: Progress)
         spec = spec.model_copy(update={"training": spec.training.model_copy(update={"refit": False})})
     kind = spec.model
     if isinstance(kind, TwoTowerSpec):
-        found = _retrieval(kind, spec, dataset, progress)
+        found = _retrieval(kind, spec, dataset, progress, checkpoints)
     elif isinstance(kind, TowerModelSpec):
-        found = _prediction(kind, spec, dataset, progress)
+        found = _prediction(kind, spec, dataset, progress, checkpoints)
     else:
-        found = _late_fusion(kind, spec, dataset, progress)
+        found = _late_fusion(kind, spec, dataset, progress, checkpoints)
+    progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
     return replace(found, seconds=time.perf_counter() - started)
+
+
+def checkpoints_of(
+    run: Path,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    *,
+    stop: StopSignals | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Checkpoints:
+    """The checkpoints of a training that will write a Run; they know the spec and the data that they belong to.
+
+    Args:
+        run: The Run's folder; the checkpoints are beside it.
+        spec: What is trained. How often to save and who is told may change until the training goes on.
+        dataset: Its tables and split, by their hashes; not the paths they were read from.
+        stop: Signals to listen to.
+        say: Told what a person should know.
+    """
+    described = {key: value for key, value in plain(spec).items() if key != "data"}
+    described["training"] = {key: v for key, v in described["training"].items() if key != "checkpoint_every"}
+    identity = {"spec": described, "data": fingerprint(dataset)}
+    return Checkpoints(checkpoint_folder(run), identity, every=spec.training.checkpoint_every, stop=stop, say=say)
 
 
 def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
@@ -142,11 +174,11 @@ def held_out_part(dataset: Dataset) -> tuple[str, Rows, Dataset]:
     return "validation (which also chose the epoch)", parts.validation, dataset
 
 
-def _retrieval(model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
+def _retrieval(
+    model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None
+) -> Outcome:
     part, held_out, final = held_out_part(dataset)
-    validator = ranking_validator(dataset, spec.evaluation)
-    recipe = RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator)
-    trained = fit_recipe(recipe, dataset, spec.training, progress)
+    trained = fit_recipe(recipe_of(spec, dataset), dataset, spec.training, progress, checkpoints)
     encoded, entities = trained.prepared.encoded, model.entities(dataset)
     learned = final.parts.train if spec.training.refit else dataset.parts.train
     seen = pairs_matrix(encoded, learned, entities)
@@ -176,6 +208,16 @@ def _retrieval(model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progre
     return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
 
 
+def recipe_of(spec: ModelingSpec, dataset: Dataset) -> RetrievalRecipe | PredictionRecipe:
+    """How a model that is one training is prepared and validated; a late fusion is several."""
+    model = spec.model
+    if isinstance(model, TwoTowerSpec):
+        validator = ranking_validator(dataset, spec.evaluation)
+        return RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator)
+    assert isinstance(model, TowerModelSpec)
+    return PredictionRecipe(model, spec.balance, task_selection(spec.evaluation, model.heads))
+
+
 def ranker_of(retriever: Retriever) -> VectorRanker:
     """Ranks the catalogue for query rows; row 0 is the unknown query. A retriever's ranker is made once."""
     if retriever not in _RANKERS:
@@ -190,16 +232,20 @@ def ranking_task_of(retriever: Retriever, query_keys: pa.Array, candidate_keys: 
     return ranking_task(retriever.query, retriever.candidate, seen, query_keys, candidate_keys)
 
 
-def _prediction(model: TowerModelSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
+def _prediction(
+    model: TowerModelSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None
+) -> Outcome:
     selection = task_selection(spec.evaluation, model.heads)
-    predictor, trained = fit_tower_model(model, spec.balance, dataset, spec.training, progress, selection)
+    predictor, trained = fit_tower_model(model, spec.balance, dataset, spec.training, progress, selection, checkpoints)
     evaluation, baselines = _measured(predictor, model.demand(dataset), spec, dataset)
     return Outcome(predictor, evaluation, baselines, trained.history, 0.0)
 
 
-def _late_fusion(model: LateFusionSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress) -> Outcome:
+def _late_fusion(
+    model: LateFusionSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None
+) -> Outcome:
     history = _Recorder(progress)
-    fusion = fit_late_fusion(model, dataset, spec.training, history)
+    fusion = fit_late_fusion(model, dataset, spec.training, history, checkpoints)
     evaluation, baselines = _measured(fusion, model.demand(dataset), spec, dataset)
     return Outcome(fusion, evaluation, baselines, history.history, 0.0)
 
@@ -248,7 +294,14 @@ class _Recorder:
     def __init__(self, progress: Progress) -> None:
         self.progress, self.history = progress, History()
 
+    def step(self, step: Step) -> None:
+        """Pass on."""
+        self.progress.step(step)
+
     def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
         """Keep one epoch and pass it on."""
         self.history.records.append(dict(record))
         self.progress.epoch(record, stage=stage, epochs=epochs, is_best=is_best)
+
+    def end(self, record: Mapping[str, float]) -> None:
+        """Not passed on: the members are done, the fusion is not."""

@@ -1,20 +1,19 @@
-"""Writing a Run: a trained model with everything that was measured, as one folder, all or nothing."""
+"""From a spec and a data set to a Run: saved on the way, written as one folder, all or nothing."""
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from towerkit.artifact.arrow import save_table
 from towerkit.artifact.card import model_card
 from towerkit.artifact.models import save_predictor, save_retriever
+from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import save_late_fusion
-from towerkit.experiment import Model, Outcome
+from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evaluate
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.run import Run
@@ -22,6 +21,55 @@ from towerkit.spec import ModelingSpec, plain
 from towerkit.storage.atomic import atomic_folder, check_target
 from towerkit.storage.hashes import write_json
 from towerkit.storage.manifest import write_manifest
+from towerkit.training.history_file import HistoryFile, history_line
+from towerkit.training.progress import Progress, Several
+from towerkit.training.signals import StopSignals
+
+
+def train_run(
+    folder: Path,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    stop: StopSignals | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[Run, Outcome]:
+    """Train, evaluate and write a Run; the state is saved beside it on the way, until it is written.
+
+    Args:
+        folder: The Run's folder; must not exist, unless ``overwrite``.
+        spec: What to train.
+        dataset: Raw tables with their split.
+        progress: Told after each step and epoch, and at the end.
+        overwrite: Replace an existing Run; without ``resume`` also forget an interrupted training of it.
+        resume: Go on where an interrupted training of this Run was saved; begins anew where there is none.
+        stop: Signals that end the training after a whole step.
+        say: Told what a person should know.
+
+    Raises:
+        RunError: If the folder cannot be written, or an interrupted training is in the way or belongs to another spec.
+        TrainingError: If a loss is not a number, or a signal stopped the training.
+    """
+    check_target(folder, overwrite)
+    checkpoints = checkpoints_of(folder, spec, dataset, stop=stop, say=say)
+    with checkpoints.held():
+        if checkpoints.exists and not resume and not overwrite:
+            raise RunError(
+                f"An interrupted training of {folder} is in {checkpoints.folder}. Continue it with --resume (resume=True in "
+                "Python), or begin anew with --overwrite."
+            )
+        if not resume:
+            checkpoints.remove()
+        elif not checkpoints.exists:
+            say(f"There is nothing to resume in {checkpoints.folder}; the training begins at the start.")
+        history = HistoryFile(checkpoints.folder / "history.jsonl")
+        outcome = train_and_evaluate(spec, dataset, Several([progress, history]), checkpoints)
+        written = write_run(folder, spec, dataset, outcome, overwrite=overwrite)
+        checkpoints.remove()
+    return written, outcome
 
 
 def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outcome, *, overwrite: bool = False) -> Run:
@@ -55,7 +103,7 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
             },
         )
         (draft / "history.jsonl").write_text(
-            "".join(json.dumps(_finite(record)) + "\n" for record in outcome.history.records), encoding="utf-8"
+            "".join(history_line(record) for record in outcome.history.records), encoding="utf-8"
         )
         write_json(draft / "golden.json", golden_request(model))
         (draft / "card.md").write_text(
@@ -92,10 +140,3 @@ def described_data(dataset: Dataset) -> dict[str, Any]:
 def _without_example(column: ColumnInfo) -> dict[str, Any]:
     """What a column is; the example that a printed schema shows is somebody's."""
     return {key: value for key, value in vars(column).items() if key != "example"}
-
-
-def _finite(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record for JSON, which has neither nan nor infinity."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
-    }

@@ -196,8 +196,9 @@ def test_a_queue_gets_the_vectors_of_the_step_after_it() -> None:
     objective.after_step()
     expected = model.match.prepare(model(PAIRS)[1].vectors)[PAIRS.index["item"]]
     assert torch.equal(told[0], expected) and not told[0].requires_grad
-    assert {name: tensor.tolist() for name, tensor in objective.state().items()} == {"negatives.0.rows": [4]}
-    objective.restore({"negatives.0.rows": torch.tensor([7]), "other": torch.tensor([1])})
+    found = {name: tensor.tolist() for name, tensor in objective.state().items()}
+    assert found == {"negatives.0.rows": [4], "effective": [0.0, 0.0, 0.0]}
+    objective.restore({"negatives.0.rows": torch.tensor([7]), "effective": torch.zeros(3, dtype=torch.float64)})
     assert told[1] == {"0.rows": torch.tensor([7])}
 
 

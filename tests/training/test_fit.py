@@ -38,7 +38,8 @@ from towerkit.objectives.balance import FixedBalanceSpec, UncertaintyBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.training.fit import Trained, batches_of, fit_recipe
-from towerkit.training.loop import Selection, Silent, fit_loop
+from towerkit.training.loop import Selection, fit_loop
+from towerkit.training.progress import Silent
 from towerkit.training.recipes import PredictionRecipe, RetrievalRecipe, pairs_matrix
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import seeded_torch, weights_of
@@ -159,7 +160,7 @@ def test_refit_is_a_training_on_both_parts_for_the_best_number_of_epochs(kind: s
         prepared = recipe.prepare(dataset, both, spec)
         fit_loop(
             prepared.state,
-            lambda epoch: batches_of(prepared, both, spec, epoch),
+            lambda epoch, done: batches_of(prepared, both, spec, epoch, done),
             epochs=spec.epochs,
             validate=None,
             selection=recipe.selection,

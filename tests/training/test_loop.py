@@ -25,8 +25,9 @@ from towerkit.data.batch import Batch
 from towerkit.objectives.balance import FixedBalance
 from towerkit.objectives.base import Objective
 from towerkit.towers import IdTower
-from towerkit.training.loop import History, Selection, Silent, Staged, fit_loop
+from towerkit.training.loop import History, Selection, Stretch, fit_loop
 from towerkit.training.optimizers import RowAdam
+from towerkit.training.progress import Silent, Staged
 from towerkit.training.state import TrainState, check_finite, seeded_torch, settle, train_step, weights_of
 
 NAN = float("nan")
@@ -67,11 +68,11 @@ def state_of(losses: Mapping[int, float] | None = None) -> TrainState:
     return state
 
 
-def batches(epoch: int) -> Iterator[Batch]:
-    yield from [Batch(columns={}, index={"example": torch.arange(2)})] * 3
+def batches(epoch: int, done: int = 0) -> Iterator[Batch]:
+    yield from [Batch(columns={}, index={"example": torch.arange(2)})] * (3 - done)
 
 
-class Recorder:
+class Recorder(Silent):
     """What the loop told."""
 
     def __init__(self) -> None:
@@ -169,7 +170,7 @@ def test_the_records() -> None:
 def test_without_validation_all_epochs_run() -> None:
     state, told = state_of(), Recorder()
     history = fit_loop(
-        state, batches, epochs=4, validate=None, selection=HIGHER, patience=1, progress=told, stage="refit"
+        state, batches, epochs=4, validate=None, selection=HIGHER, patience=1, progress=told, stretch=Stretch("refit")
     )
     assert (history.best_epoch, history.best, state.step) == (4, None, 12)
     assert state.model.value.item() == pytest.approx(-1.2, abs=1e-3)
@@ -197,8 +198,8 @@ def test_a_bad_loss_stops_before_the_weights(bad: float) -> None:
     state = state_of({4: bad})
     weights = []
 
-    def watched(epoch: int) -> Iterator[Batch]:
-        for batch in batches(epoch):
+    def watched(epoch: int, done: int) -> Iterator[Batch]:
+        for batch in batches(epoch, done):
             weights.append(state.model.value.item())
             yield batch
 

@@ -36,6 +36,7 @@ from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.training.fit import Prepared, batches_of
 from towerkit.training.loop import Selection, fit_loop
+from towerkit.training.progress import Silent
 from towerkit.training.recipes import RetrievalRecipe, pairs_matrix
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import seeded_torch
@@ -169,7 +170,7 @@ def prepared_for(case: Case, spec: TrainingSpec, duplicates: str) -> Prepared:
         return recipe(duplicates).prepare(case.dataset, case.dataset.parts.train, spec)
 
 
-class Measured:
+class Measured(Silent):
     """Keeps loss and test NDCG@20 of every epoch of towerkit's loop."""
 
     def __init__(self, model: TwoTower, encoded: Encoded, task: RankingTask) -> None:
@@ -218,7 +219,7 @@ def run(case: Case, epochs: int, *, duplicates: str = "last", weight_decay: floa
     reference = NumpyOneBackprop(*tables, weight_decay=weight_decay)
     curve = []
 
-    def batches(epoch: int) -> Iterator[Batch]:
+    def batches(epoch: int, done: int = 0) -> Iterator[Batch]:
         losses = []
         for batch in batches_of(prepared, case.dataset.parts.train, spec, epoch):
             losses.append(reference.train(*codes_of(batch)))

@@ -39,6 +39,9 @@ class TowerkitError(Exception):
     def __init__(self, *parts: object) -> None:
         super().__init__(*(redacted(part) if isinstance(part, str) else part for part in parts))
 
+    status = 1
+    """What the command line ends with."""
+
 
 class SpecError(TowerkitError, ValueError):
     """A spec, or a setting given on the command line, is not one that towerkit knows."""

@@ -24,7 +24,8 @@ from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
 from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.tensors import load_tensors, save_tensors
-from towerkit.training.loop import Progress, Staged
+from towerkit.training.checkpoint import Checkpoints
+from towerkit.training.progress import Progress, Staged
 from towerkit.training.spec import TrainingSpec
 
 Probabilities = NDArray[np.float64]
@@ -110,7 +111,13 @@ class LateFusion:
         return found
 
 
-def fit_late_fusion(spec: LateFusionSpec, dataset: Dataset, training: TrainingSpec, progress: Progress) -> LateFusion:
+def fit_late_fusion(
+    spec: LateFusionSpec,
+    dataset: Dataset,
+    training: TrainingSpec,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+) -> LateFusion:
     """Fit the combiner on out-of-fold predictions, then every member on all rows.
 
     Args:
@@ -118,13 +125,15 @@ def fit_late_fusion(spec: LateFusionSpec, dataset: Dataset, training: TrainingSp
         dataset: Raw tables; test rows are not read.
         training: The settings of every member; the seed also draws the folds.
         progress: Told after each epoch of each member.
+        checkpoints: Where each tower model's training is saved, and a finished one found again.
     """
     labels = spec.demand(dataset).labels
     rows = dataset.parts.train
     tasks = {task: label.fit(dataset.labelled(label.column, rows)) for task, label in labels.items()}
     combiners: dict[str, LogisticRegression] = {}
     if isinstance(spec.combine, StackSpec):
-        held_out, weights = out_of_fold(spec, dataset, training, progress, tasks), example_weights(dataset)
+        held_out = out_of_fold(spec, dataset, training, progress, tasks, checkpoints)
+        weights = example_weights(dataset)
         for task, label in tasks.items():
             codes = label.encode(dataset.labelled(label.column, rows))
             known = codes >= 0
@@ -132,14 +141,19 @@ def fit_late_fusion(spec: LateFusionSpec, dataset: Dataset, training: TrainingSp
             weight = None if weights is None else weights[rows][known]
             combiners[task] = fit_logistic(inputs, codes[known], len(label.classes), l2=spec.combine.l2, weight=weight)
     members = {
-        name: fit_member(member, dataset, training, Staged(progress, f"member {name}:"))
+        name: fit_member(member, dataset, training, Staged(progress, f"member {name}:"), _part(checkpoints, name))
         for name, member in spec.members.items()
     }
     return LateFusion(spec, members, tasks, combiners)
 
 
 def out_of_fold(
-    spec: LateFusionSpec, dataset: Dataset, training: TrainingSpec, progress: Progress, tasks: Mapping[str, Labels]
+    spec: LateFusionSpec,
+    dataset: Dataset,
+    training: TrainingSpec,
+    progress: Progress,
+    tasks: Mapping[str, Labels],
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, dict[str, Probabilities]]:
     """Member -> task -> ``[training rows, classes]``: each row predicted by members that never saw it.
 
@@ -149,6 +163,7 @@ def out_of_fold(
         training: Settings of the members; in a fold they are not refitted, so that validation rows stay unseen.
         progress: Told after each epoch.
         tasks: Tasks and classes.
+        checkpoints: Where each training is saved.
 
     Raises:
         DataError: If there are fewer rows than folds.
@@ -172,10 +187,15 @@ def out_of_fold(
         table = replace(dataset.examples, data=dataset.examples.data.take(rows[outside]), first_row=0)
         for name, member_spec in spec.members.items():
             stage = f"member {name}, fold {fold + 1}/{spec.combine.folds}:"
-            member = fit_member(member_spec, part, within, Staged(progress, stage))
+            inside_it = _part(checkpoints, f"{name}.fold-{fold + 1}")
+            member = fit_member(member_spec, part, within, Staged(progress, stage), inside_it)
             for task, values in aligned(member, member.predict(table), tasks).items():
                 found[name][task][outside] = values
     return found
+
+
+def _part(checkpoints: Checkpoints | None, name: str) -> Checkpoints | None:
+    return None if checkpoints is None else checkpoints.part(name)
 
 
 def folds(num_rows: int, num_folds: int, seed: int) -> Rows:

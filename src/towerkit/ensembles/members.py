@@ -19,8 +19,10 @@ from towerkit.features.labels import Labels
 from towerkit.models.answer import TaskPredictor, known_part
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
+from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.fit import Trained, fit_recipe
-from towerkit.training.loop import Progress, Selection
+from towerkit.training.loop import Selection
+from towerkit.training.progress import Progress
 from towerkit.training.recipes import PredictionRecipe
 from towerkit.training.spec import TrainingSpec
 
@@ -52,10 +54,16 @@ AnyMemberSpec = Annotated[TowerModelSpec | XgboostSpec, Field(discriminator="kin
 """The menu of members. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
 
 
-def fit_member(spec: AnyMemberSpec, dataset: Dataset, training: TrainingSpec, progress: Progress) -> Member:
+def fit_member(
+    spec: AnyMemberSpec,
+    dataset: Dataset,
+    training: TrainingSpec,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+) -> Member:
     """Fit a member on the data set's training rows, its validation rows deciding when to stop."""
     if isinstance(spec, TowerModelSpec):
-        return fit_tower_model(spec, FixedBalanceSpec(), dataset, training, progress)[0]
+        return fit_tower_model(spec, FixedBalanceSpec(), dataset, training, progress, checkpoints=checkpoints)[0]
     return spec.fit(dataset, training, progress)
 
 
@@ -66,10 +74,11 @@ def fit_tower_model(
     training: TrainingSpec,
     progress: Progress,
     selection: Selection | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[TaskPredictor, Trained]:
     """Train a tower model and make it answer raw rows."""
     recipe = PredictionRecipe(spec, balance, selection or Selection("loss", higher_is_better=False))
-    trained = fit_recipe(recipe, dataset, training, progress)
+    trained = fit_recipe(recipe, dataset, training, progress, checkpoints)
     encoded = trained.prepared.encoded
     known = {name: known_part(catalogue) for name, catalogue in encoded.catalogues.items()}
     return TaskPredictor(spec, encoded.encoder, trained.model, known), trained

@@ -30,7 +30,7 @@ from towerkit.features.encoder import Demand, Encoder, named
 from towerkit.features.labels import Labels
 from towerkit.heads.heads import AnyHeadSpec
 from towerkit.models.wiring import schema_of
-from towerkit.training.loop import Progress
+from towerkit.training.progress import Progress
 from towerkit.training.spec import TrainingSpec
 
 

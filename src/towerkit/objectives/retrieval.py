@@ -108,18 +108,19 @@ class RetrievalObjective(Objective):
         return found
 
     def state(self) -> dict[str, Tensor]:
-        """The negatives' memory and what the loss has learned."""
+        """The negatives' memory, what the loss has learned, and the figures of the epoch so far."""
         found = {} if self.negatives is None else {f"negatives.{k}": t for k, t in self.negatives.state().items()}
         if isinstance(self.loss, nn.Module):
             found |= {f"loss.{name}": tensor.detach() for name, tensor in self.loss.state_dict().items()}
-        return found
+        return found | {"effective": self._effective.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take both back."""
+        """Take them back."""
         if self.negatives is not None:
             self.negatives.restore(_below("negatives.", state))
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(_below("loss.", state))
+        self._effective.restore(state["effective"])
 
 
 def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -146,6 +147,14 @@ class _Effective:
         self.effective += float(share.sum())
         self.counted += float(rows * drawn if collision is None else (~collision[: self.ROWS]).sum())
         self.rows += rows
+
+    def state(self) -> Tensor:
+        """The sums since the last report."""
+        return torch.tensor([self.counted, self.effective, self.rows], dtype=torch.float64)
+
+    def restore(self, state: Tensor) -> None:
+        """The inverse of :meth:`state`."""
+        self.counted, self.effective, self.rows = float(state[0]), float(state[1]), int(state[2])
 
     def report(self) -> dict[str, float]:
         """Means per positive since the last report."""

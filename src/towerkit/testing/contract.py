@@ -36,7 +36,7 @@ from towerkit.testing.saved_run import (
     check_single_rows,
     check_tampering,
 )
-from towerkit.training.loop import Silent
+from towerkit.training.progress import Silent
 
 NOBODY = "no one has this key"
 

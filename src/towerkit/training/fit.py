@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from towerkit.core.random import generator, stream
@@ -12,9 +13,11 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Drawn, Encoded
 from towerkit.matching.negatives import AllCandidates, Negatives
-from towerkit.training.loop import History, Progress, Selection, fit_loop
+from towerkit.training.checkpoint import Checkpoints, Saved
+from towerkit.training.loop import History, Selection, Stretch, fit_loop
+from towerkit.training.progress import Progress
 from towerkit.training.spec import TrainingSpec
-from towerkit.training.state import TrainState, seeded_torch
+from towerkit.training.state import LossError, TrainState, seeded_torch
 
 
 @dataclass
@@ -55,69 +58,165 @@ class Trained:
         return self.prepared.state.model
 
 
-def fit_recipe(recipe: Recipe, dataset: Dataset, training: TrainingSpec, progress: Progress) -> Trained:
+def fit_recipe(
+    recipe: Recipe,
+    dataset: Dataset,
+    training: TrainingSpec,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+) -> Trained:
     """Train on the training rows under validation; then, with ``refit``, afresh on both for the best number of epochs.
 
     Args:
         recipe: The model kind.
         dataset: Raw tables with their split; test rows are not read.
         training: The loop's settings.
-        progress: Told after each epoch.
+        progress: Told after each step and epoch.
+        checkpoints: Where to save and to go on from; None does neither.
 
     Returns:
         The trained model. Its history holds both stretches.
+
+    Raises:
+        TrainingError: If a loss is not a number, or a signal stopped the training.
+        RunError: If the checkpoint belongs to another training.
     """
-    parts = dataset.parts
-    has_validation = len(parts.validation) > 0
-    with seeded_torch(stream(training.seed, "torch")):
-        prepared = recipe.prepare(dataset, parts.train, training)
-        history = _run(
-            recipe, prepared, dataset, parts.train, training, progress, stage="train", validated=has_validation
-        )
-    if not (training.refit and has_validation):
-        return Trained(prepared, history)
-    final = dataset.for_refit()
-    again = training.model_copy(update={"epochs": history.best_epoch})
-    with seeded_torch(stream(training.seed, "torch")):
-        prepared = recipe.prepare(final, final.parts.train, again)
-        refit = _run(recipe, prepared, final, final.parts.train, again, progress, stage="refit", validated=False)
-    history.records += refit.records
-    history.seconds += refit.seconds
-    return Trained(prepared, history)
+    has_validation = len(dataset.parts.validation) > 0
+    saved = None if checkpoints is None else checkpoints.load()
+    if saved is not None:
+        _replay(saved.stretch, progress, training.epochs, recipe.selection)
+    fit = _Fit(recipe, dataset, training, progress, checkpoints)
+    if saved is None or saved.stretch.stage == "train":
+        last = not (training.refit and has_validation)
+        first = fit.run(Stretch("train"), training.epochs, saved, validated=has_validation, last=last)
+        if last:
+            return first
+        before = first.history
+    else:
+        assert saved.stretch.before is not None
+        before = saved.stretch.before
+    saved = saved if saved is not None and saved.stretch.stage == "refit" else None
+    again = replace(fit, dataset=dataset.for_refit())
+    found = again.run(Stretch("refit", before=before), before.best_epoch, saved, validated=False, last=True)
+    before.records += found.history.records
+    before.seconds += found.history.seconds
+    return Trained(found.prepared, before)
 
 
-def _run(
-    recipe: Recipe,
-    prepared: Prepared,
+@dataclass(frozen=True)
+class _Fit:
+    """One training: what its stretches share."""
+
+    recipe: Recipe
+    dataset: Dataset
+    training: TrainingSpec
+    progress: Progress
+    checkpoints: Checkpoints | None
+
+    def run(self, stretch: Stretch, epochs: int, saved: Saved | None, *, validated: bool, last: bool) -> Trained:
+        """One stretch of training on the training rows, from its start or from where it was saved."""
+        with seeded_torch(stream(self.training.seed, "torch")):
+            prepared = self.recipe.prepare(self.dataset, self.dataset.parts.train, self.training)
+            if saved is not None:
+                stretch = saved.stretch
+                saved.restore(prepared.state)
+            if not stretch.finished:
+                self._loop(prepared, stretch, epochs, validated=validated)
+                if last and self.checkpoints is not None:
+                    self.checkpoints.finish(prepared.state, stretch)
+        prepared.state.model.eval()
+        return Trained(prepared, stretch.history)
+
+    def _loop(self, prepared: Prepared, stretch: Stretch, epochs: int, *, validated: bool) -> None:
+        state, training, checkpoints = prepared.state, self.training, self.checkpoints
+        rows = self.dataset.parts.train
+
+        def validate() -> Mapping[str, float]:
+            return self.recipe.validate(prepared, self.dataset, self.dataset.parts.validation)
+
+        def after_epoch() -> None:
+            if state.update is not None:
+                state.update.after_epoch(state.model, prepared.encoded, rows)
+
+        try:
+            with nullcontext() if checkpoints is None else checkpoints.listening():
+                fit_loop(
+                    state,
+                    lambda epoch, done: batches_of(prepared, rows, training, epoch, done),
+                    epochs=epochs,
+                    validate=validate if validated else None,
+                    selection=self.recipe.selection,
+                    patience=training.patience,
+                    progress=self.progress,
+                    stretch=stretch,
+                    after_epoch=after_epoch,
+                    accumulate=training.accumulate,
+                    watch=checkpoints,
+                )
+        except LossError as error:
+            if checkpoints is None:
+                raise
+            raise save_failure(checkpoints, state, stretch, self.dataset, training, error) from None
+
+
+def save_failure(
+    checkpoints: Checkpoints,
+    state: TrainState,
+    stretch: Stretch,
     dataset: Dataset,
-    rows: Rows,
     training: TrainingSpec,
-    progress: Progress,
-    *,
-    stage: str,
-    validated: bool,
-) -> History:
-    def validate() -> Mapping[str, float]:
-        return recipe.validate(prepared, dataset, dataset.parts.validation)
+    error: LossError,
+) -> LossError:
+    """Save the state before a step whose loss was no number, with the examples of that step.
 
-    def after_epoch() -> None:
-        if prepared.state.update is not None:
-            prepared.state.update.after_epoch(prepared.state.model, prepared.encoded, rows)
-
-    return fit_loop(
-        prepared.state,
-        lambda epoch: batches_of(prepared, rows, training, epoch),
-        epochs=training.epochs,
-        validate=validate if validated else None,
-        selection=recipe.selection,
-        patience=training.patience,
-        progress=progress,
-        stage=stage,
-        after_epoch=after_epoch,
+    Returns:
+        The error, which now says where to look.
+    """
+    rows, epoch = dataset.parts.train, len(stretch.history.records)
+    size = batch_size(training, rows)
+    start = stretch.batches * size
+    chosen = order_of(rows, training, epoch)[start : start + size * training.accumulate]
+    examples = dataset.examples
+    about = {
+        "error": str(error),
+        "stage": stretch.stage,
+        "epoch": epoch + 1,
+        "step": state.step,
+        "table": examples.name,
+        "rows": [int(row) + 1 for row in chosen],
+        "lines": [int(row) + examples.first_row for row in chosen] if examples.first_row else None,
+    }
+    folder = checkpoints.save_failure(state, stretch, about)
+    return LossError(
+        f"{error} The state before the step is in {folder}; its batch.json names the {len(chosen):,} examples of "
+        f"{examples.name} that the step read, the first one {examples.where(int(chosen[0]))}."
     )
 
 
-def batches_of(prepared: Prepared, rows: Rows, training: TrainingSpec, epoch: int) -> Iterator[Batch]:
+def _replay(stretch: Stretch, progress: Progress, epochs: int, selection: Selection) -> None:
+    """Tell the epochs that were done before a training was resumed."""
+    for history in (stretch.before, stretch.history):
+        if history is None:
+            continue
+        best: float | None = None
+        for record in history.records:
+            figure = record.get(f"validation/{selection.metric}", float("nan"))
+            is_best = selection.better(figure, best)
+            best = figure if is_best else best
+            progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=is_best)
+
+
+def order_of(rows: Rows, training: TrainingSpec, epoch: int) -> Rows:
+    """The rows in the order of an epoch: a pure function of seed and epoch."""
+    return rows[generator(training.seed, "order", epoch).permutation(len(rows))]
+
+
+def batch_size(training: TrainingSpec, rows: Rows) -> int:
+    """Examples in a full batch."""
+    return min(training.batch_size, len(rows))
+
+
+def batches_of(prepared: Prepared, rows: Rows, training: TrainingSpec, epoch: int, done: int = 0) -> Iterator[Batch]:
     """The batches of an epoch: an order that is a pure function of seed and epoch, negatives drawn by step.
 
     Args:
@@ -125,18 +224,20 @@ def batches_of(prepared: Prepared, rows: Rows, training: TrainingSpec, epoch: in
         rows: Training rows.
         training: Batch size and seed.
         epoch: From 0.
+        done: Batches to leave out, because they were done before.
     """
-    order = rows[generator(training.seed, "order", epoch).permutation(len(rows))]
-    size = min(training.batch_size, len(rows))
+    order, size = order_of(rows, training, epoch), batch_size(training, rows)
     last = len(order) - size + 1 if training.drop_last else len(order)
-    for start in range(0, last, size):
-        chosen = order[start : start + size]
-        yield prepared.encoded.batch(chosen, _drawn(prepared, chosen))
+    for place, start in enumerate(range(0, last, size)):
+        if place >= done:
+            chosen = order[start : start + size]
+            draw = prepared.state.step * training.accumulate + place % training.accumulate
+            yield prepared.encoded.batch(chosen, _drawn(prepared, chosen, draw))
 
 
-def _drawn(prepared: Prepared, rows: Rows) -> dict[str, list[Drawn]] | None:
+def _drawn(prepared: Prepared, rows: Rows, draw: int) -> dict[str, list[Drawn]] | None:
     if prepared.negatives is None or prepared.entities is None:
         return None
     query, candidate = prepared.entities
     index = prepared.encoded.index
-    return {candidate: prepared.negatives.draw(index[query][rows], index[candidate][rows], prepared.state.step)}
+    return {candidate: prepared.negatives.draw(index[query][rows], index[candidate][rows], draw)}

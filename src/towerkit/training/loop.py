@@ -6,39 +6,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from towerkit.data.batch import Batch
+from towerkit.training.progress import Progress, Silent, Staged, Step
 from towerkit.training.state import TrainState, settle, train_step, weights_of
 
+__all__ = ["Batches", "History", "Progress", "Selection", "Silent", "Staged", "Stretch", "Watch", "fit_loop"]
+
 Validate = Callable[[], Mapping[str, float]]
-
-
-class Progress(Protocol):
-    """Who is told how training goes."""
-
-    def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
-        """One epoch is over."""
-
-
-class Silent:
-    """Tells no one."""
-
-    def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
-        """Nothing."""
-
-
-@dataclass(frozen=True)
-class Staged:
-    """Passes epochs on under a longer stage name, for trainings inside a training."""
-
-    progress: Progress
-    prefix: str
-
-    def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
-        """Pass on."""
-        stage = f"{self.prefix} {stage}"
-        self.progress.epoch({**record, "stage": stage}, stage=stage, epochs=epochs, is_best=is_best)
+Batches = Callable[[int, int], Iterator[Batch]]
+"""Epoch (from 0) and how many batches to leave out -> the rest of the epoch's batches."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +46,57 @@ class History:
     seconds: float = 0.0
 
 
+@dataclass
+class Stretch:
+    """How far one stretch of training has come, beside what its :class:`TrainState` holds."""
+
+    stage: str = "train"
+    history: History = field(default_factory=History)
+    """Its records are the epochs that are done."""
+    best_weights: dict[str, Tensor] | None = None
+    batches: int = 0
+    """Batches of the epoch under way that are done."""
+    loss: float = 0.0
+    """The sum of the losses of its steps."""
+    steps: int = 0
+    """Steps of the epoch under way that are done."""
+    finished: bool = False
+    before: History | None = None
+    """What the stretch before this one did."""
+
+    @property
+    def mean_loss(self) -> float:
+        """Of the epoch's steps; NaN where there was none."""
+        return self.loss / self.steps if self.steps else math.nan
+
+    def count(self, loss: float, batches: int) -> None:
+        """A step over so many batches is done."""
+        self.loss, self.steps, self.batches = self.loss + loss, self.steps + 1, self.batches + batches
+
+
+class Watch(Protocol):
+    """Who looks on between two steps, when state and stretch belong together; what it raises ends the loop."""
+
+    def after_step(self, state: TrainState, stretch: Stretch) -> None:
+        """A step is done."""
+
+    def after_epoch(self, state: TrainState, stretch: Stretch) -> None:
+        """An epoch is done, its validation included."""
+
+
 def fit_loop(
     state: TrainState,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Batches,
     *,
     epochs: int,
     validate: Validate | None,
     selection: Selection,
     patience: int,
     progress: Progress,
-    stage: str = "train",
+    stretch: Stretch | None = None,
     after_epoch: Callable[[], None] = lambda: None,
+    accumulate: int = 1,
+    watch: Watch | None = None,
 ) -> History:
     """Train for some epochs; with validation, stop early and restore the best weights.
 
@@ -83,42 +104,72 @@ def fit_loop(
 
     Args:
         state: Moved in place.
-        batches: Epoch number (from 0) -> its batches.
+        batches: The batches of each epoch.
         epochs: At most this many.
         validate: The validation figures of the model as it is; None trains for all epochs and keeps the last weights.
         selection: Which figure decides.
         patience: Epochs without a better figure before stopping.
-        progress: Told after each epoch.
-        stage: What to call this stretch of training.
+        progress: Told after each step and epoch.
+        stretch: Where to go on; a new one begins when not given.
         after_epoch: Moves what moves once per epoch, before validation.
+        accumulate: Batches per step.
+        watch: Looks on between the steps.
 
     Returns:
         The records and the best epoch (counted from 1).
     """
-    history, best_weights, started = History(), None, time.perf_counter()
-    moves = bool(state.optimizer.parameters)
-    for epoch in range(1, (epochs if moves else 1) + 1):
+    stretch = stretch or Stretch()
+    history, started = stretch.history, time.perf_counter() - stretch.history.seconds
+    epochs = epochs if state.learns else 1
+    while len(history.records) < epochs and not _has_given_up(history, patience if validate else None):
         state.model.train()
-        losses = [train_step(state, batch) for batch in batches(epoch - 1)] if moves else [math.nan]
+        rest = batches(len(history.records), stretch.batches) if state.learns else iter(())
+        for batch, more in _groups(rest, accumulate):
+            rate = state.optimizer.rate
+            loss = train_step(state, batch, more=more)
+            stretch.count(loss, accumulate)
+            history.seconds = time.perf_counter() - started
+            progress.step(Step(stretch.stage, state.step, loss, rate))
+            if watch is not None:
+                watch.after_step(state, stretch)
         after_epoch()
-        settle(state.model)
-        state.model.eval()
-        record: dict[str, Any] = {"stage": stage, "epoch": epoch, "loss": sum(losses) / len(losses)}
-        record |= state.objective.report()
-        is_best = False
-        if validate is not None:
-            record |= {f"validation/{name}": value for name, value in validate().items()}
-            is_best = selection.better(record[f"validation/{selection.metric}"], history.best)
-        if is_best:
-            history.best, history.best_epoch = record[f"validation/{selection.metric}"], epoch
-            best_weights = weights_of(state.model)
-        record["seconds"] = round(time.perf_counter() - started, 3)
-        history.records.append(record)
-        progress.epoch(record, stage=stage, epochs=epochs, is_best=is_best)
-        if validate is not None and epoch - history.best_epoch >= patience:
-            break
-    if best_weights is not None:
-        state.model.load_state_dict(best_weights)
+        _close_epoch(state, stretch, validate, selection)
+        history.seconds = time.perf_counter() - started
+        history.records[-1]["seconds"] = round(history.seconds, 3)
+        is_best = history.best_epoch == len(history.records)
+        progress.epoch(history.records[-1], stage=stretch.stage, epochs=epochs, is_best=is_best)
+        if watch is not None:
+            watch.after_epoch(state, stretch)
+    state.model.eval()
+    if stretch.best_weights is not None:
+        state.model.load_state_dict(stretch.best_weights)
     history.best_epoch = history.best_epoch or len(history.records)
-    history.seconds = time.perf_counter() - started
     return history
+
+
+def _has_given_up(history: History, patience: int | None) -> bool:
+    return patience is not None and len(history.records) - history.best_epoch >= patience
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[tuple[Batch, Iterator[Batch]]]:
+    """The batches of each step: the first, and the others, which are drawn when they are asked for."""
+    for batch in batches:
+        yield batch, islice(batches, size - 1)
+
+
+def _close_epoch(state: TrainState, stretch: Stretch, validate: Validate | None, selection: Selection) -> None:
+    """Validate, keep the weights if they are the best, write the record."""
+    history = stretch.history
+    settle(state.model)
+    state.model.eval()
+    epoch = len(history.records) + 1
+    record: dict[str, Any] = {"stage": stretch.stage, "epoch": epoch, "loss": stretch.mean_loss}
+    record |= state.objective.report()
+    if validate is not None:
+        record |= {f"validation/{name}": value for name, value in validate().items()}
+        figure = record[f"validation/{selection.metric}"]
+        if selection.better(figure, history.best):
+            history.best, history.best_epoch = figure, epoch
+            stretch.best_weights = weights_of(state.model)
+    history.records.append(record)
+    stretch.loss, stretch.steps, stretch.batches = 0.0, 0, 0

@@ -53,7 +53,7 @@ class RetrievalRecipe:
         update.begin(model, encoded, rows)
         sampler = self.objective.sampler(material_of(encoded, rows, entities, training))
         objective = self.objective.build(update, sampler)
-        optimizer = training.optimizer.build([*trainable, *objective.parameters()])
+        optimizer = training.optimizer.build([*trainable, *objective.parameters()], training.total_steps(len(rows)))
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
         return Prepared(TrainState(model, objective, balancer, update, optimizer), encoded, sampler, entities)
 
@@ -76,7 +76,9 @@ class PredictionRecipe:
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, sparse_rows=training.optimizer.rows == "touched")
         balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()})
-        optimizer = training.optimizer.build([*model.parameters(), *balancer.parameters()])
+        optimizer = training.optimizer.build(
+            [*model.parameters(), *balancer.parameters()], training.total_steps(len(rows))
+        )
         return Prepared(TrainState(model, TasksObjective(), balancer, None, optimizer), encoded)
 
     @torch.no_grad()

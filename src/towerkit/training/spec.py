@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from towerkit.core.spec import Spec
+from towerkit.training.forward import Precision
 from towerkit.training.optimizers import AdamSpec, AnyOptimizerSpec
 
 
@@ -19,9 +20,29 @@ class TrainingSpec(Spec):
     batch_size: int = Field(1024, ge=1, le=1 << 20)
     drop_last: bool = False
     """Leave out the last batch of an epoch when it is short."""
+    accumulate: int = Field(1, ge=1, le=10_000)
+    """Batches per step: their mean gradient moves the weights. In-batch negatives stay within a batch."""
+    chunk: int | None = Field(None, ge=1)
+    """Rows that a two-tower's side encodes at a time, keeping only their vectors: big batches in little memory."""
+    precision: Precision = "auto"
+    """Of towers and backbones; scores and losses are float32 always. ``auto`` is float32 on a CPU."""
     optimizer: AnyOptimizerSpec = AdamSpec()
     patience: int = Field(5, ge=1)
     """Epochs without a better validation result before training stops."""
     refit: bool = True
     """Train again on training and validation rows together, for the best number of epochs found."""
+    checkpoint_every: Annotated[int, Field(ge=0)] | Literal["epoch"] = "epoch"
+    """Save the state after so many steps, or after an ``epoch`` unless saving took more than a twentieth of the time; 0
+    only when a signal stops the training."""
     seed: int = Field(0, ge=0, lt=2**63)
+
+    def total_steps(self, num_rows: int) -> int:
+        """Steps of all epochs over so many rows; a schedule runs over them.
+
+        Example:
+            >>> TrainingSpec(epochs=2, batch_size=32).total_steps(100)
+            8
+        """
+        size = min(self.batch_size, max(1, num_rows))
+        batches = num_rows // size if self.drop_last else -(-num_rows // size)
+        return self.epochs * max(1, -(-batches // self.accumulate))

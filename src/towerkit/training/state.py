@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,11 +14,11 @@ from torch import Tensor, nn
 
 from towerkit.core.errors import TrainingError
 from towerkit.data.batch import Batch
-from towerkit.matching.updates import Update
+from towerkit.matching.updates import OneBackprop, Update
 from towerkit.objectives.balance import Balancer
 from towerkit.objectives.base import Objective
 from towerkit.towers import Tower
-from towerkit.training.optimizers import RowAdam
+from towerkit.training.optimizers import Optimizer
 
 
 @dataclass
@@ -30,43 +31,63 @@ class TrainState:
     balancer: Balancer
     update: Update | None
     """None for models without a query side."""
-    optimizer: RowAdam
+    optimizer: Optimizer
     step: int = 0
+    forward: Any = None
+    """What the objective calls in training: the model, unless something runs it in chunks or in another precision."""
+
+    def __post_init__(self) -> None:
+        self.forward = self.model if self.forward is None else self.forward
+
+    @property
+    def learns(self) -> bool:
+        """Whether steps change anything: something is moved by gradients, or the update moves vectors without them."""
+        return bool(self.optimizer.parameters) or isinstance(self.update, OneBackprop)
 
 
-def train_step(state: TrainState, batch: Batch) -> float:
+def train_step(state: TrainState, batch: Batch, *, more: Iterable[Batch] = ()) -> float:
     """The whole training step; returns the balanced loss of the batch.
 
+    Args:
+        state: Moved in place.
+        batch: What to learn from.
+        more: Further batches whose gradients are accumulated before the weights move; the mean gradient counts. Each is
+            drawn only when the one before it is done, so that a queue of negatives knows it.
+
     Raises:
-        TrainingError: If the loss is not a finite number; the model keeps the weights of the step before.
+        LossError: If the loss is not a finite number; the model keeps the weights of the step before.
     """
     state.optimizer.zero_grad()
-    terms = state.objective(state.model, batch)
-    if not terms:  # no row of the batch has a label: nothing to learn from it
-        state.step += 1
-        return 0.0
-    loss = state.balancer.backward(terms)
-    check_finite(loss, terms, state.step)
-    state.optimizer.step()
+    losses = []
+    for each in chain([batch], more):
+        terms = state.objective(state.forward, each)
+        if terms:  # else no row of the batch has a label: nothing to learn from it
+            losses.append(state.balancer.backward(terms))
+            check_finite(losses[-1], terms, state.step)
+        state.objective.after_step()
+    state.optimizer.step(batches=max(1, len(losses)))
     if state.update is not None:
-        state.update.after_step(state.model, batch)
-    state.objective.after_step()
+        state.update.after_step(state.model, each)
     state.step += 1
-    return loss
+    return sum(losses) / max(1, len(losses))
 
 
 def check_finite(loss: float, terms: Mapping[str, Tensor], step: int) -> None:
     """Stop before a bad loss reaches the weights.
 
     Raises:
-        TrainingError: If the loss is NaN or infinite.
+        LossError: If the loss is NaN or infinite.
     """
     if not math.isfinite(loss):
         parts = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items())
-        raise TrainingError(
+        raise LossError(
             f"The loss must be finite; at step {step} it is {loss} ({parts}). "
             "Lower training.optimizer.lr, raise the temperature, or look for absurd values in the columns."
         )
+
+
+class LossError(TrainingError):
+    """A loss is not a finite number."""
 
 
 @contextmanager
