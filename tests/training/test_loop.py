@@ -102,6 +102,34 @@ def run(
 
 
 @pytest.mark.parametrize(
+    ("figures", "every", "patience", "epochs", "validated", "best"),
+    [
+        ([0.1, 0.3, 0.2], 2, 9, 6, [2, 4, 6], 4),
+        ([0.1, 0.3, 0.2], 3, 9, 7, [3, 6, 7], 6),
+        ([0.3, 0.2, 0.1, 0.9], 2, 2, 9, [2, 4, 6], 2),
+        ([0.3], 5, 1, 3, [3], 3),
+    ],
+)
+def test_validation_every_few_epochs_and_at_the_last(
+    figures: list[float], every: int, patience: int, epochs: int, validated: list[int], best: int
+) -> None:
+    state, script = state_of(), iter(figures)
+    history = fit_loop(
+        state,
+        batches,
+        epochs=epochs,
+        validate=lambda: {HIGHER.metric: next(script), "weight": state.model.value.item()},
+        selection=HIGHER,
+        patience=patience,
+        validate_every=every,
+        progress=Silent(),
+    )
+    assert [r["epoch"] for r in history.records if f"validation/{HIGHER.metric}" in r] == validated
+    assert (history.best_epoch, len(history.records)) == (best, validated[-1])
+    assert state.model.value.item() == history.records[best - 1]["validation/weight"]
+
+
+@pytest.mark.parametrize(
     ("figures", "patience", "best", "ran"),
     [
         ([0.1, 0.3, 0.2, 0.2, 0.9], 2, 2, 4),

@@ -147,6 +147,7 @@ class _Fit:
                     validate=validate if validated else None,
                     selection=self.recipe.selection,
                     patience=training.patience,
+                    validate_every=training.validate_every,
                     progress=self.progress,
                     stretch=stretch,
                     after_epoch=after_epoch,

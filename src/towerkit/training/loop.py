@@ -93,6 +93,7 @@ def fit_loop(
     selection: Selection,
     patience: int,
     progress: Progress,
+    validate_every: int = 1,
     stretch: Stretch | None = None,
     after_epoch: Callable[[], None] = lambda: None,
     accumulate: int = 1,
@@ -108,8 +109,9 @@ def fit_loop(
         epochs: At most this many.
         validate: The validation figures of the model as it is; None trains for all epochs and keeps the last weights.
         selection: Which figure decides.
-        patience: Epochs without a better figure before stopping.
+        patience: Validations without a better figure before stopping.
         progress: Told after each step and epoch.
+        validate_every: Epochs from one validation to the next; the last epoch is always validated.
         stretch: Where to go on; a new one begins when not given.
         after_epoch: Moves what moves once per epoch, before validation.
         accumulate: Batches per step.
@@ -121,7 +123,8 @@ def fit_loop(
     stretch = stretch or Stretch()
     history, started = stretch.history, time.perf_counter() - stretch.history.seconds
     epochs = epochs if state.learns else 1
-    while len(history.records) < epochs and not _has_given_up(history, patience if validate else None):
+    enough = patience * validate_every if validate else None
+    while len(history.records) < epochs and not _has_given_up(history, enough):
         state.model.train()
         rest = batches(len(history.records), stretch.batches) if state.learns else iter(())
         for batch, more in _groups(rest, accumulate):
@@ -133,7 +136,9 @@ def fit_loop(
             if watch is not None:
                 watch.after_step(state, stretch)
         after_epoch()
-        _close_epoch(state, stretch, validate, selection)
+        epoch = len(history.records) + 1
+        is_due = epoch == epochs or epoch % validate_every == 0
+        _close_epoch(state, stretch, validate if is_due else None, selection)
         history.seconds = time.perf_counter() - started
         history.records[-1]["seconds"] = round(history.seconds, 3)
         is_best = history.best_epoch == len(history.records)
@@ -147,8 +152,8 @@ def fit_loop(
     return history
 
 
-def _has_given_up(history: History, patience: int | None) -> bool:
-    return patience is not None and len(history.records) - history.best_epoch >= patience
+def _has_given_up(history: History, enough: int | None) -> bool:
+    return enough is not None and len(history.records) - history.best_epoch >= enough
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[tuple[Batch, Iterator[Batch]]]:

@@ -27,8 +27,10 @@ class TrainingSpec(Spec):
     precision: Precision = "auto"
     """Of towers and backbones; scores and losses are float32 always. ``auto`` is float32 on a CPU."""
     optimizer: AnyOptimizerSpec = AdamSpec()
+    validate_every: int = Field(1, ge=1)
+    """Epochs from one validation to the next; the last epoch is always validated."""
     patience: int = Field(5, ge=1)
-    """Epochs without a better validation result before training stops."""
+    """Validations without a better result before training stops."""
     refit: bool = True
     """Train again on training and validation rows together, for the best number of epochs found."""
     checkpoint_every: Annotated[int, Field(ge=0)] | Literal["epoch"] = "epoch"
