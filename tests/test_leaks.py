@@ -6,7 +6,7 @@ Invariants:
 - which training rows are chosen, and what they weigh, does not depend on held-out rows, whatever the filters, the decay
   and the split; with ``filter_on: all`` it does, and the protocol says so;
 - the check finds planted leaks of each sort: a statistic, a vocabulary, classes, entity rows, known pairs among the
-  negatives, logQ, a catalogue, seen pairs, rows chosen by rows that are held out.
+  negatives, logQ, a catalogue, seen pairs, histories, rows chosen by rows that are held out.
 """
 
 from __future__ import annotations
@@ -167,6 +167,14 @@ def leak_of_the_catalogue(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(encoded, "catalogue_of", lambda data, entity, learned: honest(data, entity, every_row(data)))
 
 
+def leak_of_histories(patch: pytest.MonkeyPatch) -> None:
+    """Events of all rows."""
+    honest = recipes.with_histories
+    patch.setattr(
+        recipes, "with_histories", lambda arrays, data, rows, *rest: honest(arrays, data, every_row(data), *rest)
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "plant", "found"),
     [
@@ -179,6 +187,7 @@ def leak_of_the_catalogue(patch: pytest.MonkeyPatch) -> None:
         ("tower_model_entity", leak_of_entity_rows, r"rows of product_id that no learned row points to.*encoder\.json"),
         ("two_tower_ids", leak_of_known_pairs, r"test rows.*learned this changed too: model/weights\.safetensors$"),
         ("two_tower_ids", leak_of_seen_pairs, r"test rows.*learned this changed too: model/seen\.safetensors$"),
+        ("two_tower_history_alone", leak_of_histories, r"test rows.*history\.safetensors"),
         ("two_tower_ids", leak_of_the_catalogue, r"test rows.*candidate\.arrow"),
     ],
 )

@@ -17,12 +17,11 @@ from towerkit.core.errors import DataError
 from towerkit.core.spec import Spec
 from towerkit.data.filters import Codes, frequent, k_core, one_of_each, pair_groups
 from towerkit.data.splits import Rows
+from towerkit.data.times import are_epoch_seconds
 
 Floats = NDArray[np.float64]
 Duplicates = Literal["keep", "first", "last", "count"]
 _DAY_S = 86_400.0
-_FIRST_S, _LAST_S = 1e8, 1e10
-"""Plain numbers are taken as seconds since 1970 only between these: from 1973 to 2286."""
 
 
 class DecaySpec(Spec):
@@ -56,10 +55,9 @@ class DecaySpec(Spec):
         if self.half_life_days is None:
             assert self.half_life is not None
             return self.half_life
-        known = times[~np.isnan(times)]
-        if plain and len(known) and not (known.min() >= _FIRST_S and known.max() <= _LAST_S):
+        if plain and not are_epoch_seconds(times):
             raise DataError(
-                f"{name}: holds plain numbers from {known.min():g} to {known.max():g}, which are no seconds since 1970, "
+                f"{name}: holds plain numbers from {np.nanmin(times):g} to {np.nanmax(times):g}, which are no seconds since 1970, "
                 f"so {self.half_life_days:g} days mean nothing. Give decay.half_life in the column's own unit."
             )
         return self.half_life_days * _DAY_S

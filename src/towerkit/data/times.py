@@ -76,3 +76,20 @@ def is_plain_time(table: Table, column: str) -> bool:
     """Whether a time column holds plain numbers, whose unit nobody knows, and not dates."""
     kind = table.data.schema.field(column).type
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+_FIRST_S, _LAST_S = 1e8, 1e10
+
+
+def are_epoch_seconds(times: NDArray[np.float64]) -> bool:
+    """Whether plain numbers may be seconds since 1970: all lie between 1973 and 2286.
+
+    Args:
+        times: ``[rows]``, NaN where missing.
+
+    Example:
+        >>> are_epoch_seconds(np.array([881250949.0, np.nan])), are_epoch_seconds(np.array([1.0, 2.0]))
+        (True, False)
+    """
+    known = times[~np.isnan(times)]
+    return bool(not len(known) or (known.min() >= _FIRST_S and known.max() <= _LAST_S))

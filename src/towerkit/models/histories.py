@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 
 from towerkit.core.errors import DataError
 from towerkit.data.batch import dense
-from towerkit.data.dataset import Dataset, times_of
+from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
+from towerkit.data.times import are_epoch_seconds, is_plain_time, times_of
 from towerkit.features.encoded import Encoded
 from towerkit.features.history import Floats, Histories, Pairs, Reach, histories_of, tie_order
 from towerkit.models.side import FusedSideSpec, reads_history, towers_of
 from towerkit.towers import HistoryTowerSpec, IdHistoryTowerSpec, IdTowerSpec, TowerSpec
-
-_FIRST_S, _LAST_S = 1e8, 1e10
-"""Plain numbers are taken as seconds since 1970 only between these: from 1973 to 2286."""
 
 
 def check_histories(query: FusedSideSpec | TowerSpec, candidate: FusedSideSpec | TowerSpec) -> None:
@@ -96,13 +93,11 @@ def history_times(dataset: Dataset, rows: Rows, reaches: tuple[Reach, ...]) -> F
     if column is None:
         return None
     times = times_of(dataset.examples, column)
-    known = times[rows][~np.isnan(times[rows])]
     in_days = next((reach.half_life_days for reach in reaches if reach.half_life_days is not None), None)
-    if in_days is not None and len(known) and not (known.min() >= _FIRST_S and known.max() <= _LAST_S):
-        kind = dataset.examples.data.schema.field(column).type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-            raise DataError(
-                f"{name}: the time column '{column}' holds plain numbers from {known.min():g} to {known.max():g}, which are no "
-                f"seconds since 1970, so {in_days:g} days mean nothing. Use half_life_events."
-            )
+    if in_days is not None and is_plain_time(dataset.examples, column) and not are_epoch_seconds(times[rows]):
+        raise DataError(
+            f"{name}: the time column '{column}' holds plain numbers from {np.nanmin(times[rows]):g} to "
+            f"{np.nanmax(times[rows]):g}, which are no seconds since 1970, so {in_days:g} days mean nothing. Use "
+            "half_life_events."
+        )
     return times

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from towerkit.data.batch import Bag
-from towerkit.data.dataset import Dataset, times_of
+from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
+from towerkit.data.times import times_of
 from towerkit.features.columns import CategoryFeature, IdSpec
 from towerkit.features.encoded import Encoded
 
