@@ -65,7 +65,7 @@ def refusal(base: dict[str, Any], *settings: str) -> str:
         ("objective.loss.kind=bprr", "objective.loss: unknown kind 'bprr'; did you mean 'bpr'?"),
         ("objective.negatives.0.kind=hrd", "objective.negatives.0: unknown kind 'hrd'; did you mean 'hard'?"),
         ("update.kind=onebackprop", "update: unknown kind 'onebackprop'; did you mean 'one_backprop'?"),
-        ("training.optimizer.kind=sgd", "training.optimizer: unknown kind 'sgd'. The kinds here are 'adam'."),
+        ("training.optimizer.kind=adma", "training.optimizer: unknown kind 'adma'; did you mean 'adam'?"),
         ("data.split.kind=tme", "data.split: unknown kind 'tme'; did you mean 'time'?"),
         ("model.query.dim=-1", "model.query.dim: input should be greater than or equal to 1; received -1."),
         ("model.query.dim=wide", "model.query.dim: input should be a valid integer"),

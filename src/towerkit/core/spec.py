@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from towerkit.core.errors import SpecError, listed, nearest
@@ -156,3 +156,19 @@ def short(value: Any, limit: int = 60) -> str:
     writer.maxstring = writer.maxother = limit
     text = writer.repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def kind_or(default: str) -> BeforeValidator:
+    """Let a part of a tagged menu leave its ``kind`` out.
+
+    Args:
+        default: The kind that is meant then.
+
+    Returns:
+        An annotation to stand behind the menu's own.
+    """
+
+    def complete(value: Any) -> Any:
+        return {"kind": default, **value} if isinstance(value, Mapping) and "kind" not in value else value
+
+    return BeforeValidator(complete)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from towerkit.core.spec import kind_or
 from towerkit.matching.negatives.base import Material, Source
 from towerkit.matching.negatives.batch import InBatchSpec, QueueSpec
 from towerkit.matching.negatives.hard import HardSpec
@@ -13,7 +14,8 @@ from towerkit.matching.negatives.popularity import PopularitySpec
 from towerkit.matching.negatives.uniform import UniformSpec
 
 AnyNegativesSpec = Annotated[
-    UniformSpec | PopularitySpec | InBatchSpec | HardSpec | QueueSpec, Field(discriminator="kind")
+    Annotated[UniformSpec | PopularitySpec | InBatchSpec | HardSpec | QueueSpec, Field(discriminator="kind")],
+    kind_or("uniform"),
 ]
 
 __all__ = [
