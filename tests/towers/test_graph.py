@@ -228,3 +228,8 @@ def test_one_backprop_moves_a_spectral_start_and_refuses_towers_without_an_id_ta
         train_and_evaluate(spec_of(SPECTRAL, update={"kind": "one_backprop"}), dataset_of(), Silent())
     with pytest.raises(SpecError, match=r"update: \{kind: one_backprop\} treats the two sides differently"):
         spec_of(GRAPH, update={"kind": "one_backprop"})
+
+
+def test_a_graph_of_hidden_ids_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"none can be hidden; received hide 0\.5"):
+        GraphTowerSpec.model_validate({"of": {"kind": "id", "hide": 0.5}})

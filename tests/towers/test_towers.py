@@ -273,3 +273,19 @@ def test_a_text_tower_without_its_column_is_refused() -> None:
 def test_ids_are_not_ragged() -> None:
     encoder = built("id")[1]
     assert dense(columns_of(encoder, "id", {"user": ["u0"]}), "id").tolist() == [0, 1]
+
+
+def test_hidden_ids_are_unknown_in_training_only() -> None:
+    with seeded_torch(0):
+        tower = IdTower(2001, 3, hide=0.25)
+        columns = {"id": torch.arange(1, 2001)}
+        hidden = (tower(columns) == tower.table[0]).all(dim=1)
+    assert 0.2 < hidden.float().mean().item() < 0.3
+    with torch.no_grad():  # as an update reads the rows
+        assert torch.equal(tower(columns), tower.table[1:])
+    tower.eval()
+    assert torch.equal(tower(columns), tower.table[1:])
+    with torch.no_grad():
+        tower.table[0] = 7.0
+    tower.settle()
+    assert tower.table[0].tolist() == [7.0, 7.0, 7.0]  # learned from the hidden ones

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn import functional
@@ -172,6 +172,15 @@ class GraphTowerSpec(TowerSpec):
     layers: int = Field(3, ge=1, le=8)
     of: IdTowerSpec = IdTowerSpec()
     """The id tower."""
+
+    @field_validator("of")
+    @classmethod
+    def _all_ids_are_seen(cls, of: IdTowerSpec) -> IdTowerSpec:
+        if of.hide:
+            raise ValueError(
+                f"a graph reads the vectors of all ids at once, so none can be hidden; received hide {of.hide}. Remove it."
+            )
+        return of
 
     def features(self, schema: Schema, key: str | None) -> list[FeatureSpec]:
         """The key itself."""

@@ -29,12 +29,23 @@ class IdTower(Tower):
         out_dim: Width of the vectors.
         sparse_rows: Give sparse gradients.
         spectral: Begin at the spectral vectors of the training pairs, both sides alike; at random when not given.
+        hide: Share of the rows that stand for unknown ids at each training step, so that the towers beside this one
+            learn to do without it; row 0 is learned from them then.
+
+    Reference: ``hide`` as in DropoutNet (Volkovs, Yu and Poutanen, NeurIPS 2017).
     """
 
     def __init__(
-        self, num_rows: int, out_dim: int, *, sparse_rows: bool = False, spectral: SpectralSettings | None = None
+        self,
+        num_rows: int,
+        out_dim: int,
+        *,
+        sparse_rows: bool = False,
+        spectral: SpectralSettings | None = None,
+        hide: float = 0.0,
     ) -> None:
         super().__init__()
+        self.hide = hide
         self.out_dim = out_dim
         self.sparse_rows = sparse_rows
         self.spectral, self.paired = spectral, spectral is not None
@@ -44,7 +55,10 @@ class IdTower(Tower):
 
     def forward(self, columns: Columns) -> Tensor:
         """Look the rows up."""
-        return functional.embedding(dense(columns, "id"), self.table, sparse=self.sparse_rows)  # [rows, out_dim]
+        codes = dense(columns, "id")
+        if self.hide and self.training and torch.is_grad_enabled():  # an update reads the vectors as they are
+            codes = codes.masked_fill(torch.rand(codes.shape, device=codes.device) < self.hide, 0)
+        return functional.embedding(codes, self.table, sparse=self.sparse_rows)  # [rows, out_dim]
 
     def around(self, ids: Tensor, columns: Columns) -> Tensor:
         """What the tower would give if the ids had other vectors; here these vectors themselves.
@@ -67,7 +81,7 @@ class IdTower(Tower):
     @torch.no_grad()
     def settle(self) -> None:
         """Make the unknown row the mean of the known ones, the least surprising vector for a stranger."""
-        if len(self.table) > 1:  # where no key is known, the row that all share is learned
+        if len(self.table) > 1 and not self.hide:  # where it is learned, and where it is all there is, it stays
             self.table[0] = self.table[1:].mean(dim=0)
 
 
@@ -101,6 +115,8 @@ class IdTowerSpec(TowerSpec):
     dim: int = Field(64, ge=1, le=8192)
     start: AnyStartSpec = RandomStartSpec()
     """Where the vectors begin: ``random`` or ``spectral``, by name or with settings."""
+    hide: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of ids taken for unknown at each training step: the towers beside it learn to stand alone, for newcomers."""
 
     def features(self, schema: Schema, key: str | None) -> list[FeatureSpec]:
         """The key itself."""
@@ -117,7 +133,7 @@ class IdTowerSpec(TowerSpec):
     def build(self, context: TowerContext) -> IdTower:
         """A table with a row per known key."""
         num_rows = num_ids(context.encoder, context.entity)
-        return IdTower(num_rows, self.dim, sparse_rows=context.sparse_rows, spectral=self.spectral())
+        return IdTower(num_rows, self.dim, sparse_rows=context.sparse_rows, spectral=self.spectral(), hide=self.hide)
 
 
 def id_features(kind: str, key: str | None) -> list[FeatureSpec]:
