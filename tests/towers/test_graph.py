@@ -29,7 +29,7 @@ from towerkit.experiment import train_and_evaluate
 from towerkit.matching.updates import TwoBackpropSpec
 from towerkit.models.two_tower import TwoTower
 from towerkit.spec import ModelingSpec
-from towerkit.towers.graph import Graph, GraphTower, symmetric_normalised
+from towerkit.towers.graph import Graph, GraphTower, GraphTowerSpec, symmetric_normalised
 from towerkit.towers.id import IdTower
 from towerkit.towers.spectral import SpectralTower
 from towerkit.towers.svd import SpectralSettings, id_tables
