@@ -205,7 +205,7 @@ def test_a_label_of_one_class() -> None:
 
 
 def test_no_label_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "fit_tower_model", None)  # it is told before training
+    monkeypatch.setattr(experiment, "fit_recipe", None)  # it is told before training
     table = {**PEOPLE, "liked": [None] * ROWS}
     told(
         tk.DataError,
@@ -262,8 +262,7 @@ def test_an_entity_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("spec", [RETRIEVAL, prediction()], ids=["two_tower", "tower_model"])
 def test_nothing_held_out_is_told_before_training(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("fit_recipe", "fit_tower_model"):
-        monkeypatch.setattr(experiment, name, None)
+    monkeypatch.setattr(experiment, "fit_recipe", None)
     data = tk.read({**PAIRS, **PEOPLE}, **ROLES, split={"kind": "random", "validation": 0, "test": 0})
     told(tk.SpecError, lambda: tk.fit(spec, data), "holds neither validation nor test rows out")
 

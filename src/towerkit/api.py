@@ -17,7 +17,7 @@ from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.experiment import train_and_evaluate
 from towerkit.run import Run
-from towerkit.run_writer import train_run, write_run
+from towerkit.run_writer import base_of, train_run, write_run
 from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
 from towerkit.storage.atomic import check_target
 from towerkit.training.progress import Progress, Silent
@@ -104,6 +104,7 @@ def fit(
     run: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     resume: bool | None = None,
+    base: Run | str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     **roles: Any,
 ) -> Run:
@@ -119,6 +120,7 @@ def fit(
         overwrite: Replace an existing Run.
         resume: Save the training beside ``run`` on the way; True goes on where an interrupted one was saved, False begins
             at the start. Nothing is saved when not given.
+        base: A Run to go on from, for new data: its weights are carried over by key, its vocabularies grow.
         progress: Told after each step and epoch, and at the end.
         **roles: For a table of pairs, the arguments of :func:`read`.
 
@@ -142,9 +144,12 @@ def fit(
             dataset = read(spec, **roles)
         else:
             dataset = read_dataset(modeling.data, base=base, seed=modeling.training.seed)
+    before = base if isinstance(base, Run) or base is None else Run.load(base)
     if resume is not None:
-        return train_run(folder, modeling, dataset, progress or Silent(), overwrite=overwrite, resume=resume)[0]
-    outcome = train_and_evaluate(modeling, dataset, progress or Silent())
+        told = progress or Silent()
+        return train_run(folder, modeling, dataset, told, overwrite=overwrite, resume=resume, base=before)[0]
+    carried = None if before is None else base_of(before, modeling)
+    outcome = train_and_evaluate(modeling, dataset, progress or Silent(), base=carried)
     return write_run(folder, modeling, dataset, outcome, overwrite=overwrite)
 
 

@@ -51,7 +51,7 @@ def _root(
 @app.command()
 def train(
     spec: Annotated[Path, typer.Argument(help="A spec file; see examples/.", show_default=False)],
-    run: Annotated[Path, typer.Option("--run", help="The Run folder to write.", show_default=False)],
+    run: Annotated[Path | None, typer.Option("--run", help="The Run folder to write.", show_default=False)] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the spec: training.epochs=5, update.kind=two_backprop.")
     ] = None,
@@ -59,21 +59,39 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on where an interrupted training of this Run was saved.")
     ] = False,
+    base: Annotated[
+        Path | None,
+        typer.Option("--from", help="Go on from this Run: weights carried over by key.", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it needs: parameters, memory, steps, time. Writes nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a model of any kind, measure it beside its baselines, and write a Run. Ctrl-C saves and stops."""
     from towerkit import console
     from towerkit.data.dataset import read_dataset
+    from towerkit.experiment import estimates_of
+    from towerkit.run import Run
     from towerkit.run_writer import train_run
     from towerkit.spec import load_spec
     from towerkit.storage.atomic import check_target
     from towerkit.training.signals import StopSignals
 
-    check_target(run, overwrite)
+    if run is not None:
+        check_target(run, overwrite)
+    elif not dry_run:
+        raise typer.BadParameter("Missing option '--run'; only --dry-run goes without.")
     experiment = load_spec(spec, settings or ())
+    before = None if base is None else Run.load(base)
     dataset = read_dataset(experiment.data, base=spec.resolve().parent, seed=experiment.training.seed)
     if not as_json:
         console.show_dataset(dataset)
+    if dry_run:
+        found = {name: each.as_dict() for name, each in estimates_of(experiment, dataset).items()}
+        _print_json(found) if as_json else console.show_estimates(found)
+        return
+    assert run is not None
     with console.ConsoleProgress() as progress:
         written, outcome = train_run(
             run,
@@ -82,6 +100,7 @@ def train(
             progress,
             overwrite=overwrite,
             resume=resume,
+            base=before,
             stop=StopSignals(),
             say=console.note,
         )

@@ -200,6 +200,26 @@ def _between(low: float, high: float) -> str:
     return f"\\[{low:.4f}, {high:.4f}]"
 
 
+def show_estimates(estimates: Mapping[str, Mapping[str, Any]]) -> None:
+    """What a training will need, a table for each."""
+    for name, found in estimates.items():
+        table = _headed([name, ""])
+        for part, number in found["parameters"].items():
+            table.add_row(Text(f"parameters of {part}"), f"{number:,}")
+        table.add_row("parameters", f"{sum(found['parameters'].values()):,}")
+        for key in ("weight_bytes", "optimizer_bytes", "batch_bytes", "peak_memory_bytes"):
+            if found[key] is not None:
+                table.add_row(key.removesuffix("_bytes").replace("_", " "), f"{found[key] / 2**20:,.1f} MiB")
+        table.add_row("steps", f"{found['steps_per_epoch']:,} per epoch, at most {found['epochs']:,} epochs")
+        table.add_row("reading and building", f"{found['prepare_s']:,.1f} s")
+        table.add_row("a step", f"{found['step_s'] * 1000:,.1f} ms (median of a few)")
+        table.add_row("an epoch", f"{found['epoch_s']:,.1f} s, and its validation")
+        table.add_row(
+            "all epochs", f"{found['total_s']:,.0f} s without early stopping; a refit takes about as long again"
+        )
+        out.print(table)
+
+
 def show_confusion(task: str, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
     """True classes as rows, predicted ones as columns."""
     say(f"{task}: confusion")

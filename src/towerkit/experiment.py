@@ -23,7 +23,7 @@ from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
-from towerkit.ensembles.members import fit_tower_model
+from towerkit.ensembles.members import predictor_of
 from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.ranking import RankingTask, evaluate_ranking, ranking_task
 from towerkit.evaluation.result import Evaluation
@@ -37,10 +37,12 @@ from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.spec import ModelingSpec, plain
+from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
+from towerkit.training.estimate import Estimate, estimate
 from towerkit.training.fit import fit_recipe
 from towerkit.training.loop import History
-from towerkit.training.progress import Progress, Step
+from towerkit.training.progress import Progress, Several, Step
 from towerkit.training.recipes import PredictionRecipe, RetrievalRecipe, pairs_matrix
 from towerkit.training.signals import StopSignals
 
@@ -60,10 +62,16 @@ class Outcome:
     baselines: Mapping[str, Evaluation]
     history: History
     seconds: float
+    base: Base | None = None
+    """What the training went on from."""
 
 
 def train_and_evaluate(
-    spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None = None
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None = None,
+    base: Base | None = None,
 ) -> Outcome:
     """Train a model of any kind and measure it once, beside its baselines, on the held-out part.
 
@@ -75,20 +83,31 @@ def train_and_evaluate(
         dataset: Raw tables with their split.
         progress: Told after each step and epoch, and at the end.
         checkpoints: Where the training is saved, and gone on from; see :func:`checkpoints_of`.
+        base: A trained Run to go on from, with weights and vocabularies.
+
+    Raises:
+        RunError: If the model does not fit the Run that it goes on from.
     """
     started = time.perf_counter()
     check_measurable(spec, dataset)
     if not len(dataset.parts.test):
         spec = spec.model_copy(update={"training": spec.training.model_copy(update={"refit": False})})
+    if spec.training.track:
+        progress = Several([progress, *(each.build(plain(spec)) for each in spec.training.track)])
+    if base is not None:
+        dataset = base.with_known(dataset)
     kind = spec.model
     if isinstance(kind, TwoTowerSpec):
-        found = _retrieval(kind, spec, dataset, progress, checkpoints)
+        found = _retrieval(kind, spec, dataset, progress, checkpoints, base)
     elif isinstance(kind, TowerModelSpec):
-        found = _prediction(kind, spec, dataset, progress, checkpoints)
+        found = _prediction(kind, spec, dataset, progress, checkpoints, base)
     else:
         found = _late_fusion(kind, spec, dataset, progress, checkpoints)
     progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
-    return replace(found, seconds=time.perf_counter() - started)
+    return replace(found, seconds=time.perf_counter() - started, base=base)
+
+
+_MAY_CHANGE = ("checkpoint_every", "track")
 
 
 def checkpoints_of(
@@ -96,6 +115,7 @@ def checkpoints_of(
     spec: ModelingSpec,
     dataset: Dataset,
     *,
+    base: Base | None = None,
     stop: StopSignals | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Checkpoints:
@@ -105,11 +125,14 @@ def checkpoints_of(
         run: The Run's folder; the checkpoints are beside it.
         spec: What is trained. How often to save and who is told may change until the training goes on.
         dataset: Its tables and split, by their hashes; not the paths they were read from.
+        base: What the training goes on from.
         stop: Signals to listen to.
         say: Told what a person should know.
     """
     described = {key: value for key, value in plain(spec).items() if key != "data"}
-    described["training"] = {key: v for key, v in described["training"].items() if key != "checkpoint_every"}
+    described["training"] = {key: v for key, v in described["training"].items() if key not in _MAY_CHANGE}
+    if base is not None:
+        described["from"] = base.seal
     identity = {"spec": described, "data": fingerprint(dataset)}
     return Checkpoints(checkpoint_folder(run), identity, every=spec.training.checkpoint_every, stop=stop, say=say)
 
@@ -175,13 +198,20 @@ def held_out_part(dataset: Dataset) -> tuple[str, Rows, Dataset]:
 
 
 def _retrieval(
-    model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None
+    model: TwoTowerSpec,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    base: Base | None,
 ) -> Outcome:
     part, held_out, final = held_out_part(dataset)
-    trained = fit_recipe(recipe_of(spec, dataset), dataset, spec.training, progress, checkpoints)
+    trained = fit_recipe(recipe_of(spec, dataset, base), dataset, spec.training, progress, checkpoints)
     encoded, entities = trained.prepared.encoded, model.entities(dataset)
     learned = final.parts.train if spec.training.refit else dataset.parts.train
     seen = pairs_matrix(encoded, learned, entities)
+    if base is not None:
+        seen = base.with_seen(seen, encoded.catalogues, entities)
     titles = {name: dataset.entities[name].title if name in dataset.entities else None for name in entities}
     retriever = retriever_of(
         model,
@@ -208,14 +238,29 @@ def _retrieval(
     return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
 
 
-def recipe_of(spec: ModelingSpec, dataset: Dataset) -> RetrievalRecipe | PredictionRecipe:
+def recipe_of(spec: ModelingSpec, dataset: Dataset, base: Base | None = None) -> RetrievalRecipe | PredictionRecipe:
     """How a model that is one training is prepared and validated; a late fusion is several."""
     model = spec.model
     if isinstance(model, TwoTowerSpec):
         validator = ranking_validator(dataset, spec.evaluation)
-        return RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator)
+        return RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator, base)
     assert isinstance(model, TowerModelSpec)
-    return PredictionRecipe(model, spec.balance, task_selection(spec.evaluation, model.heads))
+    return PredictionRecipe(model, spec.balance, task_selection(spec.evaluation, model.heads), base)
+
+
+def estimates_of(spec: ModelingSpec, dataset: Dataset) -> dict[str, Estimate]:
+    """What the training of a model will need; of a late fusion, each tower model once (with folds it is trained folds + 1 times).
+
+    Args:
+        spec: What would be trained.
+        dataset: Raw tables with their split.
+    """
+    check_measurable(spec, dataset)
+    if not isinstance(spec.model, LateFusionSpec):
+        return {"model": estimate(recipe_of(spec, dataset), dataset, spec.training)}
+    members = {name: m for name, m in spec.model.members.items() if isinstance(m, TowerModelSpec)}
+    each = {name: spec.model_copy(update={"model": member}) for name, member in members.items()}
+    return {f"member {name}": estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in each.items()}
 
 
 def ranker_of(retriever: Retriever) -> VectorRanker:
@@ -233,10 +278,15 @@ def ranking_task_of(retriever: Retriever, query_keys: pa.Array, candidate_keys: 
 
 
 def _prediction(
-    model: TowerModelSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None
+    model: TowerModelSpec,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    base: Base | None,
 ) -> Outcome:
-    selection = task_selection(spec.evaluation, model.heads)
-    predictor, trained = fit_tower_model(model, spec.balance, dataset, spec.training, progress, selection, checkpoints)
+    trained = fit_recipe(recipe_of(spec, dataset, base), dataset, spec.training, progress, checkpoints)
+    predictor = predictor_of(model, trained)
     evaluation, baselines = _measured(predictor, model.demand(dataset), spec, dataset)
     return Outcome(predictor, evaluation, baselines, trained.history, 0.0)
 

@@ -12,15 +12,17 @@ from towerkit.artifact.models import save_predictor, save_retriever
 from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
-from towerkit.ensembles.late import save_late_fusion
+from towerkit.ensembles.late import LateFusion, save_late_fusion
 from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evaluate
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.run import Run
 from towerkit.spec import ModelingSpec, plain
 from towerkit.storage.atomic import atomic_folder, check_target
-from towerkit.storage.hashes import write_json
+from towerkit.storage.hashes import content_hash, write_json
 from towerkit.storage.manifest import write_manifest
+from towerkit.training.carry import Base
+from towerkit.training.checkpoint import differences
 from towerkit.training.history_file import HistoryFile, history_line
 from towerkit.training.progress import Progress, Several
 from towerkit.training.signals import StopSignals
@@ -34,6 +36,7 @@ def train_run(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    base: Run | None = None,
     stop: StopSignals | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[Run, Outcome]:
@@ -46,6 +49,7 @@ def train_run(
         progress: Told after each step and epoch, and at the end.
         overwrite: Replace an existing Run; without ``resume`` also forget an interrupted training of it.
         resume: Go on where an interrupted training of this Run was saved; begins anew where there is none.
+        base: A Run to go on from: its weights are carried over by key, its vocabularies grow.
         stop: Signals that end the training after a whole step.
         say: Told what a person should know.
 
@@ -54,7 +58,8 @@ def train_run(
         TrainingError: If a loss is not a number, or a signal stopped the training.
     """
     check_target(folder, overwrite)
-    checkpoints = checkpoints_of(folder, spec, dataset, stop=stop, say=say)
+    before = None if base is None else base_of(base, spec)
+    checkpoints = checkpoints_of(folder, spec, dataset, base=before, stop=stop, say=say)
     with checkpoints.held():
         if checkpoints.exists and not resume and not overwrite:
             raise RunError(
@@ -66,10 +71,38 @@ def train_run(
         elif not checkpoints.exists:
             say(f"There is nothing to resume in {checkpoints.folder}; the training begins at the start.")
         history = HistoryFile(checkpoints.folder / "history.jsonl")
-        outcome = train_and_evaluate(spec, dataset, Several([progress, history]), checkpoints)
+        outcome = train_and_evaluate(spec, dataset, Several([progress, history]), checkpoints, before)
         written = write_run(folder, spec, dataset, outcome, overwrite=overwrite)
         checkpoints.remove()
     return written, outcome
+
+
+def base_of(run: Run, spec: ModelingSpec) -> Base:
+    """What a training of ``spec`` goes on from.
+
+    Args:
+        run: A trained Run.
+        spec: What is trained; its model must be the Run's.
+
+    Raises:
+        RunError: If the model is another one, or is not one training; names what differs.
+    """
+    model = run.model
+    if isinstance(model, LateFusion):
+        raise RunError(f"{run.path} is a late_fusion, which is fitted anew from its members; train it without --from.")
+    was, now = plain(model.spec), plain(spec.model)
+    if was != now:
+        changed = differences({"model": was}, {"model": now})
+        raise RunError(
+            f"{run.path} holds another model: {changed}. A training goes on with the same model; give the spec of the Run "
+            "(its spec.json), or train anew."
+        )
+    weights = {name: tensor.detach().clone() for name, tensor in model.model.state_dict().items()}
+    seal = content_hash({name: entry.sha256 for name, entry in run.manifest.files.items()})
+    if isinstance(model, TaskPredictor):
+        return Base(str(run.path), model.encoder, weights, model.entities, seal)
+    catalogues = {model.model.query_entity: model.query, model.model.candidate_entity: model.candidate}
+    return Base(str(run.path), model.encoder, weights, catalogues, seal, model.seen)
 
 
 def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outcome, *, overwrite: bool = False) -> Run:
@@ -106,10 +139,12 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
             "".join(history_line(record) for record in outcome.history.records), encoding="utf-8"
         )
         write_json(draft / "golden.json", golden_request(model))
-        (draft / "card.md").write_text(
-            model_card(plain(spec), evaluation, outcome.baselines, outcome.seconds), encoding="utf-8"
-        )
-        write_manifest(draft, kind=spec.model.kind, extra={"seconds": round(outcome.seconds, 2)})
+        extra: dict[str, Any] = {"seconds": round(outcome.seconds, 2)}
+        if outcome.base is not None:
+            extra["continues"] = {"run": Path(outcome.base.name).name, "sha256": outcome.base.seal}
+        card = model_card(plain(spec), evaluation, outcome.baselines, outcome.seconds, extra.get("continues"))
+        (draft / "card.md").write_text(card, encoding="utf-8")
+        write_manifest(draft, kind=spec.model.kind, extra=extra)
     return Run.load(folder)
 
 

@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def model_card(spec: Mapping[str, Any], evaluation: Any, baselines: Mapping[str, Any], seconds: float) -> str:
+def model_card(
+    spec: Mapping[str, Any],
+    evaluation: Any,
+    baselines: Mapping[str, Any],
+    seconds: float,
+    continues: Mapping[str, str] | None = None,
+) -> str:
     """A page of Markdown.
 
     Args:
@@ -15,6 +21,7 @@ def model_card(spec: Mapping[str, Any], evaluation: Any, baselines: Mapping[str,
         evaluation: The model's evaluation.
         baselines: The baselines' evaluations, on the same rows.
         seconds: What training and evaluation took.
+        continues: The name and the hash of the Run that the training went on from.
     """
     names = [*baselines, "model"]
     columns = [*baselines.values(), evaluation]
@@ -22,6 +29,7 @@ def model_card(spec: Mapping[str, Any], evaluation: Any, baselines: Mapping[str,
         f"# A {spec['model']['kind']} trained by towerkit",
         "",
         f"Trained and evaluated in {seconds:.1f} s.",
+        *_continued(continues),
         "",
         "## Figures",
         "",
@@ -53,6 +61,16 @@ def model_card(spec: Mapping[str, Any], evaluation: Any, baselines: Mapping[str,
         "",
     ]
     return "\n".join(lines)
+
+
+def _continued(run: Mapping[str, str] | None) -> list[str]:
+    if run is None:
+        return []
+    return [
+        "",
+        f"The training went on from the Run `{run['run']}` (SHA-256 of its files `{run['sha256'][:16]}…`): known keys began at "
+        "the vectors they had there, and means and deviations of numbers are those of its data.",
+    ]
 
 
 def _cell(interval: Any) -> str:

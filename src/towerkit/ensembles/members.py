@@ -18,7 +18,7 @@ from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
 from towerkit.models.answer import TaskPredictor, known_part
 from towerkit.models.tower_model import TowerModelSpec
-from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
+from towerkit.objectives.balance import FixedBalanceSpec
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.fit import Trained, fit_recipe
 from towerkit.training.loop import Selection
@@ -63,25 +63,16 @@ def fit_member(
 ) -> Member:
     """Fit a member on the data set's training rows, its validation rows deciding when to stop."""
     if isinstance(spec, TowerModelSpec):
-        return fit_tower_model(spec, FixedBalanceSpec(), dataset, training, progress, checkpoints=checkpoints)[0]
+        recipe = PredictionRecipe(spec, FixedBalanceSpec(), Selection("loss", higher_is_better=False))
+        return predictor_of(spec, fit_recipe(recipe, dataset, training, progress, checkpoints))
     return spec.fit(dataset, training, progress)
 
 
-def fit_tower_model(
-    spec: TowerModelSpec,
-    balance: AnyBalanceSpec,
-    dataset: Dataset,
-    training: TrainingSpec,
-    progress: Progress,
-    selection: Selection | None = None,
-    checkpoints: Checkpoints | None = None,
-) -> tuple[TaskPredictor, Trained]:
-    """Train a tower model and make it answer raw rows."""
-    recipe = PredictionRecipe(spec, balance, selection or Selection("loss", higher_is_better=False))
-    trained = fit_recipe(recipe, dataset, training, progress, checkpoints)
+def predictor_of(spec: TowerModelSpec, trained: Trained) -> TaskPredictor:
+    """A trained tower model, ready to answer raw rows."""
     encoded = trained.prepared.encoded
     known = {name: known_part(catalogue) for name, catalogue in encoded.catalogues.items()}
-    return TaskPredictor(spec, encoded.encoder, trained.model, known), trained
+    return TaskPredictor(spec, encoded.encoder, trained.model, known)
 
 
 def save_member(folder: Path, member: Member) -> None:

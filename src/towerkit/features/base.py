@@ -61,6 +61,11 @@ class CodedFeature(Feature):
     def num_codes(self) -> int:
         """All codes lie in ``[0, num_codes)``; 0 is what cannot be known, where there is no bag."""
 
+    @property
+    def first_num_codes(self) -> int:
+        """``num_codes`` before a vocabulary grew: widths that go by the number of codes keep to it."""
+        return self.num_codes
+
 
 class FeatureSpec(Spec):
     """Which columns a feature reads and how; ``fit`` makes the :class:`Feature`."""

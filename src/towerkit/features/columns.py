@@ -43,6 +43,11 @@ class CategoryFeature(CodedFeature):
         """The known values and the unknown one."""
         return len(self.vocabulary)
 
+    @property
+    def first_num_codes(self) -> int:
+        """Those of the first fit."""
+        return self.vocabulary.first_size + 1
+
     def state(self) -> State:
         """The vocabulary."""
         return State({}, self.vocabulary)

@@ -165,6 +165,8 @@ class Encoder:
                 if state.vocabulary is not None:
                     entry["vocabulary"] = len(vocabularies)
                     vocabularies.append(state.vocabulary.values)
+                    if state.vocabulary.begun_with is not None:
+                        entry["begun_with"] = state.vocabulary.begun_with
                 entities[entity].append(entry)
         return {
             "features": entities,
@@ -180,7 +182,7 @@ class Encoder:
             for entry in entries:
                 spec = _MENU.validate_python(entry["spec"])
                 values = vocabularies[entry["vocabulary"]] if "vocabulary" in entry else None
-                state = State(entry["state"], None if values is None else Vocabulary(values))
+                state = State(entry["state"], None if values is None else Vocabulary(values, entry.get("begun_with")))
                 restored.append(Fitted(spec, spec.restore(state)))
             features[entity] = tuple(restored)
         return cls(features, {task: Labels.from_dict(label) for task, label in data["labels"].items()})

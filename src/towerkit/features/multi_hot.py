@@ -34,6 +34,11 @@ class MultiHotFeature(CodedFeature):
         """The known members, and code 0, which no bag holds."""
         return len(self.vocabulary)
 
+    @property
+    def first_num_codes(self) -> int:
+        """Those of the first fit."""
+        return self.vocabulary.first_size + 1
+
     def encode(self, table: pa.Table) -> Column:
         """Codes of the members of each row, sorted; unknown members are left out."""
         rows, members = members_of(values_of(table, self.column), self.separator, self.column)

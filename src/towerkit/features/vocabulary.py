@@ -21,6 +21,13 @@ class Vocabulary:
     """
 
     values: pa.Array
+    begun_with: int | None = None
+    """How many values it had when it was first fitted, where more came later; None where all are of that time."""
+
+    @property
+    def first_size(self) -> int:
+        """The number of values when it was first fitted: what a width was chosen by, which growing must not change."""
+        return len(self.values) if self.begun_with is None else self.begun_with
 
     def __len__(self) -> int:
         return len(self.values) + 1

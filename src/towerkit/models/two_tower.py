@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from towerkit.core.errors import DataError, ShapeError
 from towerkit.core.spec import Spec
-from towerkit.data.batch import Batch
+from towerkit.data.batch import Batch, Columns
 from towerkit.data.dataset import Dataset
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
@@ -31,6 +31,12 @@ class Encoding:
     """Tower name -> ``[rows, dim_i]``."""
     vectors: Tensor
     """``[rows, dim]``."""
+
+
+def encode_side(side: Side, columns: Columns) -> Encoding:
+    """The vectors of some rows of a side, all at once."""
+    parts = side.parts(columns)
+    return Encoding(parts, side.merge(parts))
 
 
 class TwoTower(nn.Module):
@@ -54,17 +60,23 @@ class TwoTower(nn.Module):
         self.query, self.candidate, self.match = query, candidate, match
         self.query_entity, self.candidate_entity = query_entity, candidate_entity
 
-    def forward(self, batch: Batch) -> tuple[Encoding, Encoding]:
-        """Encode the distinct rows of both sides of a batch."""
+    def forward(
+        self, batch: Batch, run: Callable[[Side, Columns], Encoding] | None = None
+    ) -> tuple[Encoding, Encoding]:
+        """Encode the distinct rows of both sides of a batch.
+
+        Args:
+            batch: The rows.
+            run: Encodes a side's columns in another way than all at once.
+        """
+        run = run or encode_side
         if self.training:
             for side in (self.query, self.candidate):
                 for _, tower in side.each():
                     tower.start_step()
-        query_parts = self.query.parts(batch.columns[self.query_entity])
-        candidate_parts = self.candidate.parts(batch.columns[self.candidate_entity])
         return (
-            Encoding(query_parts, self.query.merge(query_parts)),
-            Encoding(candidate_parts, self.candidate.merge(candidate_parts)),
+            run(self.query, batch.columns[self.query_entity]),
+            run(self.candidate, batch.columns[self.candidate_entity]),
         )
 
     def begin(self, pairs: csr_array) -> None:

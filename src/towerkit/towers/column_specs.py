@@ -214,7 +214,7 @@ class MultiHotColumn(ColumnSpec):
     def build(self, feature: Feature, *, sparse_rows: bool) -> BagPart:
         """A vector per value, pooled."""
         assert isinstance(feature, CodedFeature)
-        dim = self.dim or category_dim(feature.num_codes)
+        dim = self.dim or category_dim(feature.first_num_codes)
         return BagPart(feature.name, feature.num_codes, dim, mean=self.pool == "mean", sparse_rows=sparse_rows)
 
 
@@ -254,12 +254,12 @@ class CrossColumn(ColumnSpec):
 
 def _embedded(feature: Feature, dim: int | None) -> EmbeddedPart:
     assert isinstance(feature, CodedFeature)
-    return EmbeddedPart(feature.name, feature.num_codes, dim or category_dim(feature.num_codes))
+    return EmbeddedPart(feature.name, feature.num_codes, dim or category_dim(feature.first_num_codes))
 
 
 def _hashed(feature: Feature, dim: int | None, *, sparse_rows: bool) -> EmbeddedPart:
     assert isinstance(feature, CodedFeature)
-    dim = dim or category_dim(feature.num_codes)
+    dim = dim or category_dim(feature.first_num_codes)
     return EmbeddedPart(feature.name, feature.num_codes, dim, from_nothing=True, sparse_rows=sparse_rows)
 
 

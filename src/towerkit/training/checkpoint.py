@@ -271,21 +271,32 @@ def check_identity(was: Mapping[str, Any], now: Mapping[str, Any], folder: Path)
     Raises:
         RunError: If spec or data differ; names what does.
     """
-    old, new = _flat(was), _flat(now)
-    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    if not changed:
+    changed = differences(was["spec"], now["spec"])
+    parts = [name for name in sorted({*was["data"], *now["data"]}) if was["data"].get(name) != now["data"].get(name)]
+    told = "; ".join([*filter(None, [changed]), *(f"{name} is another one" for name in parts)])
+    if not told:
         return
-    told = [
-        f"{key.removeprefix('data.')} is another one"
-        if key.startswith("data.")
-        else f"{key.removeprefix('spec.')} was {json.dumps(old.get(key))} and is {json.dumps(new.get(key))}"
-        for key in changed[:5]
-    ]
-    more = f" (and {len(changed) - 5} more)" if len(changed) > 5 else ""
     raise RunError(
-        f"{folder} belongs to another training: {'; '.join(told)}{more}. Give the spec and data that it was begun with, or "
+        f"{folder} belongs to another training: {told}. Give the spec and data that it was begun with, or "
         "begin anew with --overwrite in place of --resume."
     )
+
+
+def differences(was: Mapping[str, Any], now: Mapping[str, Any], limit: int = 5) -> str:
+    """Which keys of plain data differ, in words; nothing where none does.
+
+    Example:
+        >>> differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}})
+        'a.c was 2 and is 3'
+    """
+    old, new = _flat(was), _flat(now)
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    told = [f"{key} was {_told(old, key)} and is {_told(new, key)}" for key in changed[:limit]]
+    return "; ".join(told) + (f" (and {len(changed) - limit} more)" if len(changed) > limit else "")
+
+
+def _told(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key]) if key in values else "not there"
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

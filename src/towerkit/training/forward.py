@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from towerkit.data.batch import Batch, Columns, take
 from towerkit.models.side import Side
-from towerkit.models.two_tower import Encoding, TwoTower
+from towerkit.models.two_tower import Encoding, TwoTower, encode_side
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -97,21 +97,15 @@ class Chunked(Wrapped):
 
     def __call__(self, batch: Batch) -> tuple[Encoding, Encoding]:
         """Both sides of a batch."""
-        model = self.model
-        return (
-            self._encode(model.query, batch.columns[model.query_entity]),
-            self._encode(model.candidate, batch.columns[model.candidate_entity]),
-        )
+        return self.model(batch, self._encode)
 
     def _encode(self, side: Side, columns: Columns) -> Encoding:
         from torch.utils.checkpoint import checkpoint  # its first call imports torch's compiler, a second or so
 
-        def run(chunk: Columns) -> tuple[dict[str, Tensor], Tensor]:
-            parts = side.parts(chunk)
-            return parts, side.merge(parts)
-
         size = len(next(iter(columns.values())))
-        chunks = torch.arange(size).split(self.rows)
-        done = [checkpoint(run, take(columns, rows), use_reentrant=False) for rows in chunks]
-        parts = {name: torch.cat([part[name] for part, _ in done]) for name in done[0][0]}
-        return Encoding(parts, torch.cat([vectors for _, vectors in done]))
+        done = [
+            checkpoint(encode_side, side, take(columns, rows), use_reentrant=False)
+            for rows in torch.arange(size).split(self.rows)
+        ]
+        parts = {name: torch.cat([each.parts[name] for each in done]) for name in done[0].parts}
+        return Encoding(parts, torch.cat([each.vectors for each in done]))

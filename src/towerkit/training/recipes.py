@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded, encode
-from towerkit.features.encoder import Encoder
+from towerkit.features.encoder import Demand, Encoder
 from towerkit.matching.negatives import KnownPairs, Material
 from towerkit.matching.updates import AnyUpdateSpec
 from towerkit.models.histories import with_histories
@@ -21,7 +21,9 @@ from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
+from towerkit.training.carry import Base
 from towerkit.training.fit import Prepared
+from towerkit.training.forward import forward_of
 from towerkit.training.loop import Selection
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
@@ -39,23 +41,31 @@ class RetrievalRecipe:
     update: AnyUpdateSpec
     selection: Selection
     validate_ranking: ValidateRanking
+    base: Base | None = None
+    """A Run to go on from."""
 
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode, build, and set the negatives up over the candidates known from these rows."""
         entities = self.model.entities(dataset)
-        encoder = Encoder.fit(self.model.demand(dataset), dataset, rows)
+        encoder = _encoder(self.model.demand(dataset), dataset, rows, self.base)
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
         encoded = with_histories(encoded, dataset, rows, entities, model.query.reaches())
         model.begin(id_pairs(encoded, rows, entities))
+        if self.base is not None:
+            self.base.carry(model)
         update = self.update.build()
         trainable = list(update.trainable(model))
         update.begin(model, encoded, rows)
+        if self.base is not None:
+            self.base.keep_known(model, update)
         sampler = self.objective.sampler(material_of(encoded, rows, entities, training))
         objective = self.objective.build(update, sampler)
         optimizer = training.optimizer.build([*trainable, *objective.parameters()], training.total_steps(len(rows)))
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
-        return Prepared(TrainState(model, objective, balancer, update, optimizer), encoded, sampler, entities)
+        forward = forward_of(model, precision=training.precision, chunk=training.chunk)
+        state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
+        return Prepared(state, encoded, sampler, entities)
 
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Ranking metrics of the held-out rows."""
@@ -69,17 +79,22 @@ class PredictionRecipe:
     model: TowerModelSpec
     balance: AnyBalanceSpec
     selection: Selection
+    base: Base | None = None
+    """A Run to go on from."""
 
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode and build."""
-        encoder = Encoder.fit(self.model.demand(dataset), dataset, rows)
+        encoder = _encoder(self.model.demand(dataset), dataset, rows, self.base)
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, sparse_rows=training.optimizer.rows == "touched")
+        if self.base is not None:
+            self.base.carry(model)
         balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()})
         optimizer = training.optimizer.build(
             [*model.parameters(), *balancer.parameters()], training.total_steps(len(rows))
         )
-        return Prepared(TrainState(model, TasksObjective(), balancer, None, optimizer), encoded)
+        forward = forward_of(model, precision=training.precision)
+        return Prepared(TrainState(model, TasksObjective(), balancer, None, optimizer, forward=forward), encoded)
 
     @torch.no_grad()
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
@@ -99,6 +114,11 @@ class PredictionRecipe:
             "loss": float(np.sum(weighted)) if weighted else float("nan"),
             **{f"{t}/loss": v for t, v in losses.items()},
         }
+
+
+def _encoder(demand: Demand, dataset: Dataset, rows: Rows, base: Base | None) -> Encoder:
+    fitted = Encoder.fit(demand, dataset, rows)
+    return fitted if base is None else base.grown(fitted)
 
 
 def material_of(encoded: Encoded, rows: Rows, entities: tuple[str, str], training: TrainingSpec) -> Material:
