@@ -134,7 +134,7 @@ def fit(
     """
     folder = Path(run) if run is not None else Path(tempfile.mkdtemp(prefix="towerkit-")) / "run"
     check_target(folder, overwrite)
-    modeling, base = _modeling(spec, roles)
+    modeling, place = _modeling(spec, roles)
     if dataset is None:
         if not isinstance(modeling, ExperimentSpec):
             if _is_spec(spec):
@@ -143,7 +143,7 @@ def fit(
                 )
             dataset = read(spec, **roles)
         else:
-            dataset = read_dataset(modeling.data, base=base, seed=modeling.training.seed)
+            dataset = read_dataset(modeling.data, base=place, seed=modeling.training.seed)
     before = base if isinstance(base, Run) or base is None else Run.load(base)
     if resume is not None:
         told = progress or Silent()

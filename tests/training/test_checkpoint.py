@@ -14,6 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -35,13 +36,15 @@ from towerkit.core.spec import parse
 from towerkit.data.fingerprint import table_hash
 from towerkit.ensembles.late import LateFusionSpec, fit_late_fusion
 from towerkit.experiment import checkpoints_of, recipe_of
+from towerkit.objectives.retrieval import RetrievalObjective
 from towerkit.spec import ExperimentSpec
 from towerkit.storage.tensors import load_tensors
 from towerkit.testing.faults import CASES, Observer, digests, read_case, train_case
 from towerkit.training import checkpoint as module
 from towerkit.training.checkpoint import Checkpoints
-from towerkit.training.fit import fit_recipe
+from towerkit.training.fit import fit_recipe, order_of
 from towerkit.training.progress import Silent
+from towerkit.training.state import LossError
 
 SMALL = {name: {**case, "training": {**case["training"], "batch_size": 1000}} for name, case in CASES.items()}
 cases = pytest.mark.parametrize("name", list(SMALL))
@@ -331,6 +334,40 @@ def test_members_of_a_late_fusion_are_found_again(tmp_path: Path) -> None:
     again: list[int] = []
     assert np.array_equal(fit("run", again.append).predict(data.examples)["liked"], expected)
     assert len(again) < len(steps) / 2
+
+
+# --- a loss that is no number -------------------------------------------------------------------------------------
+
+
+def test_a_bad_loss_leaves_the_state_before_it_and_the_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, data = read_case(SMALL["two_backprop, dropout, queue"])
+    original, seen = RetrievalObjective.__call__, []
+
+    def broken(self: Any, model: Any, batch: Any) -> Any:
+        terms = original(self, model, batch)
+        if len(seen) == 4:
+            terms = {name: term * float("nan") for name, term in terms.items()}
+        seen.append(terms)
+        return terms
+
+    monkeypatch.setattr(RetrievalObjective, "__call__", broken)
+    with pytest.raises(
+        LossError, match=r"at step 4 it is nan .*run\.failed; its batch\.json names the 1,000 examples"
+    ) as told:
+        train_case(spec, data, tmp_path / "run", every=1)
+    about = json.loads((tmp_path / "run.failed" / "batch.json").read_text())
+    order = order_of(data.parts.train, spec.training, 1)  # three batches in the first epoch
+    assert about["rows"] == (order[1000:2000] + 1).tolist()
+    assert (about["epoch"], about["step"], about["stage"]) == (2, 4, "train")
+    assert str(data.examples.where(int(order[1000]))) in str(told.value)
+    kept = load_tensors(tmp_path / "run.failed" / "state.safetensors")
+    newest = sorted((tmp_path / "run.checkpoint").glob("0*"))[-1]  # after step 4, hence before the step that failed
+    before = load_tensors(newest / "state.safetensors")
+    assert kept.keys() == before.keys()
+    differ = [name for name in before if not np.array_equal(kept[name], before[name])]
+    assert differ == ["objective.effective"]  # the epoch's figures have seen the bad gradients; all else is as before
 
 
 # --- fingerprints -------------------------------------------------------------------------------------------------

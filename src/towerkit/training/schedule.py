@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from towerkit.core.spec import Spec
 
@@ -90,5 +90,15 @@ class CosineSpec(ScheduleSpec):
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-AnyScheduleSpec = Annotated[ConstantSpec | LinearSpec | CosineSpec, Field(discriminator="kind")]
+def _constant_unless_named(value: Any) -> Any:
+    """``{warmup: 100}`` goes on constant, and ``cosine`` is short for ``{kind: cosine}``."""
+    if isinstance(value, str):
+        return {"kind": value}
+    return {"kind": "constant", **value} if isinstance(value, Mapping) else value
+
+
+AnyScheduleSpec = Annotated[
+    Annotated[ConstantSpec | LinearSpec | CosineSpec, Field(discriminator="kind")],
+    BeforeValidator(_constant_unless_named),
+]
 """The menu of schedules."""
