@@ -1,6 +1,6 @@
 """Every loss, sort of negatives, update and match beside every other, in as few trainings as pairs allow.
 
-``python tests/pairwise_cover.py`` prints the table: the score of each training on the shop against chance.
+``python -m towerkit.testing.pairwise`` prints the table: the score of each training on the shop against chance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import towerkit as tk
+from towerkit.api import read
 from towerkit.core.errors import SpecError
 from towerkit.core.random import stream
 from towerkit.core.spec import parse
@@ -135,7 +135,7 @@ def pairs_of(choice: Choice) -> Iterator[tuple[tuple[str, str], tuple[str, str]]
 @lru_cache(maxsize=1)
 def shop() -> Dataset:
     """The small shop's purchases, split by time."""
-    return tk.read(shop_table("purchases", size="small"), query="user_id", candidate="product_id", time="time")
+    return read(shop_table("purchases", size="small"), query="user_id", candidate="product_id", time="time")
 
 
 def measure(choice: Choice) -> Found:
