@@ -8,7 +8,7 @@ Invariants:
 - rows of queries outside the batch, and the unknown row, do not move;
 - with the candidates frozen, epochs of grouped updates end at the mean of each query's history;
 - a weight counts as that many rows; without bias the start is gone after the first event; the start at the mean and the
-  refresh by epoch are what they say;
+  refresh by epoch are what they say, of candidates without dropout;
 - ema without momentum has the gradient of two-backprop, with it the slow copy follows; a stopped side has no gradient;
   alternating sides take turns; what an update remembers comes back from its state;
 - a query side without an id tower, or of another width than the candidates, is refused with the numbers.
@@ -386,6 +386,20 @@ def test_refreshed_by_epoch_a_query_rests_until_all_its_rows_count() -> None:
     whole.after_step(at_once, batch)
     torch.testing.assert_close(id_table(model).detach(), id_table(at_once).detach(), rtol=0, atol=1e-6)
     assert not torch.equal(id_table(model).detach(), before)
+
+
+@pytest.mark.parametrize("when", ["start", "epoch"])
+def test_all_rows_are_read_as_the_candidates_serve_and_not_through_dropout(when: str) -> None:
+    model, encoded = built(candidate={**FUSED_ITEM["towers"]["about"], "layers": [8], "dropout": 0.7})
+    if when == "start":
+        OneBackprop(0.9, "grouped", start="mean_of_items").begin(model, encoded, ROWS)
+    else:
+        OneBackprop(1e-9, "grouped", refresh="epoch").after_epoch(model, encoded, ROWS)
+    assert model.candidate.training
+    codes, targets = positives_of(model.eval(), batch_of(encoded, ROWS))
+    for code in range(1, NUM_USERS + 1):
+        history = targets[[row for row, other in enumerate(codes) if other == code]]
+        torch.testing.assert_close(id_table(model)[code].detach(), history.mean(dim=0), rtol=0, atol=1e-6)
 
 
 def test_a_start_and_no_bias_exclude_each_other() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from towerkit.core.errors import ShapeError, SpecError
-from towerkit.data.batch import Batch, dense
+from towerkit.data.batch import Batch, Columns, dense, take
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded
 from towerkit.matching.updates.base import GradientUpdate, UpdateSpec, View
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from towerkit.models.side import Side
     from towerkit.models.two_tower import Encoding, TwoTower
     from towerkit.towers.id import IdTower
+
+_CHUNK = 4096
+"""Candidates that are encoded at a time where all rows are read."""
 
 
 class OneBackprop(GradientUpdate):
@@ -119,13 +124,14 @@ class OneBackprop(GradientUpdate):
         self, model: TwoTower, encoded: Encoded, rows: Rows
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Distinct query codes, and for each row its query's place, its candidate's vector and its weight."""
-        places = torch.from_numpy(encoded.index[model.candidate_entity][rows])
-        candidates = model.match.prepare(model.candidate(encoded.tables[model.candidate_entity]))
+        own, places = np.unique(encoded.index[model.candidate_entity][rows], return_inverse=True)
+        vectors = _settled_vectors(model.candidate, encoded.tables[model.candidate_entity], torch.from_numpy(own))
+        candidates = model.match.prepare(vectors)  # [distinct candidates, dim]
         queries = torch.from_numpy(encoded.index[model.query_entity][rows])
         codes = dense(encoded.tables[model.query_entity], "id")[queries]
         distinct, owner = torch.unique(codes, return_inverse=True)
         weights = None if encoded.weights is None else torch.from_numpy(encoded.weights[rows])
-        return distinct, owner, candidates[places], weights
+        return distinct, owner, candidates[torch.from_numpy(places)], weights
 
     def _move(self, table: Tensor, codes: Tensor, owner: Tensor, targets: Tensor, weights: Tensor | None) -> None:
         if self.duplicates == "last":
@@ -155,6 +161,15 @@ class OneBackprop(GradientUpdate):
                 f"gives {towers[0].out_dim}, the candidate side {model.candidate.out_dim}. Set the same dim."
             )
         return towers[0]
+
+
+def _settled_vectors(side: Side, columns: Columns, rows: Tensor) -> Tensor:
+    """``[rows, dim]`` the vectors that a side would serve with: no dropout, and some thousand rows at a time."""
+    training = side.training
+    side.eval()
+    vectors = torch.cat([side(take(columns, chunk)) for chunk in rows.split(_CHUNK)])
+    side.train(training)
+    return vectors
 
 
 def _grouped(owner: Tensor, targets: Tensor, weights: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
