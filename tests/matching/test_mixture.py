@@ -5,7 +5,8 @@ Invariants:
 - popularity draws follow ``count^alpha``, never a candidate without a training row, never a known positive when excluded;
 - shared draws are pure functions of seed and step; in-batch negatives are the positives; a queue holds the last ones with
   the vectors they had, and survives ``state`` and ``restore``;
-- ``exp(log q)`` is how often a candidate comes per positive, for every sort and for mixtures: counted, not derived;
+- ``exp(log q)`` is how often a candidate comes per positive, for every sort and for mixtures, also in short batches and
+  while a queue fills: counted, not derived;
 - the own positive never counts, and no other known positive of the query while the mask is on;
 - logQ is left out where it is constant, where some source's is unknown, and where it is not wanted.
 """
@@ -173,20 +174,39 @@ def test_log_q_is_how_often_a_candidate_comes_per_positive(specs: Sequence[dict[
     """``Σ over drawn of 1 / exp(log q)`` counts each candidate that may come once, on average, for every query."""
     found = mixture(*specs)
     assert found.corrects
+    assert_counts_once(found, steps_of(specs), BATCH)
+
+
+@pytest.mark.parametrize(
+    "specs", MIXTURES[3:6] + MIXTURES[7:], ids=lambda specs: "+".join(spec["kind"] for spec in specs)
+)
+def test_log_q_of_a_short_batch(specs: Sequence[dict[str, Any]]) -> None:
+    assert_counts_once(mixture(*specs), steps_of(specs) * 3, BATCH // 3)
+
+
+def test_log_q_of_a_queue_that_is_not_full_yet() -> None:
+    found = mixture({"kind": "popularity", "count": 2, "alpha": 0.5}, {"kind": "queue", "size": 4 * BATCH})
+    assert_counts_once(found, 600, BATCH, forget=3)
+
+
+def assert_counts_once(found: Negatives, steps: int, batch: int, forget: int | None = None) -> None:
+    """Sum the weights over many steps; all that is remembered is forgotten after every ``forget`` of them."""
     draw = np.random.default_rng(1)
-    sums, asked, steps = np.zeros((5, NUM_CANDIDATES + 1)), np.zeros((5, NUM_CANDIDATES + 1)), steps_of(specs)
+    sums, asked = np.zeros((5, NUM_CANDIDATES + 1)), np.zeros((5, NUM_CANDIDATES + 1))
     for step in range(steps):
-        chosen = draw.permutation(60)[:BATCH]
+        if forget and step % forget == 0:
+            found.restore({})
+        chosen = draw.permutation(60)[:batch]
         queries, positives = QUERIES[chosen], CANDIDATES[chosen]
         for block, source in zip(found.draw(queries, positives, step), found.sources, strict=False):
             rows = source.draw(queries, positives, step)
             rows = np.atleast_2d(rows[0] if isinstance(rows, tuple) else rows)
-            rows = np.broadcast_to(rows, (BATCH, rows.shape[-1]))
+            rows = np.broadcast_to(rows, (batch, rows.shape[-1]))
             assert block.log_q is not None
             weight = np.exp(-np.broadcast_to(block.log_q, rows.shape).astype(np.float64))
             counts = np.ones(rows.shape, bool) if block.collision is None else ~block.collision
             np.add.at(sums, (np.repeat(queries, rows.shape[1]), rows.ravel()), (weight * counts).ravel())
-        found.remember(torch.zeros(BATCH, 1))
+        found.remember(torch.zeros(batch, 1))
         np.add.at(asked, (queries[:, None], np.arange(NUM_CANDIDATES + 1)), 1.0)
     known = PAIRS.toarray() > 0
     never = sum(found.rates)[1:] == 0 if isinstance(sum(found.rates), np.ndarray) else None

@@ -30,7 +30,8 @@ class Source(Protocol):
     """One sort of negatives."""
 
     rate: NDArray[np.float64] | None
-    """``[candidates + 1]`` how often a candidate is drawn per positive on average, before exclusions; None if unknown."""
+    """``[candidates + 1]`` how often a candidate is drawn per positive of a full batch on average, before exclusions; None
+    if unknown."""
     draws_again: bool
     """Instead of the positive another candidate is drawn, so the others come more often; else it is only masked."""
     refuses_known: bool
@@ -39,6 +40,13 @@ class Source(Protocol):
     @property
     def keep(self) -> int | None:
         """Only so many, those with the highest scores, count."""
+
+    def fill(self, batch: int) -> float:
+        """The share of :attr:`rate` that the next draw brings, where that is not always all of it.
+
+        Args:
+            batch: Rows of the batch, fewer than usual at the end of an epoch.
+        """
 
     def draw(
         self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int
@@ -72,6 +80,10 @@ class Stateless:
     def keep(self) -> int | None:
         """All count."""
         return None
+
+    def fill(self, batch: int) -> float:
+        """As many are drawn for any batch."""
+        return 1.0
 
     def remember(self, rows: NDArray[np.int64], vectors: Tensor) -> None:
         """Nothing is kept."""

@@ -23,7 +23,12 @@ class InBatchNegatives(Stateless):
     """
 
     def __init__(self, material: Material) -> None:
-        self.rate = spread(material.counts, material.batch_size - 1)
+        self.others = material.batch_size - 1
+        self.rate = spread(material.counts, self.others)
+
+    def fill(self, batch: int) -> float:
+        """A short batch has fewer other rows."""
+        return (batch - 1) / max(self.others, 1)
 
     def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> NDArray[np.int64]:
         """``[batch]`` the positives themselves; each row's own is masked."""
@@ -60,6 +65,10 @@ class QueueNegatives:
         self.rate: NDArray[np.float64] | None = spread(material.counts, size)
         self.rows = np.empty(0, np.int64)
         self.vectors: Tensor | None = None
+
+    def fill(self, batch: int) -> float:
+        """It fills in the first steps."""
+        return len(self.rows) / self.size
 
     def draw(
         self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int

@@ -20,7 +20,7 @@ class Negatives:
     With sources ``s`` that draw candidate ``c`` for query ``u`` at the rate ``r_s(c, u)`` (times per positive), a drawn
     candidate stands for ``1 / Σ_s r_s(c, u)`` candidates like it, so ``log q = log Σ_s r_s(c, u)``. A source that draws
     again instead of the positive, or of any known one, draws the others more often: ``r_s(c, u) = r_s(c) / (1 - share of
-    those)``; masked positives only drop out. The positive itself was not drawn and is not corrected. When all candidates come
+    those)``; masked positives only drop out. A short batch and a queue that is not full yet bring fewer (:meth:`Source.fill`). The positive itself was not drawn and is not corrected. When all candidates come
     equally often there is nothing to correct.
 
     Args:
@@ -119,7 +119,8 @@ class Negatives:
         total: NDArray[np.float64] = np.zeros((1,) * rows.ndim)
         for place, rate in enumerate(self.rates):
             inflation = self._inflation(place, queries, positives)
-            total = total + (rate[rows] if inflation is None else rate[rows] * inflation)
+            now = rate[rows] * self.sources[place].fill(len(positives))
+            total = total + (now if inflation is None else now * inflation)
         return np.asarray(np.log(np.maximum(total, 1e-30)), dtype=np.float32)
 
 
