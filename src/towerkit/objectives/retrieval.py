@@ -284,7 +284,7 @@ class RetrievalObjectiveSpec(Spec):
         if self.loss.negatives == "all":
             return AllCandidates(material.num_candidates, material.known, mask_known=self.mask_positives)
         return Negatives(
-            [negatives.build(material) for negatives in self.negatives],
+            [negatives.build(material.at(place)) for place, negatives in enumerate(self.negatives)],
             material.known,
             mask_known=self.mask_positives,
             correct=self.log_q is not False and self.loss.corrects,

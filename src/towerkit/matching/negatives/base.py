@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from towerkit.core.random import stream
 from towerkit.core.spec import Spec
 from towerkit.matching.negatives.known import KnownPairs
 
@@ -24,6 +25,10 @@ class Material:
     """``[candidates + 1]`` in how many training rows each candidate is the positive."""
     batch_size: int
     seed: int
+
+    def at(self, place: int) -> Material:
+        """The same for the source at some place of a mixture: two sources of one kind must not draw the same."""
+        return self if place == 0 else replace(self, seed=stream(self.seed, "source", place))
 
 
 class Source(Protocol):
