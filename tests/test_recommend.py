@@ -5,7 +5,8 @@ Invariants:
 - ``history`` answers a new query of any update whose query side reads histories; the id part is the unknown one, or the mean
   of the candidates where ids move by aggregation;
 - a list column ``history`` of raw rows goes before what is stored under the key, is excluded as seen, and leaves unknown
-  candidates out; a row without one has the stored events; a column of another kind is refused with its type;
+  candidates out; a row without one has the stored events; a column of another kind is refused with its type; a new row with
+  a history is answered as that history is, of whatever model;
 - a stranger without a history gets the answer for nobody in particular; a candidate without a training row adds nothing.
 """
 
@@ -59,6 +60,7 @@ def with_cold_product() -> pa.Table:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     found = {name: fitted(folder / name, query) for name, query in QUERIES.items()}
+    found["averaged ids"] = fitted(folder / "averaged ids", ID, "one_backprop")
     found["averaged"] = fitted(folder / "averaged", QUERIES["id_history"], "one_backprop")
     found["ids"] = fitted(folder / "ids", ID)
     return found
@@ -159,6 +161,25 @@ def test_rows_bring_their_own_history(runs: dict[str, Run]) -> None:
     assert alone.drop_columns(["score"]).equals(found.drop_columns(["score"]))
     large = rows.set_column(1, "history", rows.column("history").cast(pa.large_list(pa.string())))
     assert run.recommend(rows=large, k=6).equals(found)
+
+
+@pytest.mark.parametrize("name", ["history", "recent", "own", "id_history", "averaged", "averaged ids"])
+def test_a_new_row_with_a_history_is_answered_as_that_history(runs: dict[str, Run], name: str) -> None:
+    run, met = runs[name], [["p0001", "p0002"], ["p0007"], ["p0003", "p0004", "p0003"]]
+    found = run.recommend(rows=pa.table({"history": met}), k=6)
+    for place, one in enumerate(met):
+        assert answers(found.slice(6 * place, 6)) == answers(run.recommend(history=one, k=6))
+
+
+@pytest.mark.parametrize("name", ["averaged", "averaged ids"])
+def test_a_given_history_takes_the_place_of_an_averaged_id(runs: dict[str, Run], name: str) -> None:
+    run, met = runs[name], ["p0001", "p0002"]
+    known = "u0001"
+    rows = pa.table({"user_id": [known, known, "stranger"], "history": [met, None, []]})
+    found = run.recommend(rows=rows, k=6, exclude_seen=False)
+    assert answers(found.slice(0, 6)) == answers(run.recommend(history=met, k=6, exclude_seen=False))
+    assert answers(found.slice(6, 6)) == answers(run.recommend(known, k=6, exclude_seen=False))
+    assert answers(found.slice(12, 6)) == answers(run.recommend("nobody", k=6, exclude_seen=False))
 
 
 def test_rows_without_lists_are_refused_and_models_without_histories_do_not_look(runs: dict[str, Run]) -> None:

@@ -15,7 +15,6 @@ from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.experiment import ranker_of
 from towerkit.features.encoded import Catalogue
-from towerkit.features.history import given_events
 from towerkit.features.vocabulary import same_type
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
@@ -36,8 +35,8 @@ def for_keys(model: Retriever, keys: Sequence[Any], k: int, *, exclude_seen: boo
 def for_rows(model: Retriever, table: Table, k: int, *, exclude_seen: bool) -> pa.Table:
     """The best candidates of raw query rows; a row may leave its key out, or have one that training never saw.
 
-    A model that reads histories takes them from a list column ``history`` of candidate keys, oldest first; a row where it is
-    missing has the history stored under its key.
+    A model that takes histories (a query tower reads them, or the update averages candidates) takes them from a list column
+    ``history`` of candidate keys, oldest first; a row where it is missing has what is stored under its key.
 
     Raises:
         DataError: If the column ``history`` holds no lists.
@@ -48,10 +47,9 @@ def for_rows(model: Retriever, table: Table, k: int, *, exclude_seen: bool) -> p
     side, entity = model.model.query, model.model.query_entity
     vectors = model.vectors_of(side, entity, table)[1:]
     seen, is_cold = _seen(model, rows), rows == 0
-    if model.reads_history and HISTORY in table.data.column_names:
+    if model.takes_history and HISTORY in table.data.column_names:
         places, is_given = _given_histories(model, table)
-        events = given_events([model.candidate_codes[met] for met in places])
-        vectors = np.where(is_given[:, None], model.vectors_of(side, entity, table, events)[1:], vectors)
+        vectors = np.where(is_given[:, None], model.vectors_of(side, entity, table, places)[1:], vectors)
         seen = csr_array(seen + _had(places, len(model.candidate.keys)))
         is_cold &= np.array([not len(met) for met in places], bool)
     ranker = ranker_of(model).with_queries(vectors)
@@ -94,7 +92,7 @@ def for_history(model: Retriever, history: Sequence[Any], k: int, *, exclude_see
         RunError: If the model neither reads histories nor has queries that are averages of candidates.
         DataError: If a key of the history is not in the catalogue.
     """
-    if not (model.queries_average_candidates or model.reads_history):
+    if not model.takes_history:
         raise RunError(
             "The queries of this Run learn by gradient, so a history is no query for it. Train it with "
             "update: {kind: one_backprop} or a query tower {kind: history}, or ask with --rows and the query's features."

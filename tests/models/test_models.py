@@ -273,6 +273,7 @@ def test_a_retrievers_vectors_are_the_models(dataset: Dataset, match: str) -> No
     for row in (2, 3):
         np.testing.assert_array_equal(vectors[row], built.query_vectors[0])
     mean = built.candidate_vectors[[1, 3]].mean(axis=0)
+    mean = model.match.prepare(torch.from_numpy(mean)).numpy()
     np.testing.assert_allclose(built.vector_of_history(np.array([1, 3])), mean, atol=1e-7)
 
 

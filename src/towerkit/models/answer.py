@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from torch import Tensor
 
 from towerkit.data.batch import Batch, Column, Columns, take
 from towerkit.data.readers import Table
@@ -26,6 +27,7 @@ from towerkit.models.tower_model import TowerModel, TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 
 _CHUNK = 4096
+_NOTHING = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +105,13 @@ class Retriever:
 
     @property
     def reads_history(self) -> bool:
-        """Whether a history is part of a query."""
+        """Whether a tower of the query side reads histories."""
         return self.events is not None
+
+    @property
+    def takes_history(self) -> bool:
+        """Whether a query can be given by what it met."""
+        return self.reads_history or self.queries_average_candidates
 
     @cached_property
     def candidate_codes(self) -> NDArray[np.int64]:
@@ -127,26 +134,49 @@ class Retriever:
         return self.vectors_of(self.model.candidate, self.model.candidate_entity, self.candidate.table)
 
     @torch.no_grad()
-    def vectors_of(self, side: Side, entity: str, table: Table, given: Events | None = None) -> NDArray[np.float32]:
+    def vectors_of(
+        self, side: Side, entity: str, table: Table, given: Sequence[NDArray[np.int64]] | None = None
+    ) -> NDArray[np.float32]:
         """Vectors of raw rows of one side, as the match sees them.
 
         Args:
             side: The query or the candidate side of the model.
             entity: Its entity.
             table: Raw rows; a key that training never saw counts as unknown.
-            given: What each row met, in place of what is stored under its key; for a query side that reads histories.
+            given: ``[rows]`` the rows of the candidate catalogue, from 1 and oldest first, that each query met, in place of
+                what is stored under its key; for a model that takes histories. Where query ids moved by aggregation, the id
+                part of a row that met something is the mean of those candidates' vectors.
 
         Returns:
             ``[rows + 1, dim]``; row 0 is the unknown row.
         """
         self.model.eval()
         columns = self.encoder.encode(entity, table)
-        events, met = self._met(side, table) if given is None else (given, np.arange(table.data.num_rows + 1))
+        events, met = self._met(side, table)
+        if given is not None:
+            events, met = self._given(given), np.arange(table.data.num_rows + 1)
         vectors = []
         for rows in torch.arange(table.data.num_rows + 1).split(_CHUNK):
             own = take(columns, rows) | bags(side, events, met[rows.numpy()])
-            vectors.append(self.model.match.prepare(side(own)))
+            parts = side.parts(own)
+            if given is not None and self.queries_average_candidates:
+                means, is_mean = self._means([given[row - 1] if row else _NOTHING for row in rows.tolist()])
+                for name, tower in side.id_towers().items():
+                    parts[name] = torch.where(is_mean[:, None], tower.around(means, own), parts[name])
+            vectors.append(self.model.match.prepare(side.merge(parts)))
         return torch.cat(vectors).numpy()
+
+    def _given(self, given: Sequence[NDArray[np.int64]]) -> Events | None:
+        """The events that histories of rows of the candidate catalogue are; None where no tower reads them."""
+        return given_events([self.candidate_codes[places] for places in given]) if self.reads_history else None
+
+    def _means(self, met: Sequence[NDArray[np.int64]]) -> tuple[Tensor, Tensor]:
+        """``[rows, dim]`` the mean vector of the candidates of each row, and ``[rows]`` whether it has any."""
+        counts = np.array([len(places) for places in met], np.int64)
+        means = np.zeros((len(met), self.candidate_vectors.shape[1]))
+        np.add.at(means, np.repeat(np.arange(len(met)), counts), self.candidate_vectors[np.concatenate(met)])
+        means /= np.maximum(counts, 1)[:, None]
+        return torch.from_numpy(means.astype(np.float32)), torch.from_numpy(counts > 0)
 
     def _met(self, side: Side, table: Table) -> tuple[Events | None, NDArray[np.int64]]:
         """The stored events, and which query's are those of each row; row 0 is nobody."""
@@ -154,25 +184,15 @@ class Retriever:
             return None, np.zeros(table.data.num_rows + 1, np.int64)
         return self.events, np.concatenate([[0], self.query.rows(values_of(table.data, self.query.key))])
 
-    @torch.no_grad()
     def vector_of_history(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The query vector after some events, without a time: what is not its history is that of an unknown query.
-
-        Where the query ids moved by aggregation, the id part is the mean of the candidates' vectors.
+        """The vector of a new query after some events, as the match sees it: of the query itself nothing else is known.
 
         Args:
             places: ``[events]`` rows of the candidate catalogue, from 1, oldest first.
         """
-        side, no_rows = self.model.query, replace(self.query.table, data=self.query.table.data.slice(0, 0))
-        self.model.eval()
-        columns = dict(self.encoder.encode(self.model.query_entity, no_rows))
-        if self.events is not None:
-            columns |= bags(side, given_events([self.candidate_codes[places]]), np.array([1]))
-        parts = side.parts(columns)
-        if self.queries_average_candidates:
-            mean = torch.from_numpy(self.candidate_vectors[places].mean(axis=0, dtype=np.float32))[None]
-            parts |= {name: tower.around(mean, columns) for name, tower in side.id_towers().items()}
-        return np.asarray(side.merge(parts)[0].numpy(), dtype=np.float32)
+        fields = self.query.table.data.schema
+        unknown = replace(self.query.table, data=pa.table({each.name: pa.nulls(1, each.type) for each in fields}))
+        return self.vectors_of(self.model.query, self.model.query_entity, unknown, [places])[1]
 
 
 def bags(side: Side, events: Events | None, queries: NDArray[np.int64]) -> dict[str, Column]:
