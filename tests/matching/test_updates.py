@@ -5,6 +5,7 @@ Invariants:
 - ``last`` equals a loop that writes every row from the old vector: the last write stays;
 - targets are the candidates' vectors after the optimizer's step, as the match sees them (of length one under cosine);
 - the query's id table gets no gradient and has no optimizer slot; other parts of the query side get both;
+- a step of several batches moves the queries of all, as one batch of them would;
 - rows of queries outside the batch, and the unknown row, do not move;
 - with the candidates frozen, epochs of grouped updates end at the mean of each query's history;
 - a weight counts as that many rows; without bias the start is gone after the first event; the start at the mean and the
@@ -386,6 +387,22 @@ def test_refreshed_by_epoch_a_query_rests_until_all_its_rows_count() -> None:
     whole.after_step(at_once, batch)
     torch.testing.assert_close(id_table(model).detach(), id_table(at_once).detach(), rtol=0, atol=1e-6)
     assert not torch.equal(id_table(model).detach(), before)
+
+
+@pytest.mark.parametrize("duplicates", ["grouped", "last"])
+def test_a_step_of_several_batches_moves_the_queries_of_all(duplicates: Any) -> None:
+    (model, encoded), (whole, _) = built(FUSED, FUSED_ITEM), built(FUSED, FUSED_ITEM)
+    for each, parts in ((model, [ROWS[:4], ROWS[4:7], ROWS[7:]]), (whole, [ROWS])):
+        update = OneBackprop(0.8, duplicates)
+        list(update.trainable(each))
+        for rows in parts:
+            batch = batch_of(encoded, rows)
+            update.views(each, batch, *each(batch))
+        update.after_step(each, batch)
+        once = id_table(each).detach().clone()
+        update.after_step(each, batch)
+        assert torch.equal(id_table(each).detach(), once)  # the next step begins with nothing
+    torch.testing.assert_close(id_table(model).detach(), id_table(whole).detach(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("when", ["start", "epoch"])

@@ -20,8 +20,9 @@ class Negatives:
     With sources ``s`` that draw candidate ``c`` for query ``u`` at the rate ``r_s(c, u)`` (times per positive), a drawn
     candidate stands for ``1 / Σ_s r_s(c, u)`` candidates like it, so ``log q = log Σ_s r_s(c, u)``. A source that draws
     again instead of the positive, or of any known one, draws the others more often: ``r_s(c, u) = r_s(c) / (1 - share of
-    those)``; masked positives only drop out. A short batch and a queue that is not full yet bring fewer (:meth:`Source.fill`). The positive itself was not drawn and is not corrected. When all candidates come
-    equally often there is nothing to correct.
+    those)``; masked positives only drop out. A short batch, and a queue that is not full yet, bring fewer
+    (:meth:`Source.fill`). The positive itself was not drawn and is not corrected. When all candidates come equally often
+    there is nothing to correct.
 
     Args:
         sources: The sorts.

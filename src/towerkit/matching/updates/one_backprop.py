@@ -16,7 +16,7 @@ from towerkit.features.encoded import Encoded
 from towerkit.matching.updates.base import GradientUpdate, UpdateSpec, View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import nn
 
@@ -31,8 +31,8 @@ _CHUNK = 4096
 class OneBackprop(GradientUpdate):
     """Only the candidate side gets gradients; a query's id vector moves towards the candidates it met.
 
-    After the optimizer has moved the candidates, for a query with ``k`` positives in the batch (an example of weight
-    ``w`` counts as ``w``):
+    After the optimizer has moved the candidates, for a query with ``k`` positives in the step (an example of weight
+    ``w`` counts as ``w``; a step has several batches where gradients are accumulated):
 
     - ``grouped``: ``e_u <- β^k e_u + (1 - β^k) mean(e_i)``, whatever the order of its rows;
     - ``last``: ``e_u <- β e_u + (1 - β) e_i`` of its last row only, as the reference implementation does.
@@ -63,7 +63,8 @@ class OneBackprop(GradientUpdate):
         self.beta, self.duplicates, self.start, self.refresh = beta, duplicates, start, refresh
         self.met: Tensor | None = torch.zeros(0) if debias else None
         """``[id rows]`` how much each query has met so far, where the average is debiased."""
-        self._candidate: Encoding | None = None
+        self._step: list[tuple[Batch, dict[str, Tensor]]] = []
+        """The batches of the step under way, several where gradients are accumulated, and what their candidates' towers gave."""
 
     def trainable(self, model: TwoTower) -> Iterator[nn.Parameter]:
         """Everything but the query's id table, which is frozen here.
@@ -87,23 +88,21 @@ class OneBackprop(GradientUpdate):
 
     def views(self, model: TwoTower, batch: Batch, query: Encoding, candidate: Encoding) -> list[View]:
         """Both as they are: the query's id rows carry no gradient because :meth:`trainable` froze them."""
-        self._candidate = candidate
+        if self.refresh == "batch":
+            self._step.append((batch, {name: part.detach() for name, part in candidate.parts.items()}))
         return [(query.vectors, candidate.vectors)]
 
     @torch.no_grad()
     def after_step(self, model: TwoTower, batch: Batch) -> None:
-        """Move the queries of the batch towards the new vectors of their positives."""
-        if self.refresh == "epoch":
+        """Move the queries of all batches of the step towards the new vectors of their positives."""
+        step, self._step = self._step, []
+        if not step:
             return
-        assert self._candidate is not None
-        columns = batch.columns[model.candidate_entity]
-        parts = {name: part.detach() for name, part in self._candidate.parts.items()}
-        parts |= {name: tower(columns) for name, tower in model.candidate.id_towers().items()}
-        candidates = model.match.prepare(model.candidate.merge(parts))  # [candidate rows, dim]
-        targets = candidates[batch.index[model.candidate_entity]]  # [batch, dim]
-        codes = dense(batch.columns[model.query_entity], "id")[batch.index[model.query_entity]]  # [batch]
+        targets = torch.cat([_targets(model, each, parts) for each, parts in step])  # [rows, dim]
+        codes = torch.cat([_codes(model, each) for each, _ in step])  # [rows]
+        weights = [each.weights for each, _ in step if each.weights is not None]
         distinct, owner = torch.unique(codes, return_inverse=True)
-        self._move(self._id_tower(model).table, distinct, owner, targets, batch.weights)
+        self._move(self._id_tower(model).table, distinct, owner, targets, torch.cat(weights) if weights else None)
 
     @torch.no_grad()
     def after_epoch(self, model: TwoTower, encoded: Encoded, rows: Rows) -> None:
@@ -161,6 +160,19 @@ class OneBackprop(GradientUpdate):
                 f"gives {towers[0].out_dim}, the candidate side {model.candidate.out_dim}. Set the same dim."
             )
         return towers[0]
+
+
+def _targets(model: TwoTower, batch: Batch, parts: Mapping[str, Tensor]) -> Tensor:
+    """``[batch, dim]`` the positives' vectors, of the parts of the forward pass and the id rows as they are now."""
+    columns = batch.columns[model.candidate_entity]
+    now = {name: tower(columns) for name, tower in model.candidate.id_towers().items()}
+    candidates = model.match.prepare(model.candidate.merge({**parts, **now}))  # [candidate rows, dim]
+    return candidates[batch.index[model.candidate_entity]]
+
+
+def _codes(model: TwoTower, batch: Batch) -> Tensor:
+    """``[batch]`` the id code of each example's query."""
+    return dense(batch.columns[model.query_entity], "id")[batch.index[model.query_entity]]
 
 
 def _settled_vectors(side: Side, columns: Columns, rows: Tensor) -> Tensor:
