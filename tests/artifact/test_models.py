@@ -7,7 +7,9 @@ entity that it does not show; loading leaves torch's random state alone; weights
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +91,17 @@ def test_a_retriever_comes_back(runs: dict[str, Run], tmp_path: Path) -> None:
         assert one[0] == other[0] and torch.equal(one[1], other[1])
     assert np.array_equal(again.query_vectors, model.query_vectors)
     assert not again.model.training
+
+
+@pytest.mark.parametrize("titles", [["title"], None, {"product_id": "name"}, {"product_id": ["title"]}])
+def test_a_title_that_is_no_column_is_refused_when_loading(runs: dict[str, Run], tmp_path: Path, titles: Any) -> None:
+    model = runs["two_tower"].model
+    assert isinstance(model, Retriever)
+    save_retriever(tmp_path / "again", model)
+    content = json.loads((tmp_path / "again" / "model.json").read_text(encoding="utf-8"))
+    (tmp_path / "again" / "model.json").write_text(json.dumps({**content, "titles": titles}), encoding="utf-8")
+    with pytest.raises(RunError, match=r"model\.json: titles names .* candidate\.arrow has 'brand', 'price', 'product_id', 'title'"):
+        load_retriever(tmp_path / "again")
 
 
 def test_a_predictor_comes_back_with_only_what_its_towers_read(runs: dict[str, Run], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.events import load_events, save_events
-from towerkit.core.errors import RunError
+from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import Spec, parse
 from towerkit.data.readers import Table
 from towerkit.data.table import values_of
@@ -105,6 +105,7 @@ def load_retriever(folder: Path) -> Retriever:
         raise RunError(
             f"{folder / 'seen.safetensors'} does not fit the catalogues ({error}); train the Run again."
         ) from None
+    _check_titles(folder, content["titles"], candidate, content["candidate"])
     events = None
     if model.query.reaches():
         events = load_events(folder / "history.safetensors", query.num_known, num_ids(encoder, content["candidate"]))
@@ -119,6 +120,16 @@ def load_retriever(folder: Path) -> Retriever:
         titles=content["titles"],
         events=events,
     )
+
+
+def _check_titles(folder: Path, titles: Any, candidate: Catalogue, entity: str) -> None:
+    """The title of an answer is looked up long after the Run was opened."""
+    title = titles.get(entity) if isinstance(titles, dict) else titles
+    if not isinstance(titles, dict) or (title is not None and title not in candidate.table.data.column_names):
+        raise RunError(
+            f"{folder / 'model.json'}: titles names {title!r} as the column shown of '{entity}'; candidate.arrow has "
+            f"{listed(candidate.table.data.column_names)}. Train the Run again."
+        )
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
