@@ -100,7 +100,9 @@ def test_a_title_that_is_no_column_is_refused_when_loading(runs: dict[str, Run],
     save_retriever(tmp_path / "again", model)
     content = json.loads((tmp_path / "again" / "model.json").read_text(encoding="utf-8"))
     (tmp_path / "again" / "model.json").write_text(json.dumps({**content, "titles": titles}), encoding="utf-8")
-    with pytest.raises(RunError, match=r"model\.json: titles names .* candidate\.arrow has 'brand', 'price', 'product_id', 'title'"):
+    with pytest.raises(
+        RunError, match=r"model\.json: titles names .* candidate\.arrow has 'brand', 'price', 'product_id', 'title'"
+    ):
         load_retriever(tmp_path / "again")
 
 

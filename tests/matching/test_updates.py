@@ -308,6 +308,22 @@ def weighted(encoded: Encoded, weights: list[float]) -> Encoded:
     return replace(encoded, weights=np.array(weights, np.float32))
 
 
+def test_the_last_row_that_weighs_something_moves_its_query_by_its_weight() -> None:
+    rows, weights = [0, 1, 8, 2], [1.0, 2.0, 0.0, *[1.0] * (len(PAIRS) - 3)]
+    weights[8], weights[2] = 0.0, 0.0  # the last row of user 0, and the only one of user 1
+    model, encoded = built()
+    update = OneBackprop(0.8, "last")
+    list(update.trainable(model))
+    before = id_table(model).detach().clone()
+    batch = batch_of(weighted(encoded, weights), rows)
+    update.views(model, batch, *model(batch))
+    update.after_step(model, batch)
+    codes, targets = positives_of(model, batch)
+    expected = before.clone()
+    expected[codes[1]] = 0.8**2 * before[codes[1]] + (1 - 0.8**2) * targets[1]
+    torch.testing.assert_close(id_table(model).detach(), expected, rtol=0, atol=1e-6)
+
+
 def test_an_example_of_weight_two_moves_as_two_rows_do() -> None:
     weights = [1.0] * len(PAIRS)
     weights[3] = 2.0

@@ -134,9 +134,10 @@ class OneBackprop(GradientUpdate):
 
     def _move(self, table: Tensor, codes: Tensor, owner: Tensor, targets: Tensor, weights: Tensor | None) -> None:
         if self.duplicates == "last":
-            rows = torch.arange(len(owner), device=owner.device)
+            each = targets.new_ones(len(owner)) if weights is None else weights
+            rows = torch.where(each > 0, torch.arange(len(owner), device=owner.device), -1)
             last = torch.full_like(codes, -1).scatter_reduce_(0, owner, rows, "amax")
-            mean, counts = targets[last], targets.new_ones(len(codes))
+            mean, counts = targets[last], torch.where(last >= 0, each[last], 0.0)
         else:
             mean, counts = _grouped(owner, targets, weights, len(codes))
         kept = (self.beta**counts)[:, None]
