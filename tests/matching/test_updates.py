@@ -405,6 +405,15 @@ def test_refreshed_by_epoch_a_query_rests_until_all_its_rows_count() -> None:
     assert not torch.equal(id_table(model).detach(), before)
 
 
+@pytest.mark.parametrize("update", [OneBackpropSpec(), StopGradientSpec(side="query")], ids=lambda spec: spec.kind)
+def test_the_unknown_query_is_the_mean_where_no_gradient_can_teach_it(update: Any) -> None:
+    model, _ = built({**IDS, "hide": 0.5})
+    list(update.build().trainable(model))
+    for tower in model.query.id_towers().values():
+        tower.settle()
+    torch.testing.assert_close(id_table(model)[0], id_table(model)[1:].mean(dim=0))
+
+
 @pytest.mark.parametrize("duplicates", ["grouped", "last"])
 def test_a_step_of_several_batches_moves_the_queries_of_all(duplicates: Any) -> None:
     (model, encoded), (whole, _) = built(FUSED, FUSED_ITEM), built(FUSED, FUSED_ITEM)

@@ -81,7 +81,10 @@ class IdTower(Tower):
     @torch.no_grad()
     def settle(self) -> None:
         """Make the unknown row the mean of the known ones, the least surprising vector for a stranger."""
-        if len(self.table) > 1 and not self.hide:  # where it is learned, and where it is all there is, it stays
+        is_learned = (
+            self.hide > 0.0 and self.table.requires_grad
+        )  # no gradient reaches it where an update froze the table
+        if len(self.table) > 1 and not is_learned:  # where it is all there is, it stays too
             self.table[0] = self.table[1:].mean(dim=0)
 
 
