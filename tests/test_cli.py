@@ -105,6 +105,29 @@ def test_train_says_what_it_read_and_measured(call: Call) -> None:
     assert call("train", "spec.yaml", "--run", "runs/shown", "--overwrite", "--set", "training.epochs=1")[0] == 0
 
 
+def test_train_goes_on_from_a_run(call: Call, runs: Path) -> None:
+    status, _, err = call(
+        "train", "spec.yaml", "--run", "runs/next", "--from", str(runs / "one"), "--set", "training.seed=5"
+    )
+    assert status == 0, err
+    assert "went on from the Run `one`" in (runs / "next" / "card.md").read_text()
+    status, _, err = call(
+        "train", "spec.yaml", "--run", "runs/other", "--from", str(runs / "one"), "--set", "model.query.dim=9"
+    )
+    assert status == 1
+    status, _, err = call(
+        "train",
+        "spec.yaml",
+        "--run",
+        "runs/other",
+        "--from",
+        str(runs / "one"),
+        "--set",
+        "model.candidate.towers.table.layers=[9]",
+    )
+    assert status == 1 and "model.candidate.towers.table.layers was [64] and is [9]" in err
+
+
 def test_train_as_json_is_one_object(call: Call) -> None:
     status, out, _ = call("train", "spec.yaml", "--run", "runs/json", "--json")
     found = json.loads(out)
