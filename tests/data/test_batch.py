@@ -3,7 +3,8 @@
 Invariants:
 - ``Bag.take`` gives the bags of any rows, repeated and empty ones included, as a plain loop does;
 - ``joined`` puts one column behind another, and taking from it is taking from either;
-- ``take`` slices every column, and the original keeps its values.
+- ``take`` slices every column, and the original keeps its values;
+- ``spread`` gives the values and the gradient of plain indexing, and with two threads always the same bits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from towerkit.data.batch import Bag, Batch, dense, joined, take
+from towerkit.data.batch import Bag, Batch, dense, joined, spread, take
 
 ROWS = st.lists(st.lists(st.tuples(st.integers(0, 99), st.sampled_from([0.5, 1.0, 2.0])), max_size=4), max_size=6)
 
@@ -80,3 +81,33 @@ def test_a_ragged_column_is_not_dense() -> None:
 def test_a_batch_counts_its_examples_not_its_distinct_rows() -> None:
     batch = Batch(columns={"user": {"id": torch.tensor([4])}}, index={"user": torch.tensor([0, 0, 0])})
     assert len(batch) == 3
+
+
+@pytest.mark.parametrize("shape", [(40,), (10, 4)])
+def test_spread_is_indexing(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    index = torch.randint(0, 7, shape, generator=generator)
+    pull = torch.randn(*shape, 3, generator=generator)
+    rows = [torch.randn(7, 3, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2)]
+    found, expected = spread(rows[0], index), rows[1][index]
+    assert torch.equal(found, expected)
+    for given_rows, values in zip(rows, (found, expected), strict=True):
+        (values * pull).sum().backward()
+        assert given_rows.grad is not None
+    torch.testing.assert_close(rows[0].grad, rows[1].grad)
+
+
+def test_spread_adds_in_one_order_whatever_the_threads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    index, pull = torch.randint(0, 500, (20_000,), generator=generator), torch.randn(20_000, 64, generator=generator)
+    threads, gradients = torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 2, 2, 2):
+            torch.set_num_threads(number)
+            rows = torch.zeros(500, 64, requires_grad=True)
+            (spread(rows, index) * pull).sum().backward()
+            assert rows.grad is not None
+            gradients.append(rows.grad)
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)

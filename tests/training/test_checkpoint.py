@@ -3,6 +3,7 @@
 Invariants:
 - a training that stops after any step and goes on from its checkpoint ends with the same bits in weights, moments, queue,
   update, balance and history as one that never stopped; also when it goes on from an older step, and in the refit;
+- with two threads too a training gives the same bits each time, at batches that are large enough to be shared;
 - leaving out one piece of the state (the generator of dropout, the queue, the moments, the best weights, an update's
   counts, the position) is seen in those bits: the comparison can fail;
 - a generation that is cut short or changed at any place is never loaded: the one before it is, and that is said;
@@ -96,6 +97,16 @@ def test_an_older_checkpoint_and_several_stops(tmp_path: Path) -> None:
     for step in (3, 3, 5):  # counted in each process anew
         spec, data = stopped(name, run, step, every=2)
     assert digests(train_case(spec, data, run, every="epoch")) == expected
+
+
+@cases
+def test_two_threads_give_the_same_bits_each_time(name: str, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert whole(name, tmp_path / "one")[0] == whole(name, tmp_path / "two")[0]
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.long

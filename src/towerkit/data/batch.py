@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,22 @@ def dense(columns: Columns, name: str) -> Tensor:
     column = columns[name]
     assert isinstance(column, Tensor), f"the column '{name}' is ragged"
     return column
+
+
+def spread(rows: Tensor, index: Tensor) -> Tensor:
+    """The rows at some positions, as ``rows[index]`` gives them.
+
+    The gradient of ``rows[index]`` adds up what repeated positions get in an order that changes from run to run once several
+    threads share the work; that of an embedding adds in the order of the positions, always.
+
+    Args:
+        rows: ``[rows, dim]``.
+        index: Positions, any shape.
+
+    Returns:
+        ``[*index shape, dim]``.
+    """
+    return functional.embedding(index, rows)
 
 
 def joined(first: Column, second: Column) -> Column:

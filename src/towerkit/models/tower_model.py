@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from towerkit.core.errors import listed
 from towerkit.core.spec import Name, Spec
-from towerkit.data.batch import Batch
+from towerkit.data.batch import Batch, spread
 from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EXAMPLE
 from towerkit.features.encoder import Demand, Encoder
@@ -46,7 +46,7 @@ class TowerModel(nn.Module):
         parts = {}
         for name, tower in self.towers.items():
             entity = self.entities[name]
-            parts[name] = tower(batch.columns[entity])[batch.index[entity]]  # [batch, dim_i]
+            parts[name] = spread(tower(batch.columns[entity]), batch.index[entity])  # [batch, dim_i]
         state = self.backbone(parts)  # [batch, dim]
         return {task: head(state) for task, head in self.heads.items()}
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from towerkit.core.spec import Spec
-from towerkit.data.batch import Batch, Block
+from towerkit.data.batch import Batch, Block, spread
 from towerkit.losses import AnyRetrievalLossSpec, SampledSoftmaxSpec
 from towerkit.matching.negatives import AllCandidates, AnyNegativesSpec, Material, Negatives, UniformSpec
 from towerkit.matching.similarity import Match
@@ -74,9 +74,9 @@ class RetrievalObjective(Objective):
         """The mean loss of the batch, under the name ``retrieval``; several views of the update add up."""
         terms = []
         for query, candidate in self.update.views(model, batch, *model(batch)):
-            queries = model.match.prepare(query)[batch.index[model.query_entity]]  # [batch, dim]
+            queries = spread(model.match.prepare(query), batch.index[model.query_entity])  # [batch, dim]
             candidates = model.match.prepare(candidate)  # [rows, dim]
-            positives = candidates[batch.index[model.candidate_entity]]  # [batch, dim]
+            positives = spread(candidates, batch.index[model.candidate_entity])  # [batch, dim]
             self._positives = positives.detach()
             losses = self._losses(model, batch, queries, candidates, positives)
             terms.append(weighted_mean(losses, batch.weights))
@@ -192,7 +192,7 @@ def _block_scores(match: Match, queries: Tensor, candidates: Tensor, block: Bloc
         scores = match.drawn(queries, candidates, block.index)
     else:
         assert block.index is not None
-        scores = match.every(queries, candidates[block.index])
+        scores = match.every(queries, spread(candidates, block.index))
     log_q = None if block.log_q is None else block.log_q.expand(len(queries), -1)
     if block.keep is None or block.keep >= scores.shape[1]:
         return Scores(scores, scores, log_q, block.collision)

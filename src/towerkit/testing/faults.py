@@ -34,8 +34,8 @@ _PURCHASES = {
     },
     "entities": {"product_id": {"path": "builtin:shop-small/products"}},
 }
-_TABLE = {"kind": "table", "columns": ["price", "category"], "layers": [16], "dim": 8, "dropout": 0.3}
-_ID = {"kind": "id", "dim": 8}
+_TABLE = {"kind": "table", "columns": ["price", "category"], "layers": [64], "dim": 64, "dropout": 0.3}
+_ID = {"kind": "id", "dim": 64}
 
 CASES: Mapping[str, Mapping[str, Any]] = {
     "two_backprop, dropout, queue": {
@@ -64,8 +64,8 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "model": {
             "kind": "tower_model",
             "towers": {
-                "text": {"kind": "text", "columns": ["title", "text"], "dim": 8, "dropout": 0.2},
-                "table": {"kind": "table", "columns": ["age", "category"], "layers": [8], "dim": 8, "dropout": 0.2},
+                "text": {"kind": "text", "columns": ["title", "text"], "dim": 128, "dropout": 0.2},
+                "table": {"kind": "table", "columns": ["age", "category"], "layers": [64], "dim": 64, "dropout": 0.2},
             },
             "heads": {
                 "recommended": {"kind": "binary", "column": "recommended"},
