@@ -175,6 +175,32 @@ def test_more_negatives_than_candidates() -> None:
     told(tk.DataError, lambda: tk.fit(spec, tk.read(PAIRS, **ROLES)), "Cannot draw 50", "there are 20 candidates")
 
 
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bpr", "bce", "triplet"])
+def test_a_queue_alone_begins_empty(loss: str) -> None:
+    negatives = [{"kind": "queue", "size": 100}]
+    spec = {
+        **RETRIEVAL,
+        "objective": {"loss": {"kind": loss}, "negatives": negatives},
+        "training": {**TRAINING, "epochs": 2},
+    }
+    run = tk.fit(spec, tk.read(PAIRS, **ROLES))
+    assert np.isfinite(run.recommend("u1", k=3).column("score").to_pylist()).all()
+
+
+def test_held_out_pairs_that_training_has_all_are_told_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: Any, **named: Any) -> None:
+        raise AssertionError("it trained")
+
+    monkeypatch.setattr(experiment, "fit_recipe", never)
+    test = {name: values[:30] for name, values in PAIRS.items()}
+    told(
+        tk.DataError,
+        lambda: tk.fit(RETRIEVAL, tk.read(PAIRS, test=test, **ROLES)),
+        "No held-out pair is left",
+        "all 30 rows of the test part",
+    )
+
+
 def test_sides_of_two_widths() -> None:
     spec = {**RETRIEVAL, "model": {"kind": "two_tower", "query": ID, "candidate": {"kind": "id", "dim": 5}}}
     told(tk.ShapeError, lambda: tk.fit(spec, tk.read(PAIRS, **ROLES)), "query gives 4, candidate gives 5")

@@ -147,6 +147,7 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
     part, held_out, _ = held_out_part(dataset)
     if isinstance(spec.model, TwoTowerSpec):
         _check_baselines(spec.evaluation, dataset)
+        _check_new_pairs(dataset)
         return
     if "positive" in dataset.split:
         raise SpecError(
@@ -166,6 +167,16 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
         raise DataError(
             f"{dataset.examples.name}: {listed(deciding)} without a value in all {len(validation):,} rows of the validation "
             "part, so no epoch could be chosen. Give labelled rows, another split, or set split.validation to 0."
+        )
+
+
+def _check_new_pairs(dataset: Dataset) -> None:
+    part, held_out, learned = held_out_part(dataset)
+    pair = [name for name in (dataset.roles.query, dataset.roles.candidate) if name is not None]
+    if repeated_rows(dataset.examples.data, pair, learned.parts.train, held_out) == len(held_out):
+        raise DataError(
+            f"No held-out pair is left to evaluate: all {len(held_out):,} rows of the {part} part repeat a pair that training "
+            "has, and pairs that were seen are removed. Give rows that training does not have."
         )
 
 

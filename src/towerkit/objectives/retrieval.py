@@ -85,7 +85,7 @@ class RetrievalObjective(Objective):
     def _losses(self, model: TwoTower, batch: Batch, queries: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
         if self.reads_vectors:
             return self.loss(queries, positives)
-        scores = scores_of(model.match, queries, candidates, positives, batch.pool[model.candidate_entity])
+        scores = scores_of(model.match, queries, candidates, positives, batch.pool.get(model.candidate_entity, ()))
         if scores.negative.requires_grad:
             scores.negative.register_hook(partial(self._effective.add, scores.collision))
         return self.loss(scores.positive, scores.negative, log_q=scores.log_q, collision=scores.collision)
@@ -254,12 +254,12 @@ class RetrievalObjectiveSpec(Spec):
         if self.loss.negatives == "all" and self.negatives:
             raise ValueError(
                 f"the loss {self.loss.kind} scores the whole catalogue, so there is nothing to draw; received negatives "
-                f"{kinds}. Remove negatives, or use loss: {{kind: sampled_softmax}}."
+                f"{kinds}. Remove them (--set objective.negatives=[]), or use loss: {{kind: sampled_softmax}}."
             )
         if self.loss.negatives == "none" and self.negatives:
             raise ValueError(
                 f"the loss {self.loss.kind} spreads the vectors of the batch apart in place of negatives; received negatives "
-                f"{kinds}. Remove negatives."
+                f"{kinds}. Remove them (--set objective.negatives=[])."
             )
         if self.log_q and not self.loss.corrects:
             raise ValueError(

@@ -42,9 +42,11 @@ class OwnDraws:
         self.key, self.propose, self.distinct = key, propose, distinct
         taken = 1 if known is None else max(1, int(known.per_query.max(initial=0)))  # at least its own positive
         if num_candidates - taken < (count if distinct else 1):
+            room = num_candidates - (1 if distinct else 0)
+            way = ", or set exclude_positives: false" if known is not None and count <= room else ""
             raise DataError(
-                f"Cannot draw {count} different negatives: there are {num_candidates:,} candidates and some query already "
-                f"has {taken:,} of them. Lower negatives.count, or set exclude_positives: false."
+                f"Cannot draw {count:,} different negatives: there are {num_candidates:,} candidates and some query already "
+                f"has {taken:,} of them. Draw {num_candidates - taken:,} or fewer (count, or pool of hard ones){way}."
             )
 
     def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> NDArray[np.int64]:
