@@ -516,6 +516,39 @@ def test_a_bad_weight_is_refused_with_its_line(weight: float | None, shown: str)
         made(columns, weight="w")
 
 
+def test_a_weight_that_losses_cannot_hold_is_refused() -> None:
+    columns = {**PAIRS, "w": [1.0, 0.0, 2.0, 1e300, 1.0, 1.0]}
+    with pytest.raises(
+        DataError, match=r"pairs\.csv, line 5: the weight column 'w' must be .* at most 1e\+20; received 1e\+300"
+    ):
+        made(columns, weight="w")
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ([1, 2, 3, "soon", 5, 6], r"pairs\.csv, line 5: the time column 'when' must hold .*; received 'soon'"),
+        (
+            ["2024-01-01"] * 4 + ["soon", "2024-01-01"],
+            r"pairs\.csv, line 6: the time column 'when' .*; received 'soon'",
+        ),
+        ([1.0, 2.0, float("inf"), 4.0, 5.0, 6.0], r"pairs\.csv, line 4: the time column 'when' .*; received inf"),
+        ([True] * 6, r"pairs\.csv, line 2: the time column 'when' must hold .*; received True"),
+        ([[1]] * 6, r"pairs\.csv, line 2: the time column 'when' must hold .*; received \[1\]"),
+    ],
+)
+def test_a_bad_time_is_refused_whatever_the_split(when: list[Any], message: str) -> None:
+    when = [str(value) for value in when] if "soon" in when else when
+    with pytest.raises(DataError, match=message):
+        made({**PAIRS, "when": when}, time="when", split=RandomSplit())
+
+
+def test_nanoseconds_are_times() -> None:
+    start = 1_700_000_000_000_000_000
+    table = Table(pa.table({"when": pa.array([start, start + 1_000_000_000, None], pa.int64())}), "pairs.csv")
+    assert times_of(table, "when").tolist()[:2] == [1.7e18, 1.7e18 + 1e9]
+
+
 def test_a_bad_weight_in_the_test_table_names_the_test_table() -> None:
     columns = {**PAIRS, "w": [1.0] * 6}
     with pytest.raises(DataError, match=r"^test\.csv, line 2: the weight column 'w' must be .*; received -2.0"):
@@ -641,5 +674,7 @@ def test_zones_are_compared_as_moments_in_a_split() -> None:
 
 @pytest.mark.parametrize("values", [["yesterday"], [[1, 2]], ["2024-02-31"], [b"x"]])
 def test_what_is_no_time_is_refused(values: list[Any]) -> None:
-    with pytest.raises(DataError, match=r"pairs\.csv: the time column 't' must hold numbers, dates or texts like"):
+    with pytest.raises(
+        DataError, match=r"pairs\.csv, line 2: the time column 't' must hold finite numbers, dates or texts"
+    ):
         times_of(table({"t": values}), "t")

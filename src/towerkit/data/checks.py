@@ -14,6 +14,10 @@ from towerkit.data.schema import Schema
 from towerkit.data.split_specs import AnySplit
 from towerkit.data.splits import Parts, Rows
 from towerkit.data.table import Table, require_columns, shown, values_of
+from towerkit.data.times import check_times
+
+_LARGEST_WEIGHT = 1e20
+"""Losses are float32: a batch of larger ones would add up to infinity."""
 
 
 def check_entity(entity: EntityTable, schemas: Mapping[str, Schema], examples: Table) -> None:
@@ -59,6 +63,8 @@ def check_rows(table: Table, roles: Roles, entities: Mapping[str, EntityTable]) 
     for entity in entities.values():
         if entity.name in table.data.column_names:
             _check_keys(table, entity)
+    if roles.time is not None:
+        check_times(table, roles.time)
     if roles.weight is not None and roles.weight in table.data.column_names:  # test rows need no weight
         _check_weights(table, roles.weight)
 
@@ -111,10 +117,11 @@ def _check_weights(examples: Table, column: str) -> None:
         weights = pc.cast(values_of(examples.data, column), pa.float64()).to_numpy(zero_copy_only=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{examples.name}: the weight column '{column}' must hold numbers; {error}.") from None
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    bad = np.flatnonzero(~((weights >= 0) & (weights <= _LARGEST_WEIGHT)))
     if len(bad):
         raise DataError(
-            f"{examples.where(int(bad[0]))}: the weight column '{column}' must be a finite number of at least 0; "
+            f"{examples.where(int(bad[0]))}: the weight column '{column}' must be a number of at least 0 and at most "
+            f"{_LARGEST_WEIGHT:g}; "
             f"received {weights[bad[0]]} ({len(bad):,} such rows)."
         )
     if not weights.any():
@@ -126,7 +133,10 @@ def _check_weights(examples: Table, column: str) -> None:
 def check_parts(parts: Parts, split: AnySplit, examples: Table, rows: Rows) -> None:
     """Refuse an empty part where one was asked for; ``rows`` are those that were split."""
     if not len(parts.train):
-        raise DataError(f"{examples.name}: the {split.kind} split leaves no training row out of {len(rows):,}.")
+        raise DataError(
+            f"{examples.name}: the {split.kind} split leaves no training row out of {len(rows):,}; give more rows, or "
+            "choose another split (rows of one moment stay together in a time split)."
+        )
     for name in ("validation", "test"):
         share = getattr(split, name, None)
         if not share or len(parts.get(name)):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
-from towerkit.data.table import Table, values_of
+from towerkit.data.table import Table, shown, values_of
 
 _CLOCK = r"[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
 _ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})"
+_LOOK = 100_000  # rows that are looked at one by one for a message
 ISO_TIME = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}({_CLOCK}{_ZONE}?)?$"
 """What counts as a time in text: ``2024-05-31``, ``2024-05-31T10:00``, ``2024-05-31 10:00:00.5+02:00``."""
 
@@ -61,15 +64,52 @@ def times_of(table: Table, column: str) -> NDArray[np.float64]:
         parsed = parse_times(values)
         values = values if parsed is None else parsed
     try:
-        if pa.types.is_temporal(values.type):
-            values = pc.cast(pc.cast(values, pa.timestamp("us")), pa.int64())
-            return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)) / 1e6
-        return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"{table.name}: the time column '{column}' must hold numbers, dates or texts like "
-            f"2024-05-31T10:00:00; {error}."
-        ) from None
+        return _seconds(values)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        row = next((row for row in range(min(len(values), _LOOK)) if not _is_time(values[row : row + 1])), 0)
+        raise _no_time(table, column, row) from None
+
+
+def check_times(table: Table, column: str) -> None:
+    """Find out at once, and not after a training, that a time cannot be read.
+
+    Raises:
+        DataError: As :func:`times_of`, and for an infinite time.
+    """
+    infinite = np.flatnonzero(np.isinf(times_of(table, column)))
+    if len(infinite):
+        raise _no_time(table, column, int(infinite[0]))
+
+
+def _seconds(values: pa.ChunkedArray | pa.Array) -> NDArray[np.float64]:
+    if pa.types.is_boolean(values.type):
+        raise pa.ArrowInvalid("neither a number nor a date")
+    if pa.types.is_temporal(values.type):
+        values = pc.cast(pc.cast(values, pa.timestamp("us")), pa.int64())
+        return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)) / 1e6
+    may_round = pa.types.is_integer(values.type)  # nanoseconds since 1970 are rounded to some hundreds of them
+    numbers = pc.cast(values, pa.float64(), safe=not may_round)
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _is_time(value: pa.ChunkedArray) -> bool:
+    """Whether a single value could be a time, of whatever sort."""
+    if not pa.types.is_string(value.type):
+        return False
+    if value.null_count or parse_times(value) is not None:
+        return True
+    with contextlib.suppress(pa.ArrowInvalid):
+        value.cast(pa.float64())
+        return True
+    return False
+
+
+def _no_time(table: Table, column: str, row: int) -> DataError:
+    value = table.data.column(column)[row].as_py()
+    return DataError(
+        f"{table.where(row)}: the time column '{column}' must hold finite numbers, dates or texts like 2024-05-31T10:00:00, "
+        f"all of one sort; received {shown(value)}. Correct the value, or name another column."
+    )
 
 
 def is_plain_time(table: Table, column: str) -> bool:
