@@ -21,7 +21,10 @@ from hypothesis import strategies as st
 
 from towerkit.core.errors import SpecError
 from towerkit.core.spec import parse
+from towerkit.losses import SampledSoftmaxSpec
+from towerkit.matching.negatives import UniformSpec
 from towerkit.spec import ExperimentSpec, ModelingSpec, apply_setting, load_spec, parse_yaml, plain
+from towerkit.training.optimizers import AdamSpec
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.yaml"))
 RETRIEVAL: dict[str, Any] = {
@@ -54,9 +57,22 @@ def refusal(base: dict[str, Any], *settings: str) -> str:
     return str(caught.value)
 
 
+def test_set_reaches_into_parts_that_the_file_leaves_to_their_defaults() -> None:
+    data = {"data": {"examples": {"path": "x.csv", "query": "u", "candidate": "i"}}, "model": RETRIEVAL["model"]}
+    for setting in ("objective.loss.temperature=0.1", "objective.negatives.0.count=20", "training.optimizer.lr=0.05"):
+        apply_setting(data, setting)
+    spec = parse(ExperimentSpec, data)
+    assert spec.objective.loss == SampledSoftmaxSpec(temperature=0.1)
+    assert spec.objective.negatives == (UniformSpec(count=20),)
+    assert spec.training.optimizer == AdamSpec(lr=0.05)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        ("objective.negatives={kind: uniform}", "objective.negatives: must be a list, as in [{'kind': 'uniform'}]; received"),
+        ("objective.loss.kind=softmax", "received negatives uniform. Remove them (--set objective.negatives=[])"),
+        ("update=one_backprop", "update: must be a mapping of keys, as in {kind: one_backprop}; received 'one_backprop'."),
         ("models.kind=x", "spec.yaml: the top level: unknown key 'models'; did you mean 'model'? The keys here are 'balance',"),
         ("model.query.dimm=3", "model.query: unknown key 'dimm'; did you mean 'dim'? The keys here are 'dim', 'entity',"),
         ("model.kind=two_towr", "model: unknown kind 'two_towr'; did you mean 'two_tower'? The kinds here are 'late_fusion',"),

@@ -188,7 +188,8 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
     *parents, last = path.strip().split(".")
     place: Any = data
     for depth, key in enumerate(parents):
-        place = _step(place, key, parents[: depth + 1])
+        within = parents[depth + 1] if depth + 1 < len(parents) else ""
+        place = _step(place, key, parents[: depth + 1], empty=[{}] if within == "0" else {})
     value = parse_yaml(text, f"--set {path}")
     if last == "kind" and isinstance(place, dict) and place.get("kind") not in (None, value):
         place.clear()
@@ -200,13 +201,14 @@ def apply_setting(data: dict[str, Any], setting: str) -> None:
         raise SpecError(f"--set {path}: '{'.'.join(parents)}' is the value {short(place)} and has no key '{last}'.")
 
 
-def _step(place: Any, key: str, path: list[str]) -> Any:
+def _step(place: Any, key: str, path: list[str], *, empty: Any) -> Any:
+    """What stands under a key; ``empty`` is put there where the file leaves the part to its default."""
     if isinstance(place, list):
         return place[_position(place, key, ".".join(path))]
     if not isinstance(place, dict):
         raise SpecError(f"--set {'.'.join(path)}: its parent is the value {short(place)} and has no keys.")
     if place.get(key) is None:
-        place[key] = {}
+        place[key] = empty
     return place[key]
 
 

@@ -95,7 +95,7 @@ _RULES = {
     "model_type": "must be a mapping of keys",
     "model_attributes_type": "must be a mapping of keys",
     "dict_type": "must be a mapping of names",
-    "tuple_type": "must be a list, as in [1, 2]",
+    "tuple_type": "must be a list",
     "string_pattern_mismatch": "a name must begin with a letter A-Z and go on with letters, digits, _ or -, 64 at most",
 }
 """Pydantic's names of problems that it tells in Python's words -> the words of a spec file."""
@@ -130,7 +130,17 @@ def _line(problem: Any, data: Any) -> str:
         return f"{where}: {message.removeprefix('Value error, ')}"
     if kind == "too_short":
         return f"{where}: needs {context['min_length']} or more entries; received {received}."
-    return f"{where}: {_RULES.get(kind, message[0].lower() + message[1:])}; received {received}."
+    return f"{where}: {_RULES.get(kind, message[0].lower() + message[1:])}{_as_in(kind, problem['input'])}; received {received}."
+
+
+def _as_in(kind: str, received: Any) -> str:
+    """An example of the right form, made of what was received where that is likely to be meant."""
+    if kind == "tuple_type":
+        is_part = isinstance(received, Mapping) and "kind" in received
+        return f", as in [{short(received)}]" if is_part else ", as in [1, 2]"
+    if kind == "model_attributes_type" and isinstance(received, str) and received.isidentifier():
+        return f", as in {{kind: {received}}}"
+    return ""
 
 
 def _unknown_kind(kind: Any, quoted: list[str]) -> str:

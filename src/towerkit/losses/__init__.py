@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from towerkit.core.spec import kind_or
 from towerkit.losses.base import RetrievalLoss, RetrievalLossSpec
 from towerkit.losses.directau import DirectAUSpec, directau
 from towerkit.losses.pairwise import BprSpec, TripletSpec, bpr, triplet
@@ -18,16 +19,19 @@ from towerkit.losses.softmax import (
 )
 
 AnyRetrievalLossSpec = Annotated[
-    SampledSoftmaxSpec
-    | SoftmaxSpec
-    | BilateralSoftmaxSpec
-    | BprSpec
-    | TripletSpec
-    | BceSpec
-    | ContrastiveSpec
-    | CclSpec
-    | DirectAUSpec,
-    Field(discriminator="kind"),
+    Annotated[
+        SampledSoftmaxSpec
+        | SoftmaxSpec
+        | BilateralSoftmaxSpec
+        | BprSpec
+        | TripletSpec
+        | BceSpec
+        | ContrastiveSpec
+        | CclSpec
+        | DirectAUSpec,
+        Field(discriminator="kind"),
+    ],
+    kind_or("sampled_softmax"),
 ]
 
 __all__ = [
