@@ -203,6 +203,14 @@ def test_killed_at_random_times_the_target_is_whole(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["run"]
 
 
+def test_a_parent_that_is_a_file_is_told_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"file is a file, so no folder 'run' can be made in it"):
+        check_target(tmp_path / "file" / "run")
+    with pytest.raises(RunError, match=r"file is a file, so no folder 'deep' can be made in it"):
+        check_target(tmp_path / "file" / "deep" / "run")
+
+
 def test_folder_appears_whole_with_missing_parents(tmp_path: Path) -> None:
     target = tmp_path / "a" / "b" / "run"
     with atomic_folder(target) as folder:

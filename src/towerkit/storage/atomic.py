@@ -123,6 +123,7 @@ def check_target(target: str | Path, overwrite: bool = False) -> None:
     if not target.name:
         raise RunError(f"{target} is the root of a disk; give the path of a new folder.")
     if not os.path.lexists(target):
+        _check_parent(target)
         stopped = _interrupted(target)
         if stopped and not overwrite:
             raise RunError(f"{target} already exists: {_how_it_stopped(stopped)}")
@@ -139,6 +140,13 @@ def check_target(target: str | Path, overwrite: bool = False) -> None:
             f"{target} exists and is not a Run (it has no {MANIFEST_NAME} written by towerkit), so it is never "
             "overwritten; choose another folder, or delete this one yourself."
         )
+
+
+def _check_parent(target: Path) -> None:
+    parent = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        name = target.relative_to(parent).parts[0]
+        raise RunError(f"{parent} is a file, so no folder '{name}' can be made in it; give another path.")
 
 
 def is_run(folder: Path) -> bool:
