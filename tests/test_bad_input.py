@@ -201,6 +201,24 @@ def test_held_out_pairs_that_training_has_all_are_told_before_training(monkeypat
     )
 
 
+def test_new_rows_are_measured_by_the_rules_of_the_training() -> None:
+    table = {
+        **PAIRS,
+        "type": [("view", "buy", "spam")[n % 3] for n in range(ROWS)],
+        "stars": [n % 5 for n in range(ROWS)],
+    }
+    rules = {"positive": "stars >= 2", "event": {"column": "type", "weights": {"view": 1, "buy": 2, "spam": 0}}}
+    run = tk.fit(RETRIEVAL, tk.read(table, **ROLES, **rules))
+    new = {"user": ["u1"] * 5, "item": ["x1", "x2", "x3", "x4", "x5"]}
+    kinds = {"type": ["buy", "spam", "buy", "other", None], "stars": [5, 5, 1, 5, 5]}
+    found = run.evaluate(new | kinds).protocol
+    assert (found["positives"], found["split"]["left_out"]) == (1, {"events": 3, "not_positive": 1})
+    only_stars = run.evaluate(new | {"stars": kinds["stars"]}).protocol
+    assert (only_stars["positives"], only_stars["split"]["left_out"]) == (4, {"not_positive": 1})
+    told(tk.DataError, lambda: run.evaluate(new), "there is no column 'stars'")
+    told(tk.DataError, lambda: run.evaluate(new | {"stars": [1] * 5}), "stars >= 2", "leaves none of its 5 rows")
+
+
 def test_sides_of_two_widths() -> None:
     spec = {**RETRIEVAL, "model": {"kind": "two_tower", "query": ID, "candidate": {"kind": "id", "dim": 5}}}
     told(tk.ShapeError, lambda: tk.fit(spec, tk.read(PAIRS, **ROLES)), "query gives 4, candidate gives 5")

@@ -19,6 +19,7 @@ from towerkit.artifact.models import load_predictor, load_retriever
 from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
 from towerkit.data.readers import read_table
 from towerkit.data.table import Table, require_columns, values_of
+from towerkit.data.usable import rows_to_measure
 from towerkit.ensembles.late import load_late_fusion
 from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
 from towerkit.evaluation.ranking import evaluate_ranking
@@ -106,7 +107,7 @@ class Run:
 
         Args:
             data: A path or table of examples with the columns of the training data; None for what was measured when the
-                Run was trained.
+                Run was trained. Rows that are no pairs by the training's rules (positives, events) are left out.
 
         Raises:
             DataError: If the rows cannot be used.
@@ -118,6 +119,8 @@ class Run:
         if isinstance(self.model, Retriever):
             query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
             require_keys(table, query, candidate)
+            table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
+            about["split"] |= {"left_out": left_out} if left_out else {}
             task = ranking_task_of(self.model, values_of(table.data, query), values_of(table.data, candidate))
             return evaluate_ranking(ranker_of(self.model), task, self.spec["evaluation"]["k"], **about)
         truth = truth_of(self.model.tasks, table)

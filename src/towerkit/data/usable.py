@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
+from towerkit.core.spec import parse
 from towerkit.data.rules import parse_rule
 from towerkit.data.spec import ExamplesSpec
 from towerkit.data.table import Table, values_of
@@ -61,6 +64,30 @@ def usable_rows(spec: ExamplesSpec, tables: list[Table]) -> Usable:
         mask &= holds
         _require_rows(mask[: sizes[0]], tables[0], f'the rule positive: "{rule.text}"')
     return Usable(mask, weights, {reason: count for reason, count in left_out.items() if count})
+
+
+def rows_to_measure(table: Table, split: Mapping[str, Any]) -> tuple[Table, dict[str, int]]:
+    """Of new rows those that are pairs by the rules a model was trained and measured with.
+
+    Args:
+        table: The rows; without the column of events all of them count as events.
+        split: How the parts were made, as the protocol of the training says.
+
+    Returns:
+        The rows that count, and for each reason how many do not.
+
+    Raises:
+        DataError: If the column of the rule of positives is missing, or no row is left.
+    """
+    rules: dict[str, Any] = {"path": table.name, "positive": split.get("positive")}
+    events = split.get("events")
+    for column, kinds in events.items() if isinstance(events, Mapping) else ():
+        if column in table.data.column_names:
+            rules["event"] = {"column": column, "weights": dict.fromkeys(kinds, 1.0), "others": "drop"}
+    usable = usable_rows(parse(ExamplesSpec, rules, "the Run's protocol"), [table])
+    if usable.mask.all():
+        return table, {}
+    return replace(table, data=table.data.filter(pa.array(usable.mask)), first_row=0), usable.left_out
 
 
 def _require_rows(mask: NDArray[np.bool_], table: Table, rule: str) -> None:
