@@ -14,6 +14,7 @@ import collections
 import datetime
 import json
 import random
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from towerkit.core.errors import DataError
 from towerkit.core.spec import parse
 from towerkit.data.dataset import read_dataset
 from towerkit.data.readers import read_table
@@ -89,6 +91,26 @@ def test_small_numbers_are_no_dates_and_ids_are_no_times(tmp_path: Path) -> None
     found = look(tmp_path / "a.csv", lines("user,item,time,order_id", rows))
     assert found["suggested_roles"]["time"] == "time"
     assert found["time"]["unit"] is None and (found["time"]["first"], found["time"]["last"]) == ("1000", "1059")
+
+
+def test_a_column_of_a_few_days_is_not_preferred_to_the_moments_beside_it() -> None:
+    days = [f"2024-01-0{1 + row % 2}" for row in range(60)]
+    moments = [f"2024-01-01T00:{row:02d}:00" for row in range(60)]
+    table = Table(
+        pa.table({"user": [f"u{row % 7}" for row in range(60)], "date": days, "happened": moments}), "events.csv"
+    )
+    assert guess_roles(table)["time"].column == "happened"
+    assert guess_roles(Table(table.data.drop_columns(["happened"]), "events.csv"))["time"].column == "date"
+
+
+def test_a_database_file_is_told_how_to_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "shop.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE events (user TEXT)")
+    with pytest.raises(
+        DataError, match=r"shop\.db is an SQLite database; write path: sqlite:///.*shop\.db and your query as"
+    ):
+        read_table(path)
 
 
 def test_a_time_with_gaps_is_told_and_not_suggested(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from towerkit.data.text import TextFile
 __all__ = ["MAX_BYTES", "SourceSpec", "Table", "read_table"]
 
 _MAGIC = ((b"PAR1", "parquet"), (b"ARROW1", "arrow"))
+_SQLITE = b"SQLite format 3\0"
 
 
 def read_table(
@@ -120,10 +121,14 @@ def _format(source: SourceSpec, location: Location, max_bytes: int) -> str:
     if ending in FORMATS:
         return FORMATS[ending]
     with FileBytes(location, max_bytes=max_bytes) as stream:
-        start = stream.read(8)
+        start = stream.read(len(_SQLITE))
     for magic, kind in _MAGIC:
         if start.startswith(magic):
             return kind
+    if start == _SQLITE:
+        raise DataError(
+            f"{location.name} is an SQLite database; write path: sqlite:///{location.path} and your query as sql:."
+        )
     if source.separator is not None or source.names is not None:
         return "delimited"
     raise DataError(

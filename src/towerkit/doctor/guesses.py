@@ -37,6 +37,7 @@ _LABEL = _words(
 _NEARLY_ALL = 0.9
 _MANY_MISSING = 0.5
 _MANY_CLASSES = 20
+_FEW_MOMENTS = 10
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def _guess_time(columns: list[ColumnInfo], table: Table) -> Guess | None:
         is_named = bool(words & _TIME)
         span = span_of(values_of(table.data, column.name)) if column.type in ("time", "number") else None
         if column.type == "time":
-            guesses.append((2 + is_named, Guess(column.name, "it holds dates or times")))
+            is_coarse = column.distinct < min(_FEW_MOMENTS, table.data.num_rows // 3)  # the day of a folder, a month
+            guesses.append((0 if is_coarse else 2 + is_named, Guess(column.name, "it holds dates or times")))
         elif span is not None and span.unit is not None:
             reason = f"its values, read as {span.unit} since 1970, run from {span.first} to {span.last}"
             guesses.append((1 + is_named, Guess(column.name, reason)))
