@@ -14,7 +14,7 @@ from towerkit.core.spec import Spec, parse, short
 from towerkit.data.spec import DataSpec
 from towerkit.ensembles.late import LateFusionSpec
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.matching.updates import AnyUpdateSpec, OneBackpropSpec, TwoBackpropSpec
+from towerkit.matching.updates import AnyUpdateSpec, TwoBackpropSpec
 from towerkit.matching.updates.base import UpdateSpec
 from towerkit.models.side import towers_of
 from towerkit.models.tower_model import TowerModelSpec
@@ -58,7 +58,7 @@ class ModelingSpec(Spec):
             if refusal is not None:
                 raise ValueError(f"objective.loss does not fit model.match: {refusal}")
             _check_update(self.model, self.update)
-        _check_training(self.model, self.update, self.training)
+        _check_training(self.model, self.training)
         if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec):
             raise ValueError(
                 f"'evaluation.select_by' cannot be chosen for a late_fusion; received '{self.evaluation.select_by}': each "
@@ -81,16 +81,11 @@ def _check_update(model: TwoTowerSpec, update: UpdateSpec) -> None:
         )
 
 
-def _check_training(model: AnyModelSpec, update: UpdateSpec, training: TrainingSpec) -> None:
+def _check_training(model: AnyModelSpec, training: TrainingSpec) -> None:
     if training.chunk is not None and not isinstance(model, TwoTowerSpec):
         raise ValueError(
             f"'training.chunk' is for the big batches that in-batch negatives want, and the model is a {model.kind}; use "
             "training.accumulate, which comes to the same for it."
-        )
-    if training.accumulate > 1 and isinstance(update, OneBackpropSpec) and update.refresh == "batch":
-        raise ValueError(
-            f"'training.accumulate' is {training.accumulate}, and one_backprop moves the queries of one batch after each step. "
-            "Set update.refresh to epoch, or a larger training.batch_size (training.chunk bounds its memory)."
         )
 
 

@@ -337,3 +337,7 @@ def test_uncertainty_settles_where_the_variance_is_twice_the_loss() -> None:
                 assert log_variance.grad is not None
                 log_variance -= 0.2 * log_variance.grad
     assert math.exp(balancer.log_variance["a"].item()) == pytest.approx(6.0, rel=1e-3)
+
+
+def test_a_term_that_nothing_can_lower_is_told_all_the_same() -> None:
+    assert FixedBalanceSpec().build({"a": 2.0}).backward({"a": torch.tensor(3.0)}) == 6.0

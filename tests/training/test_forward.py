@@ -7,7 +7,7 @@ Invariants:
   where it would;
 - only the vectors are kept between forward and backward, not what lies between a tower's layers;
 - under bfloat16 towers compute in it, while scores, losses and gradients are float32; on a CPU ``auto`` is float32;
-- a chunk for a tower model, or accumulated batches for one-backprop, are refused with the reason.
+- a chunk for a tower model is refused with the reason.
 """
 
 from __future__ import annotations
@@ -160,11 +160,6 @@ def test_lower_precision_is_of_the_towers_alone() -> None:
 @pytest.mark.parametrize(
     ("training", "update", "message"),
     [
-        (
-            {"accumulate": 4},
-            {"kind": "one_backprop"},
-            r"'training\.accumulate' is 4, and one_backprop moves the queries",
-        ),
         (
             {"chunk": 0},
             {"kind": "two_backprop"},

@@ -36,7 +36,8 @@ class FixedBalance(nn.Module):
     def backward(self, terms: Mapping[str, Tensor]) -> float:
         """Compute gradients; returns the total."""
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        total.backward()
+        if total.requires_grad:  # not where only an update moves vectors
+            total.backward()
         return total.item()
 
 

@@ -28,7 +28,7 @@ class Update(Protocol):
         """The parameters that the optimizer moves."""
 
     def begin(self, model: TwoTower, encoded: Encoded, rows: Rows) -> None:
-        """Set what it needs before the first step; not called when a training is resumed.
+        """Set what it needs before the first step; a resumed training calls :meth:`restore` after it.
 
         Args:
             model: Built, not yet trained.
