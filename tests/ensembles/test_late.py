@@ -86,7 +86,7 @@ class Remembers:
         return {"label": np.stack([1 - positive, positive], axis=1)}
 
 
-def remember(spec: Any, dataset: Dataset, training: TrainingSpec, progress: Any) -> Remembers:
+def remember(spec: Any, dataset: Dataset, training: TrainingSpec, progress: Any, checkpoints: Any = None) -> Remembers:
     """Stands in for ``fit_member``."""
     rows = dataset.examples.data.take(dataset.parts.train)
     return Remembers(dict(zip(rows.column("row").to_pylist(), rows.column("label").to_pylist(), strict=True)))
