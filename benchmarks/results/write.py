@@ -32,7 +32,8 @@ Every update chose its learning rate and `beta` (as many settings for each) on v
 table was not read; then each seed was trained afresh and measured on test once. On MovieLens-100K the final model
 learns from training and validation rows, on the larger sets from the training rows alone (nine tenths).
 A figure is the mean over {seeds} seeds; ± is half of a 95 % t-interval over seeds (initialization and order of batches
-vary, the split is the published one), [ ] the bootstrap interval over queries of the first seed.
+vary, the split is the published one), [ ] the bootstrap interval over queries of the first seed. The time of a step is the
+median of thirty, the updates taking turns in one process on a shared machine: read the ratios.
 
 Machine: {machine}. `python benchmarks/results/measure.py --out build/results` does all of it again.
 """
@@ -75,8 +76,8 @@ def section(title: str, runs: list[dict[str, Any]], costs: dict[str, Any]) -> st
         "",
         f"{about['queries']:,} queries, {about['candidates']:,} candidates, {about['positives']:,} test pairs.",
         "",
-        "| | Recall@20 | NDCG@20 | chosen | epochs | time of a training |",
-        "|---|---|---|---|---|---|",
+        "| | Recall@20 | NDCG@20 | chosen | epochs |",
+        "|---|---|---|---|---|",
     ]
     for variant in VARIANTS:
         own = [run for run in runs if run["variant"] == variant.name]
@@ -86,11 +87,10 @@ def section(title: str, runs: list[dict[str, Any]], costs: dict[str, Any]) -> st
                 f"{key.split('.')[-1]} {own[0]['settings'][key]}" for key in (LR, BETA) if key in own[0]["settings"]
             )
             epochs = ", ".join(str(run["epochs"]) for run in own)
-            seconds = statistics.mean(run["seconds"] for run in own)
-            lines.append(f"| `{variant.name}` | {figures} | {chosen} | {epochs} | {seconds:.0f} s |")
+            lines.append(f"| `{variant.name}` | {figures} | {chosen} | {epochs} |")
     for name, metrics in max((run["baselines"] for run in runs), key=len).items():
         figures = " | ".join(f"{short(metrics[m]['value'])} {interval(metrics[m])}" for m in METRICS)
-        lines.append(f"| {name.replace('_', ' ')} | {figures} | | | |")
+        lines.append(f"| {name.replace('_', ' ')} | {figures} | | |")
     lines += ["", "| | step | weights | optimizer state |", "|---|---|---|---|"]
     for name, each in costs.items():
         slots, weights = megabytes(each["optimizer_bytes"]), megabytes(each["weights_bytes"])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from towerkit.losses import DirectAUSpec, directau
-from towerkit.losses.directau import uniformity
+from towerkit.losses.alignment import uniformity
 
 Array = NDArray[np.float64]
 

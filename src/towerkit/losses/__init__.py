@@ -5,11 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from towerkit.core.spec import kind_or
+from towerkit.losses.alignment import DirectAUSpec, directau
 from towerkit.losses.base import RetrievalLoss, RetrievalLossSpec
-from towerkit.losses.directau import DirectAUSpec, directau
 from towerkit.losses.pairwise import BprSpec, TripletSpec, bpr, triplet
 from towerkit.losses.pointwise import BceSpec, CclSpec, ContrastiveSpec, bce, ccl, contrastive
-from towerkit.losses.softmax import (
+from towerkit.losses.softmax_family import (
     BilateralSoftmaxSpec,
     SampledSoftmaxSpec,
     SoftmaxSpec,

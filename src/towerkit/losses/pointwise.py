@@ -62,7 +62,7 @@ def contrastive(
     This is the contrastive loss of 2006, squared as published, with ``1 - s`` as the distance: a negative is pushed while
     its distance is below ``1 - margin``, the less the nearer it is to that. Without the squares it would be ``ccl`` with a
     weight of 1. What is often called contrastive today, one positive against many negatives in a softmax (InfoNCE), is
-    :func:`~towerkit.losses.softmax.sampled_softmax`.
+    :func:`~towerkit.losses.softmax_family.sampled_softmax`.
 
     Args:
         positive: ``[batch]`` cosines.

@@ -58,7 +58,7 @@ class ColumnSpec(Spec):
         for name in self.feature().column_names():
             found = schema.require(name, "the table tower's columns").type
             if found not in self.reads:
-                how = getattr(self, "as_", "cross")
+                how = getattr(self, "how", "cross")
                 raise SpecError(
                     f"A table tower's {how} reads columns of the types {listed(self.reads)}; the column '{name}' holds "
                     f"{found} values. Read it in another way, or remove it."
@@ -70,7 +70,7 @@ class StandardColumn(ColumnSpec):
 
     reads = _NUMBERS
     column: str
-    as_: Literal["standard"] = Field("standard", alias="as")
+    how: Literal["standard"] = Field("standard", alias="as")
 
     def feature(self) -> NumberSpec:
         """The standardised number."""
@@ -86,7 +86,7 @@ class LogColumn(ColumnSpec):
 
     reads = _NUMBERS
     column: str
-    as_: Literal["log"] = Field("log", alias="as")
+    how: Literal["log"] = Field("log", alias="as")
 
     def feature(self) -> NumberSpec:
         """The standardised logarithm."""
@@ -102,7 +102,7 @@ class QuantileColumn(ColumnSpec):
 
     reads = _NUMBERS
     column: str
-    as_: Literal["quantile"] = Field("quantile", alias="as")
+    how: Literal["quantile"] = Field("quantile", alias="as")
     buckets: int = Field(16, ge=2, le=1024)
     dim: Width = None
 
@@ -123,7 +123,7 @@ class PiecewiseColumn(ColumnSpec):
 
     reads = _NUMBERS
     column: str
-    as_: Literal["piecewise"] = Field("piecewise", alias="as")
+    how: Literal["piecewise"] = Field("piecewise", alias="as")
     bins: int = Field(16, ge=1, le=1024)
     dim: int = Field(8, ge=1, le=1024)
 
@@ -145,7 +145,7 @@ class PeriodicColumn(ColumnSpec):
 
     reads = _NUMBERS
     column: str
-    as_: Literal["periodic"] = Field("periodic", alias="as")
+    how: Literal["periodic"] = Field("periodic", alias="as")
     frequencies: int = Field(16, ge=1, le=1024)
     sigma: float = Field(0.1, gt=0.0, le=100.0)
     """Deviation of the frequencies at the start; the larger, the finer are the differences it can tell."""
@@ -165,7 +165,7 @@ class CategoryColumn(ColumnSpec):
 
     reads = _VALUES
     column: str
-    as_: Literal["category"] = Field("category", alias="as")
+    how: Literal["category"] = Field("category", alias="as")
     min_count: int = Field(2, ge=1)
     dim: Width = None
 
@@ -183,7 +183,7 @@ class HashedColumn(ColumnSpec):
 
     reads = _VALUES
     column: str
-    as_: Literal["hashed"] = Field("hashed", alias="as")
+    how: Literal["hashed"] = Field("hashed", alias="as")
     buckets: int = Field(4096, ge=2, le=2**24)
     dim: Width = None
 
@@ -201,7 +201,7 @@ class MultiHotColumn(ColumnSpec):
 
     reads = ("list", "vector", *_VALUES)
     column: str
-    as_: Literal["multi_hot"] = Field("multi_hot", alias="as")
+    how: Literal["multi_hot"] = Field("multi_hot", alias="as")
     separator: str = Field("|", min_length=1)
     min_count: int = Field(2, ge=1)
     pool: Literal["mean", "sum"] = "mean"
@@ -223,7 +223,7 @@ class CyclicColumn(ColumnSpec):
 
     reads = ("time", *_NUMBERS)
     column: str
-    as_: Literal["cyclic"] = Field("cyclic", alias="as")
+    how: Literal["cyclic"] = Field("cyclic", alias="as")
     periods: tuple[Period, ...] = Field(("day", "week", "year"), min_length=1)
 
     def feature(self) -> CyclicSpec:
@@ -284,7 +284,7 @@ AnyColumnSpec = Annotated[
     | HashedColumn
     | MultiHotColumn
     | CyclicColumn,
-    Field(discriminator="as_"),
+    Field(discriminator="how"),
 ]
 """The menu of ways to read one column."""
 

@@ -126,7 +126,7 @@ def _as_fitted(name: str, context: TowerContext) -> ColumnSpec:
     readings = (usual(name, column_type) for column_type in ("number", "category", "time", "list"))
     found = [reading for reading in readings if reading is not None and reading.feature() in fitted]
     if len(found) > 1:
-        ways = " and ".join(str(getattr(reading, "as_")) for reading in found)  # noqa: B009 - each of these has one
+        ways = " and ".join(str(getattr(reading, "how")) for reading in found)  # noqa: B009 - each of these has one
         raise SpecError(
             f"The column '{name}' of the entity '{context.entity}' is read as {ways} by the towers, so its name alone does "
             f"not tell which is meant here. Write {{column: {name}, as: …}} instead of the name."
