@@ -91,6 +91,9 @@ def section(title: str, runs: list[dict[str, Any]], costs: dict[str, Any]) -> st
     for name, metrics in max((run["baselines"] for run in runs), key=len).items():
         figures = " | ".join(f"{short(metrics[m]['value'])} {interval(metrics[m])}" for m in METRICS)
         lines.append(f"| {name.replace('_', ' ')} | {figures} | | |")
+    for run in runs:
+        for name, reason in run["protocol"].get("baselines_left_out", {}).items():
+            lines += ["", f"Left out: {name}, since it {reason}."]
     lines += ["", "| | step | weights | optimizer state |", "|---|---|---|---|"]
     for name, each in costs.items():
         slots, weights = megabytes(each["optimizer_bytes"]), megabytes(each["weights_bytes"])
