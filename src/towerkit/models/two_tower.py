@@ -80,16 +80,11 @@ class TwoTower(nn.Module):
         )
 
     def begin(self, pairs: csr_array) -> None:
-        """Hand the training pairs to the towers, before the first step.
+        """Hand the training pairs to the towers that begin from them, before the first step.
 
         Args:
-            pairs: ``[query id rows, candidate id rows]``; see :meth:`Tower.begin`.
+            pairs: ``[query id rows, candidate id rows]``; see :meth:`Tower.begin_with`.
         """
-        for _, tower in self.query.each():
-            tower.begin(pairs)
-        turned = csr_array(pairs.T)
-        for _, tower in self.candidate.each():
-            tower.begin(turned)
         paired = ([tower for _, tower in side.each() if tower.paired] for side in (self.query, self.candidate))
         for query, candidate in zip(*paired, strict=True):
             query.begin_with(candidate, pairs)

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from towerkit.core.nesting import below
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Batch, Block, spread
 from towerkit.losses import AnyRetrievalLossSpec, SampledSoftmaxSpec
@@ -117,14 +118,10 @@ class RetrievalObjective(Objective):
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take them back."""
         if self.negatives is not None:
-            self.negatives.restore(_below("negatives.", state))
+            self.negatives.restore(below("negatives", state))
         if isinstance(self.loss, nn.Module):
-            self.loss.load_state_dict(_below("loss.", state))
+            self.loss.load_state_dict(below("loss", state))
         self._effective.restore(state["effective"])
-
-
-def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 class _Effective:

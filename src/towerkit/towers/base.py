@@ -39,24 +39,15 @@ class Tower(nn.Module):
         """
         raise NotImplementedError
 
-    def begin(self, pairs: csr_array) -> None:
-        """Take what it wants from the training pairs, before the first step; most towers take nothing.
+    def begin_with(self, other: Tower, pairs: csr_array) -> None:
+        """Begin from the training pairs, together with the paired tower of the candidate side; called on the query side's.
 
         Not called when a trained model is loaded: whatever was taken must be among the weights.
 
         Args:
-            pairs: ``[own id rows, id rows of the other side]`` the training pairs, an entry of one for each distinct one;
-                row 0 and column 0 belong to the unknown ids.
-        """
-
-    def begin_with(self, other: Tower, pairs: csr_array) -> None:
-        """Begin together with the paired tower of the candidate side; called on the query side's, after :meth:`begin`.
-
-        Not called when a trained model is loaded either.
-
-        Args:
             other: The paired tower of the candidate side.
-            pairs: ``[query id rows, candidate id rows]``, as in :meth:`begin`.
+            pairs: ``[query id rows, candidate id rows]`` the training pairs, an entry of one for each distinct one; row 0
+                and column 0 belong to the unknown ids.
         """
 
     def start_step(self) -> None:

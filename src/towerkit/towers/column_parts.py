@@ -10,10 +10,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from towerkit.data.batch import Bag, Columns, dense
 from towerkit.features.quantiles import piecewise_linear
+from towerkit.towers.layers import bag_sums
 
 
 class ColumnPart(nn.Module):
@@ -99,15 +99,7 @@ class BagPart(ColumnPart):
         """Pool, or the absent vector."""
         bag = columns[self.feature]
         assert isinstance(bag, Bag)
-        pooled = functional.embedding_bag(
-            bag.codes,
-            self.table,
-            bag.offsets,
-            mode="sum",
-            sparse=self.sparse_rows,
-            per_sample_weights=bag.weights,
-            include_last_offset=True,
-        )  # [rows, out_dim]
+        pooled = bag_sums(bag, self.table, sparse=self.sparse_rows)  # [rows, out_dim]
         if self.mean:
             counts = bag.offsets[1:] - bag.offsets[:-1]
             pooled = pooled / counts.clamp(min=1)[:, None]

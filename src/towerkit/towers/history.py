@@ -8,7 +8,6 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from towerkit.core.errors import SpecError
 from towerkit.data.batch import Bag, Columns
@@ -17,6 +16,7 @@ from towerkit.features.base import FeatureSpec
 from towerkit.features.history import Reach
 from towerkit.towers.base import Candidates, Tower, TowerContext, TowerSpec
 from towerkit.towers.id import IdTower, IdTowerSpec, num_ids
+from towerkit.towers.layers import bag_sums
 
 
 class HistoryTower(Tower):
@@ -43,15 +43,7 @@ class HistoryTower(Tower):
         assert self.reach is not None
         bag = columns[self.reach.name]
         assert isinstance(bag, Bag)
-        pooled = functional.embedding_bag(
-            bag.codes,
-            self.items.table,
-            bag.offsets,
-            mode="sum",
-            sparse=self.items.sparse_rows,
-            per_sample_weights=bag.weights,
-            include_last_offset=True,
-        )  # [rows, out_dim]
+        pooled = bag_sums(bag, self.items.table, sparse=self.items.sparse_rows)  # [rows, out_dim]
         absent = self.items.table[0].detach() + self.absent  # row 0 is settled to the mean after each epoch
         return torch.where(bag.is_empty[:, None], absent, pooled)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+
+from towerkit.data.batch import Bag
 
 
 class Named(nn.ModuleDict):
@@ -69,3 +72,26 @@ def perceptron(
             parts.append(nn.Dropout(dropout))
         in_dim = width
     return nn.Sequential(*parts, nn.Linear(in_dim, out_dim))
+
+
+def bag_sums(bag: Bag, table: Tensor, *, weights: Tensor | None = None, sparse: bool = False) -> Tensor:
+    """The weighted sum of the vectors of each bag; zeros for an empty one.
+
+    Args:
+        bag: Codes are rows of the table.
+        table: ``[codes, dim]``.
+        weights: ``[entries]`` in place of the bag's own.
+        sparse: Give the table a sparse gradient.
+
+    Returns:
+        ``[bags, dim]``.
+    """
+    return functional.embedding_bag(
+        bag.codes,
+        table,
+        bag.offsets,
+        mode="sum",
+        sparse=sparse,
+        per_sample_weights=bag.weights if weights is None else weights,
+        include_last_offset=True,
+    )

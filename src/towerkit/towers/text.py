@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Bag, Columns
@@ -15,6 +14,7 @@ from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
 from towerkit.features.ngrams import NgramsSpec
 from towerkit.towers.base import Tower, TowerContext, TowerSpec
+from towerkit.towers.layers import bag_sums
 
 
 class NgramsTower(Tower):
@@ -40,14 +40,8 @@ class NgramsTower(Tower):
         """Sum, or the absent vector."""
         bag = columns[self.feature]
         assert isinstance(bag, Bag)
-        summed = functional.embedding_bag(
-            bag.codes,
-            self.table,
-            bag.offsets,
-            mode="sum",
-            sparse=self.sparse_rows,
-            per_sample_weights=self.dropout(bag.weights),
-            include_last_offset=True,
+        summed = bag_sums(
+            bag, self.table, weights=self.dropout(bag.weights), sparse=self.sparse_rows
         )  # [rows, out_dim]
         present = torch.tanh(summed + self.bias)
         return torch.where(bag.is_empty[:, None], self.absent, present)

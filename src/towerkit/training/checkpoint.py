@@ -21,6 +21,7 @@ from torch import Tensor
 
 from towerkit._version import __version__
 from towerkit.core.errors import RunError
+from towerkit.core.nesting import below
 from towerkit.storage.atomic import atomic_folder
 from towerkit.storage.hashes import read_bytes, read_json, write_json
 from towerkit.storage.lock import folder_lock
@@ -28,7 +29,7 @@ from towerkit.storage.manifest import verify, write_manifest
 from towerkit.storage.tensors import load_tensors, save_tensors
 from towerkit.training.loop import History, Stretch
 from towerkit.training.signals import StopSignals, TrainingStopped
-from towerkit.training.snapshot import below, restore, snapshot
+from towerkit.training.snapshot import restore, snapshot
 from towerkit.training.state import TrainState
 
 Every = int | Literal["epoch"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.data.dataset import Dataset
@@ -130,17 +131,14 @@ def material_of(encoded: Encoded, rows: Rows, entities: tuple[str, str], trainin
 
 
 def id_pairs(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_array:
-    """The training pairs by id code, for towers that begin from them; see :meth:`Tower.begin`."""
+    """The training pairs by id code, for towers that begin from them; see :meth:`Tower.begin_with`."""
     codes, sizes = [], []
     for entity in entities:
         own = encoded.tables[entity].get("id")
         everything = np.arange(len(encoded.catalogues[entity].keys) + 1) if own is None else np.asarray(own)
         codes.append(everything[encoded.index[entity][rows]])
         sizes.append(int(everything.max()) + 1)
-    matrix = csr_array((np.ones(len(rows), np.float32), (codes[0], codes[1])), shape=(sizes[0], sizes[1]))
-    matrix.sum_duplicates()
-    matrix.data[:] = 1.0
-    return matrix
+    return _ones_at(codes[0], codes[1], (sizes[0], sizes[1]))
 
 
 def pairs_matrix(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_array:
@@ -156,7 +154,12 @@ def pairs_matrix(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr
     """
     query, candidate = encoded.index[entities[0]][rows], encoded.index[entities[1]][rows]
     shape = len(encoded.catalogues[entities[0]].keys) + 1, len(encoded.catalogues[entities[1]].keys) + 1
-    matrix = csr_array((np.ones(len(rows), np.float32), (query, candidate)), shape=shape)
+    return _ones_at(query, candidate, shape)
+
+
+def _ones_at(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> csr_array:
+    """A one at each place, however often it is named; indices sorted."""
+    matrix = csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
     matrix.sum_duplicates()
     matrix.sort_indices()
     matrix.data[:] = 1.0

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from towerkit.core.errors import RunError
+from towerkit.core.nesting import below
 from towerkit.training.state import TrainState
 
 
@@ -57,8 +58,3 @@ def restore(state: TrainState, tensors: Mapping[str, Tensor], source: str) -> No
             f"{source} does not fit the model that this version of towerkit builds from the same spec ({error}); "
             "train again from the start, without --resume."
         ) from None
-
-
-def below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of one part under their own names."""
-    return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from towerkit.core.nesting import below
 from towerkit.features.encoded import Drawn
 from towerkit.matching.negatives.base import Source
 from towerkit.matching.negatives.known import KnownPairs
@@ -83,8 +83,7 @@ class Negatives:
     def restore(self, state: dict[str, Tensor]) -> None:
         """The inverse of :meth:`state`."""
         for place, source in enumerate(self.sources):
-            prefix = f"{place}."
-            source.restore({name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)})
+            source.restore(below(str(place), state))
 
     def _collision(
         self, queries: NDArray[np.int64], positives: NDArray[np.int64], rows: NDArray[np.int64]
@@ -134,8 +133,6 @@ class AllCandidates:
         mask_known: Mask every other known positive of the query; its own always is.
     """
 
-    corrects = False
-
     def __init__(self, num_candidates: int, known: KnownPairs, *, mask_known: bool) -> None:
         self.rows = np.arange(1, num_candidates + 1)
         self.known, self.mask_known = known, mask_known
@@ -155,7 +152,7 @@ class AllCandidates:
         """Nothing."""
         return {}
 
-    def restore(self, state: dict[str, torch.Tensor]) -> None:
+    def restore(self, state: dict[str, Tensor]) -> None:
         """Nothing."""
 
 

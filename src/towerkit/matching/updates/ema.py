@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from towerkit.core.nesting import below
 from towerkit.data.batch import Batch
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded
@@ -65,13 +66,12 @@ class MomentumUpdate(GradientUpdate):
 
     def state(self) -> dict[str, Tensor]:
         """The slow copies' weights."""
-        return {f"{name}/{key}": t for name, slow in self.slow.items() for key, t in slow.state_dict().items()}
+        return {f"{name}.{key}": t for name, slow in self.slow.items() for key, t in slow.state_dict().items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take the slow copies' weights back."""
         for name, slow in self.slow.items():
-            prefix = f"{name}/"
-            slow.load_state_dict({k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)})
+            slow.load_state_dict(below(name, state))
 
 
 class EmaSpec(UpdateSpec):
