@@ -140,27 +140,37 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two or more Runs; the first is what the others are compared with.")
     ],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric", help="Only this metric, decided on beforehand; may be given again.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare Runs on the same held-out rows: paired differences with intervals."""
+    """Compare Runs on the same held-out rows: paired differences, intervals, p-values corrected for their number, effects."""
     from towerkit import console
-    from towerkit.evaluation.compare import compare as compare_evaluations
+    from towerkit.evaluation.compare import compare_runs
     from towerkit.evaluation.result import protocol_line
     from towerkit.run import Run
 
     if len(runs) < 2:
-        raise SpecError(f"compare needs at least two Runs; received {len(runs)}.")
+        raise SpecError(f"compare needs at least two Runs; received {len(runs)}. Name the second one too.")
     first, *others = [Run.load(path) for path in runs]
-    found = {str(other.path): compare_evaluations(first.evaluation, other.evaluation) for other in others}
+    found = compare_runs(first.evaluation, {str(run.path): run.evaluation for run in others}, metrics=metric)
     if as_json:
-        differences = {path: {name: pair.as_dict() for name, pair in pairs.items()} for path, pairs in found.items()}
-        _print_json(
-            {"baseline": str(first.path), "protocol": dict(first.evaluation.protocol), "differences": differences}
-        )
+        described = {path: each.as_dict() for path, each in found.items()}
+        content: dict[str, Any] = {"baseline": str(first.path), "protocol": dict(first.evaluation.protocol)}
+        content["differences"] = {path: each.pop("metrics") for path, each in described.items()}
+        for key in ("segments", "left_out"):
+            if any(key in each for each in described.values()):
+                content[key] = {path: each.get(key, {}) for path, each in described.items()}
+        _print_json(content)
         return
-    for path, pairs in found.items():
-        console.show_differences(pairs, str(first.path), path)
+    for path, each in found.items():
+        console.show_comparison(each, str(first.path), path)
     console.say(protocol_line(first.evaluation.protocol))
+    console.say(console.comparison_line(found))
 
 
 @app.command()

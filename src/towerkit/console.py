@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from towerkit.metrics.significance import ALPHA
 from towerkit.training.progress import Silent
 
 if TYPE_CHECKING:
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from towerkit.data.dataset import Dataset
     from towerkit.data.schema import Schema
-    from towerkit.evaluation.compare import Difference
+    from towerkit.evaluation.compare import Comparison
     from towerkit.evaluation.result import Evaluation
+    from towerkit.metrics.significance import Difference
 
 _WIDTH = None if sys.stdout.isatty() else 160
 """Tables in files and pipes are not squeezed into 80 columns."""
@@ -229,22 +231,64 @@ def show_confusion(task: str, matrix: Sequence[Sequence[int]], classes: Sequence
     out.print(table)
 
 
-def show_differences(differences: Mapping[str, Difference], first: str, second: str) -> None:
-    """A row per metric: both figures, their difference with its interval, and whether it is more than chance."""
-    table = _headed(["metric", first, second, "difference", "p", "verdict"])
-    for metric in sorted(differences, key=_metric_order):
-        pair = differences[metric]
-        verdict = "clear" if pair.is_clear else "within chance"
-        shown = f"{pair.difference:+.4f} {_between(pair.low, pair.high)}"
+def show_comparison(comparison: Comparison, first: str, second: str) -> None:
+    """A row per metric, then the headline metric within each segment."""
+    metrics = sorted(comparison.metrics, key=_metric_order)
+    _show_differences("metric", {name: comparison.metrics[name] for name in metrics}, first, second)
+    for segment, values in comparison.segments.items():
+        for metric in _headline_of(metrics):
+            rows = {value: pairs[metric] for value, pairs in values.items() if metric in pairs}
+            _show_differences(f"{metric} by {segment}", rows, first, second)
+    for place, reason in comparison.left_out.items():
+        note(f"not compared within {place}: {reason}")
+
+
+def _headline_of(metrics: Sequence[str]) -> list[str]:
+    """The first figure of each task, at its largest k: what a segment's table shows."""
+    found: dict[str, str] = {}
+    for metric in metrics:
+        task, _, plain = metric.rpartition("/")
+        if task not in found or plain.partition("@")[0] == found[task].rpartition("/")[2].partition("@")[0]:
+            found[task] = metric
+    return list(found.values())
+
+
+def _show_differences(what: str, differences: Mapping[str, Difference], first: str, second: str) -> None:
+    """Both figures, their difference with its interval, and whether it is more than chance."""
+    table = _headed([what, "n", first, second, "difference", "effect", "p", "p (Holm)", "verdict"])
+    for name, pair in differences.items():
         table.add_row(
-            metric,
-            f"{pair.first:.4f}",
-            f"{pair.second:.4f}",
-            shown,
-            "" if pair.p_value is None else f"{pair.p_value:.4f}",
-            verdict,
+            Text(name),
+            f"{pair.n:,}",
+            _number(pair.first),
+            _number(pair.second),
+            f"{pair.difference:+.4f} {_between(pair.low, pair.high)}"
+            if pair.difference == pair.difference
+            else "undefined",
+            _number(pair.effect, "+.3f"),
+            _number(pair.p_value),
+            _number(pair.p_holm),
+            "clear" if pair.is_clear else "within chance",
         )
     out.print(table)
+
+
+def _number(value: float, form: str = ".4f") -> str:
+    return f"{value:{form}}" if value == value else "undefined"
+
+
+def comparison_line(found: Mapping[str, Comparison]) -> str:
+    """How the tests were made, as one line for people."""
+    tests = sum(
+        len(each.metrics) + sum(len(pairs) for values in each.segments.values() for pairs in values.values())
+        for each in found.values()
+    )
+    corrected = "one test, nothing to correct" if tests == 1 else f"p (Holm): corrected for all {tests:,} tests above"
+    hidden = " and in --json" if any(each.segments for each in found.values()) else ""
+    return (
+        f"difference: with its paired bootstrap interval · effect: in standard deviations of single differences · p: paired "
+        f"randomization · {corrected}{hidden} · clear: the interval is off zero and p (Holm) below {ALPHA}"
+    )
 
 
 def show_table(data: pa.Table, *, limit: int = 50) -> None:

@@ -2,7 +2,8 @@
 
 Pinned: the same against itself differs by 0 with p = 1; a planted difference is found, with the sign of "second minus
 first", whatever the order of the queries; two protocols are refused and the message names what differs with both
-values; baselines, which keep figures only, are refused in words.
+values; baselines, which keep figures only, are refused in words. With several Runs and segments each pair is compared as
+alone, and p-values are corrected over all of them; what cannot be paired within a segment is told, not dropped in silence.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from towerkit.core.errors import RunError
-from towerkit.evaluation.compare import compare
+from towerkit.core.errors import RunError, SpecError
+from towerkit.evaluation.compare import compare, compare_runs
 from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.result import Evaluation
 from towerkit.features.labels import Labels
 from towerkit.metrics.intervals import mean_intervals
+from towerkit.metrics.significance import holm
 
 SPLIT = {"kind": "random", "test": 0.5, "seed": 0}
 
@@ -164,3 +166,75 @@ def test_models_that_learn_from_other_rows_are_comparable_on_the_same_held_out_r
     assert compare(ranking([0.5] * 9, split=given), ranking([0.5] * 9, split=other))["recall@5"].p_value == 1.0
     with pytest.raises(RunError, match="positive"):
         compare(ranking([0.5] * 9, split=given), ranking([0.5] * 9, split={**other, "positive": "x > 1"}))
+
+
+def by_city(evaluation: Evaluation, cities: list[str], only: slice = slice(None)) -> Evaluation:
+    """A ranking evaluation with its values per query in a segment as well."""
+    whole = evaluation.details["ranking"]
+    table = whole.append_column("segment", pa.array(["user.city"] * len(whole)))
+    table = table.append_column("value", pa.array([cities[n % len(cities)] for n in range(len(whole))]))
+    rows = table.take(pa.array(np.arange(len(table))[only]))
+    return replace(evaluation, details={**evaluation.details, "segments": rows})
+
+
+def test_several_runs_are_compared_with_the_first_and_corrected_together() -> None:
+    values = DRAW.random(60) * 0.5
+    others = {"better": ranking(values + 0.25 * DRAW.random(60)), "noise": ranking(DRAW.random(60) * 0.5)}
+    found = compare_runs(ranking(values), others)
+    pairs = [one.metrics["recall@5"] for one in found.values()]
+    alone = [compare(ranking(values), other)["recall@5"] for other in others.values()]
+    assert [pair.p_value for pair in pairs] == [pair.p_value for pair in alone]
+    assert [pair.p_holm for pair in pairs] == holm([pair.p_value for pair in alone]) != [p.p_holm for p in alone]
+    assert [pair.is_clear for pair in pairs] == [True, False]
+
+
+def test_a_difference_within_one_segment_only_is_found_there() -> None:
+    first = DRAW.random(80) * 0.5
+    second = first + np.where(np.arange(80) % 2, 0.2, 0.0) * DRAW.random(80)
+    shuffled = by_city(ranking(second), ["Rome", "Oslo"])
+    order = DRAW.permutation(80)
+    shuffled = replace(shuffled, details={name: table.take(order) for name, table in shuffled.details.items()})
+    (found,) = compare_runs(by_city(ranking(first), ["Rome", "Oslo"]), {"second": shuffled}).values()
+    rome, oslo = (found.segments["user.city"][city]["recall@5"] for city in ("Rome", "Oslo"))
+    assert rome.n == oslo.n == 40 and rome.difference == 0.0 and oslo.is_clear and not rome.is_clear
+    assert oslo.difference == pytest.approx((second - first)[1::2].mean())
+    p = [found.metrics["recall@5"].p_value, rome.p_value, oslo.p_value]
+    assert sorted(holm(p)) == sorted([found.metrics["recall@5"].p_holm, rome.p_holm, oslo.p_holm])
+    assert found.as_dict()["segments"]["user.city"]["Oslo"]["recall@5"]["clear"] is True
+
+
+def test_what_cannot_be_paired_within_a_segment_is_told() -> None:
+    values = DRAW.random(20)
+    first, second = by_city(ranking(values), ["Rome", "Oslo"]), by_city(ranking(values), ["Rome", "Oslo"], slice(1, 20))
+    (found,) = compare_runs(first, {"second": second}).values()
+    assert set(found.segments["user.city"]) == {"Oslo"} and "different queries" in found.left_out["user.city: Rome"]
+    (other,) = compare_runs(first, {"third": by_city(ranking(values), ["Rome", "Lima"])}).values()
+    assert other.left_out == {"user.city: Oslo": "only one of the two Runs has it"}
+    assert other.as_dict()["left_out"] == other.left_out
+    (plain,) = compare_runs(first, {"without": ranking(values)}).values()
+    assert not plain.segments and not plain.left_out
+
+
+def test_segments_of_predictions() -> None:
+    old = np.where(np.arange(120) < 60, GOOD, BAD)  # the second model is better on the second half only
+    rows = pa.table({"row": np.arange(120), "segment": ["half"] * 120, "value": ["one"] * 60 + ["two"] * 60})
+    first, second = (
+        replace(each, details={**each.details, "segments": rows})
+        for each in (prediction(old, TRUTH), prediction(GOOD, TRUTH))
+    )
+    (found,) = compare_runs(first, {"second": second}).values()
+    assert found.segments["half"]["one"]["auc"].difference == 0.0
+    assert found.segments["half"]["two"]["auc"].is_clear and found.segments["half"]["two"]["auc"].n == 60
+    shifted = rows.set_column(0, "row", pa.array(np.arange(120)[::-1]))
+    (apart,) = compare_runs(first, {"s": replace(second, details={**second.details, "segments": shifted})}).values()
+    assert set(apart.left_out) == {"half: one", "half: two"} and not apart.segments
+
+
+def test_a_metric_that_was_decided_on_costs_less_correction() -> None:
+    first, second = prediction(BAD, TRUTH), prediction(GOOD, TRUTH)
+    (whole,) = compare_runs(first, {"second": second}).values()
+    (chosen,) = compare_runs(first, {"second": second}, metrics=["auc"]).values()
+    assert list(chosen.metrics) == ["auc"] and len(whole.metrics) > 5
+    assert chosen.metrics["auc"].p_holm == chosen.metrics["auc"].p_value < whole.metrics["auc"].p_holm
+    with pytest.raises(SpecError, match=r"no metric 'acu' that both Runs have; did you mean 'auc'\?"):
+        compare_runs(first, {"second": second}, metrics=["acu"])

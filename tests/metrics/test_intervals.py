@@ -1,4 +1,4 @@
-"""Bootstrap intervals and the paired comparison.
+"""Bootstrap intervals.
 
 Pinned here:
 - the resample counts are those of drawing ``n`` of ``n`` rows: they sum to ``n`` with the multinomial's mean and variance;
@@ -7,8 +7,6 @@ Pinned here:
 - the size of the blocks changes memory, never an answer; the same seed gives the same answer, another seed another;
 - bounds enclose a mean's resamples; a wider level gives a wider interval; a constant has no width;
 - undefined statistics are nan with nan bounds, and None in JSON; undefined resamples are left out of the bounds;
-- the sign-flip p-value equals the exact one on small data, is roughly uniform where models do not differ, and small where
-  they do; identical models differ by 0 with p = 1;
 - impossible input is refused, with the received values in the message.
 
 Not claimed: that an interval stays the same when the rows change places. Resamples are tied to positions.
@@ -16,7 +14,6 @@ Not claimed: that an interval stays the same when the rows change places. Resamp
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from typing import Any
@@ -34,11 +31,9 @@ from towerkit.metrics.checks import Kind
 from towerkit.metrics.classification import classification_metrics, roc_auc
 from towerkit.metrics.intervals import (
     Interval,
-    PairedDifference,
     bootstrap_classification,
     default_resamples,
     mean_intervals,
-    paired_difference,
     statistic_intervals,
 )
 
@@ -82,7 +77,6 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         return (
             mean_intervals({"m": values}, resamples=50),
             bootstrap_classification(truth, table, "ordinal", resamples=50),
-            paired_difference(values, values[::-1], resamples=50),
         )
 
     whole = answers()
@@ -105,8 +99,6 @@ def test_a_seed_is_all_that_matters() -> None:
     assert mean_intervals(values, seed=3) == mean_intervals(values, seed=3) != mean_intervals(values, seed=4)
     first, again = (bootstrap_classification(truth, table, "binary", resamples=100, seed=3) for _ in range(2))
     assert first == again != bootstrap_classification(truth, table, "binary", resamples=100, seed=4)
-    a, b = values["m"], values["m"][::-1]
-    assert paired_difference(a, b, seed=3) == paired_difference(a, b, seed=3) != paired_difference(a, b, seed=4)
 
 
 # ---------------------------------------------------------------- intervals of means
@@ -240,9 +232,6 @@ def test_results_are_json() -> None:
     assert set(json.loads(json.dumps(interval.as_dict(), allow_nan=False))) == {"value", "low", "high", "n"}
     undefined = Interval(value=math.nan, low=math.nan, high=math.nan, n=2)
     assert json.loads(json.dumps(undefined.as_dict(), allow_nan=False))["low"] is None
-    difference = paired_difference(np.array([0.0, 1.0]), np.array([1.0, 1.0]), resamples=10)
-    names = {"difference", "low", "high", "p_value", "n"}
-    assert set(json.loads(json.dumps(difference.as_dict(), allow_nan=False))) == names
 
 
 def test_large_tests_draw_fewer_resamples() -> None:
@@ -253,68 +242,12 @@ def test_large_tests_draw_fewer_resamples() -> None:
     assert (default_resamples(20_000), default_resamples(20_001)) == (1_000, 200)
 
 
-# ---------------------------------------------------------------- paired difference
-
-
-def test_identical_models_do_not_differ() -> None:
-    values = generator(0, "test", "identical").random(50)
-    assert paired_difference(values, values) == PairedDifference(difference=0.0, low=0.0, high=0.0, p_value=1.0, n=50)
-
-
-def test_the_p_value_is_that_of_all_sign_flips() -> None:
-    # Sums of the 2**6 flips of (1 2 3 4 5 -1): those with |sum| >= 14 can be counted.
-    a, b = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 0.0]), np.array([0.0, 0.0, 0.0, 0.0, 0.0, 1.0])
-    sums = [abs(np.dot(signs, a - b)) for signs in itertools.product([-1, 1], repeat=6)]
-    exact = np.mean(np.array(sums) >= 14)
-    assert exact == 6 / 64  # all six of one sign; only the first 1, or only the -1, the other way; each doubled
-    found = paired_difference(a, b, resamples=20_000)
-    assert found.p_value == pytest.approx(exact, abs=0.01)  # standard error 0.002
-    assert found.difference == pytest.approx(14 / 6)
-
-
-def test_a_clear_difference_has_the_smallest_p_value() -> None:
-    random = generator(0, "test", "clear")
-    b = random.random(300)
-    found = paired_difference(b + 0.1 + 0.01 * random.random(300), b, resamples=999)
-    assert found.p_value == 1 / 1_000
-    assert 0.1 < found.low < found.difference < found.high < 0.11
-
-
-def test_p_values_are_uniform_where_models_do_not_differ() -> None:
-    noise = generator(0, "test", "null").normal(size=(300, 2, 40))
-    p = np.array([paired_difference(a, b, resamples=199, seed=seed).p_value for seed, (a, b) in enumerate(noise)])
-    # Standard errors: 0.013 at 5 %, 0.029 at 50 %.
-    assert (p <= 0.05).mean() == pytest.approx(0.05, abs=0.04)
-    assert (p <= 0.5).mean() == pytest.approx(0.5, abs=0.09)
-
-
-def test_pairing_removes_what_the_models_share() -> None:
-    random = generator(0, "test", "pairing")
-    shared = random.random(200)
-    paired = paired_difference(shared + 0.02, shared + 0.01 * random.random(200))
-    unpaired = paired_difference(shared + 0.02, random.permutation(shared))
-    assert paired.high - paired.low < 0.1 * (unpaired.high - unpaired.low)
-
-
-@given(values=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=15))
-@settings(max_examples=40)
-def test_exchanging_the_models_changes_the_sign(values: list[tuple[int, int]]) -> None:
-    a, b = np.array(values, dtype=np.float64).T
-    one, other = paired_difference(a, b, resamples=50), paired_difference(b, a, resamples=50)
-    assert one.difference == -other.difference
-    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-12)
-    assert one.p_value == other.p_value
-    assert 1 / 51 <= one.p_value <= 1
-
-
 # ---------------------------------------------------------------- refusals
 
 VALUES = np.array([0.1, 0.2, 0.3])
 
 
 def test_values_of_different_length() -> None:
-    with pytest.raises(ShapeError, match=r"'a' has shape \(3,\), 'b' has \(2,\)"):
-        paired_difference(VALUES, VALUES[:2])
     with pytest.raises(ShapeError, match=r"'x' has shape \(3, 1\), 'x' has \(3, 1\)"):
         mean_intervals({"x": VALUES[:, None]})
 
@@ -327,7 +260,6 @@ def test_values_that_are_not_finite() -> None:
 def test_no_rows() -> None:
     for call in (
         lambda: mean_intervals({"m": VALUES[:0]}),
-        lambda: paired_difference(VALUES[:0], VALUES[:0]),
         lambda: statistic_intervals(lambda weight: {"m": 0.0}, 0),
     ):
         with pytest.raises(DataError, match="at least one row, got 0"):

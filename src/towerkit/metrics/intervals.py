@@ -1,4 +1,4 @@
-"""How sure a metric is: bootstrap intervals over rows or queries, and a paired comparison of two models.
+"""How sure a metric is: bootstrap intervals over rows or queries.
 
 A resample draws ``n`` of the ``n`` rows with replacement; how often each row was drawn is a vector of counts that sum
 to ``n``. A metric on the resample is the metric with these counts as weights, so one set of counts serves all
@@ -47,27 +47,6 @@ class Interval:
         return {"value": _number(self.value), "low": _number(self.low), "high": _number(self.high), "n": self.n}
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """Mean of ``a - b`` over the same rows or queries, its interval and the p-value of "no difference"."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    n: int
-
-    def as_dict(self) -> dict[str, float | int]:
-        """For JSON."""
-        return {
-            "difference": self.difference,
-            "low": self.low,
-            "high": self.high,
-            "p_value": self.p_value,
-            "n": self.n,
-        }
-
-
 def default_resamples(rows: int) -> int:
     """Resamples of :func:`bootstrap_classification` when none are asked for: 1,000 up to 20,000 rows, 200 above.
 
@@ -105,11 +84,11 @@ def mean_intervals(
     """
     if not values:
         return {}
-    table = np.stack(_checked_values(values), axis=1)  # [n, metrics]
+    table = np.stack(checked_values(values), axis=1)  # [n, metrics]
     n = len(table)
-    _check_plan(n, resamples, level)
-    means = [counts @ table / n for counts in _resample_counts(n, resamples, seed)]
-    return _intervals(dict(zip(values, table.mean(axis=0), strict=True)), np.concatenate(means), level, n)
+    check_plan(n, resamples, level)
+    means = [counts @ table / n for counts in resample_counts(n, resamples, seed)]
+    return intervals_of(dict(zip(values, table.mean(axis=0), strict=True)), np.concatenate(means), level, n)
 
 
 def statistic_intervals(
@@ -145,14 +124,14 @@ def statistic_intervals(
         >>> statistic_intervals(lambda weight: {"sum": float(weight @ ages)}, 3, resamples=10)["sum"].value
         90.0
     """
-    _check_plan(n, resamples, level)
+    check_plan(n, resamples, level)
     values = dict(statistic(np.ones(n)))
     draws = [
         [drawn[name] for name in values]
-        for counts in _resample_counts(n, resamples, seed)
+        for counts in resample_counts(n, resamples, seed)
         for drawn in map(statistic, counts)
     ]
-    return _intervals(values, np.array(draws, dtype=np.float64), level, n)
+    return intervals_of(values, np.array(draws, dtype=np.float64), level, n)
 
 
 def bootstrap_classification(
@@ -194,89 +173,31 @@ def bootstrap_classification(
     rows = ClassificationRows(truth, probabilities, kind=kind, threshold=threshold)
     n = rows.num_rows
     number = default_resamples(n) if resamples is None else resamples
-    _check_plan(n, number, level)
+    check_plan(n, number, level)
     values = {name: float(value[0]) for name, value in rows.metrics(np.ones((1, n))).items()}
     draws = [
         np.stack(list(rows.metrics(counts).values()), axis=1)  # [chunk, metrics]
-        for counts in _resample_counts(n, number, seed)
+        for counts in resample_counts(n, number, seed)
     ]
-    return _intervals(values, np.concatenate(draws), level, n)
+    return intervals_of(values, np.concatenate(draws), level, n)
 
 
-def paired_difference(
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    *,
-    resamples: int = 1000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> PairedDifference:
-    """How much better ``a`` is than ``b`` on the same queries or rows, and whether chance explains it.
-
-    The interval is the paired bootstrap of ``mean(a - b)``. The p-value is two-sided, from sign flips: if the
-    models did not differ, each ``a[i] - b[i]`` might as well have had the other sign. It is
-    ``(count + 1) / (resamples + 1)`` where ``count`` flips have a mean at least as far from zero, and is never zero.
-
-    Args:
-        a: ``[n]`` metric of the first model, one value per query or row.
-        b: ``[n]`` metric of the second model on the same queries or rows, in the same order.
-        resamples: Number of resamples and of sign flips.
-        level: Share of the resampled differences that the interval covers.
-        seed: Seed of the resamples and the flips.
-
-    Returns:
-        The difference, its interval, the p-value and ``n``.
-
-    Raises:
-        DataError: If there are no values, or one is not finite.
-        ShapeError: If the arrays differ in length.
-        SpecError: If ``resamples`` or ``level`` is not possible.
-
-    Example:
-        >>> paired_difference(np.ones(4), np.ones(4))
-        PairedDifference(difference=0.0, low=0.0, high=0.0, p_value=1.0, n=4)
-
-    Reference: Smucker, Allan and Carterette, CIKM 2007 (randomization test for retrieval).
-    """
-    first, second = _checked_values({"a": a, "b": b})
-    difference = first - second
-    interval = mean_intervals({"difference": difference}, resamples=resamples, level=level, seed=seed)["difference"]
-    return PairedDifference(
-        difference=interval.value,
-        low=interval.low,
-        high=interval.high,
-        p_value=_sign_flip_p_value(difference, resamples, seed),
-        n=interval.n,
-    )
-
-
-def _sign_flip_p_value(difference: Floats, resamples: int, seed: int) -> float:
-    random, n, total = generator(seed, "metrics", "sign flips"), len(difference), difference.sum()
-    # Sums of the same numbers in another order differ in their last bits; those must count as equal.
-    reach = abs(total) - 1e-12 * np.abs(difference).sum()
-    count = 0
-    for size in _chunks(resamples, n):
-        flipped = random.integers(0, 2, size=(size, n), dtype=np.int8) @ difference
-        count += int(np.count_nonzero(np.abs(total - 2 * flipped) >= reach))
-    return (count + 1) / (resamples + 1)
-
-
-def _resample_counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
+def resample_counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Blocks ``[chunk, n]`` of how often each resample drew each row."""
     random = generator(seed, "metrics", "bootstrap")
-    for size in _chunks(resamples, n):
+    for size in chunk_sizes(resamples, n):
         drawn = random.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
         yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
 
 
-def _chunks(resamples: int, n: int) -> Iterator[int]:
-    """Sizes of blocks that add up to ``resamples``, each of at most ``_CHUNK_CELLS`` cells where that is possible."""
+def chunk_sizes(resamples: int, n: int) -> Iterator[int]:
+    """Sizes of blocks of ``n`` cells a line that add up to ``resamples`` lines, each of bounded memory where that is possible."""
     size = max(1, _CHUNK_CELLS // n)
     for start in range(0, resamples, size):
         yield min(size, resamples - start)
 
 
-def _intervals(values: Mapping[str, float], draws: Floats, level: float, n: int) -> dict[str, Interval]:
+def intervals_of(values: Mapping[str, float], draws: Floats, level: float, n: int) -> dict[str, Interval]:
     """Percentile intervals from ``[resamples, metrics]`` draws."""
     result = {}
     for (name, value), column in zip(values.items(), draws.T, strict=True):
@@ -288,7 +209,13 @@ def _intervals(values: Mapping[str, float], draws: Floats, level: float, n: int)
     return result
 
 
-def _check_plan(n: int, resamples: int, level: float) -> None:
+def check_plan(n: int, resamples: int, level: float) -> None:
+    """Refuse what no interval can be made of.
+
+    Raises:
+        DataError: If there are no rows.
+        SpecError: If ``resamples`` or ``level`` is not possible.
+    """
     if n < 1:
         raise DataError(f"An interval needs at least one row, got {n}; check the filters before the evaluation.")
     if isinstance(resamples, bool) or not isinstance(resamples, int | np.integer) or resamples < 1:
@@ -297,7 +224,13 @@ def _check_plan(n: int, resamples: int, level: float) -> None:
         raise SpecError(f"level must lie between 0 and 1, got {level}; give for example level=0.95.")
 
 
-def _checked_values(values: Mapping[str, NDArray[np.float64]]) -> list[Floats]:
+def checked_values(values: Mapping[str, NDArray[np.float64]]) -> list[Floats]:
+    """The values of each metric, one per query, all finite.
+
+    Raises:
+        DataError: If a value is not finite.
+        ShapeError: If the arrays differ in length.
+    """
     arrays = {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
     first, *_ = arrays
     for name, column in arrays.items():

@@ -1,0 +1,163 @@
+"""Every metric that two evaluations share, paired over the queries or rows that both answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from towerkit.core.errors import RunError
+from towerkit.evaluation.prediction import THRESHOLD
+from towerkit.evaluation.result import Evaluation
+from towerkit.metrics.classification import ClassificationRows
+from towerkit.metrics.intervals import default_resamples
+from towerkit.metrics.significance import Difference, mean_differences, statistic_differences
+
+SEGMENTS = "segments"
+"""The table of an evaluation's details that says which queries or rows stand in which segment."""
+_SAME_TASK = ("column", "classes")
+
+
+def paired_differences(first: Evaluation, second: Evaluation, seed: int) -> dict[str, Difference]:
+    """Every metric over all queries or rows.
+
+    Args:
+        first: The baseline.
+        second: What is compared with it, measured under the same protocol.
+        seed: Of the resamples and the randomization.
+
+    Returns:
+        Metric -> ``second - first``.
+
+    Raises:
+        RunError: If they have other queries, rows or labels, or nothing in common.
+    """
+    if first.protocol["kind"] == "ranking":
+        found = _compare_rankings(first.details["ranking"], second.details["ranking"], seed)
+        if not found:
+            raise RunError(
+                f"The two Runs have no metric in common: one has k {first.protocol['k']}, the other "
+                f"{second.protocol['k']}. Evaluate both with one evaluation.k."
+            )
+        return found
+    found = {}
+    for task, table in _tasks(first).items():
+        if task in second.details:
+            found |= _compare_task(task, table, second.details[task], first, second, seed)
+    if not found:
+        raise RunError(
+            f"The two Runs have no task in common: one predicts {sorted(_tasks(first))}, the other "
+            f"{sorted(_tasks(second))}. Compare Runs that predict the same columns."
+        )
+    return found
+
+
+def segment_differences(
+    first: Evaluation, second: Evaluation, metrics: Sequence[str] | None, seed: int
+) -> tuple[dict[str, dict[str, dict[str, Difference]]], dict[str, str]]:
+    """Every metric within every value of every segment that both were evaluated by.
+
+    Args:
+        first: The baseline.
+        second: What is compared with it, measured under the same protocol.
+        metrics: Only these; all when not given.
+        seed: Of the resamples and the randomization.
+
+    Returns:
+        Segment -> value -> metric -> ``second - first``, and ``segment: value`` -> why it could not be paired.
+    """
+    found: dict[str, dict[str, dict[str, Difference]]] = {}
+    left_out: dict[str, str] = {}
+    if SEGMENTS not in first.details or SEGMENTS not in second.details:
+        return found, left_out
+    ours, theirs = _split(first.details[SEGMENTS]), _split(second.details[SEGMENTS])
+    for (segment, value), mine in ours.items():
+        other = theirs.get((segment, value))
+        try:
+            if other is None:
+                raise RunError("only one of the two Runs has it")
+            pairs = _within(first, second, mine, other, seed)
+        except RunError as error:
+            left_out[f"{segment}: {value}"] = str(error)
+            continue
+        kept = pairs if metrics is None else {metric: pairs[metric] for metric in metrics if metric in pairs}
+        found.setdefault(segment, {})[value] = kept
+    return found, left_out
+
+
+def _within(first: Evaluation, second: Evaluation, mine: pa.Table, other: pa.Table, seed: int) -> dict[str, Difference]:
+    """Every metric within one value of a segment."""
+    if first.protocol["kind"] == "ranking":
+        return _compare_rankings(mine, other, seed)
+    if set(mine.column("row").to_pylist()) != set(other.column("row").to_pylist()):
+        raise RunError("it has other rows in each of the two Runs")
+    found: dict[str, Difference] = {}
+    for task, table in _tasks(first).items():
+        if task in second.details:
+            one, two = (
+                each.filter(pc.is_in(each.column("row"), value_set=mine.column("row").combine_chunks()))
+                for each in (table, second.details[task])
+            )
+            if len(one):
+                found |= _compare_task(task, one, two, first, second, seed)
+    return found
+
+
+def _compare_rankings(one: pa.Table, other: pa.Table, seed: int) -> dict[str, Difference]:
+    """Tables with a column ``query`` and one for each metric, of the same queries."""
+    same_type = one.column("query").type == other.column("query").type
+    place = pc.index_in(one.column("query"), value_set=other.column("query").combine_chunks()) if same_type else None
+    if place is None or place.null_count or len(one) != len(other):
+        raise RunError("The two Runs were evaluated on different queries; train both on the same data and split.")
+    other = other.take(place)
+    common = [metric for metric in one.column_names if metric != "query" and metric in other.column_names]
+    a, b = ({metric: table.column(metric).to_numpy() for metric in common} for table in (one, other))
+    return mean_differences(a, b, seed=seed)
+
+
+def _compare_task(
+    task: str, one: pa.Table, other: pa.Table, first: Evaluation, second: Evaluation, seed: int
+) -> dict[str, Difference]:
+    about, others = first.protocol["tasks"][task], second.protocol["tasks"][task]
+    differing = [f"{key}: {about[key]} against {others[key]}" for key in _SAME_TASK if about[key] != others[key]]
+    if differing:
+        raise RunError(
+            f"The task '{task}' is another one in the second Run, they differ in {'; '.join(differing)}; its figures would "
+            "mean different things. Give both heads the same column, and the same data."
+        )
+    if not (one.column("row").equals(other.column("row")) and one.column("truth").equals(other.column("truth"))):
+        raise RunError(
+            f"The task '{task}' was evaluated on different rows or labels; train both on the same data and split."
+        )
+    kind, truth = about["kind"], one.column("truth").to_numpy()
+    probabilities = [_matrix(table) for table in (one, other)]
+    first_rows, second_rows = (
+        ClassificationRows(truth, each, kind=kind, threshold=THRESHOLD) for each in probabilities
+    )
+    both = ClassificationRows(
+        np.concatenate([truth, truth]), np.concatenate(probabilities), kind=kind, threshold=THRESHOLD
+    )
+    several = len(_tasks(first)) > 1 or len(_tasks(second)) > 1
+    found = statistic_differences(first_rows, second_rows, both, resamples=default_resamples(len(one)), seed=seed)
+    return {f"{task}/{name}" if several else name: pair for name, pair in found.items()}
+
+
+def _tasks(evaluation: Evaluation) -> dict[str, pa.Table]:
+    return {task: table for task, table in evaluation.details.items() if task != SEGMENTS}
+
+
+def _split(table: pa.Table) -> dict[tuple[str, str], pa.Table]:
+    """``(segment, value)`` -> its rows of a table in long form, in the order of their first appearance."""
+    keys = list(zip(table.column("segment").to_pylist(), table.column("value").to_pylist(), strict=True))
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append(place)
+    return {key: table.take(pa.array(rows)).drop_columns(["segment", "value"]) for key, rows in places.items()}
+
+
+def _matrix(table: pa.Table) -> NDArray[np.float64]:
+    names = [name for name in table.column_names if name.startswith("p")]
+    return np.stack([table.column(name).to_numpy() for name in names], axis=1)
