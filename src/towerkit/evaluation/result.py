@@ -25,13 +25,23 @@ class Evaluation:
     """The values behind the figures: ``ranking`` has a row per query, a task's table a row per labelled row."""
     confusion: Mapping[str, list[list[int]]] = field(default_factory=dict)
     """Task -> rows are true classes, columns predicted ones."""
+    segments: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
+    """Segment -> value -> metric, of the queries or rows that have this value; behind them stands ``details["segments"]``."""
 
     def as_dict(self) -> dict[str, Any]:
         """The shape that ``evaluate --json`` promises."""
         found: dict[str, Any] = {
             "protocol": dict(self.protocol),
-            "metrics": {name: interval.as_dict() for name, interval in self.metrics.items()},
+            "metrics": _described(self.metrics),
         }
+        if self.segments:
+            found["segments"] = {
+                segment: {
+                    value: {"n": max((each.n for each in metrics.values()), default=0), "metrics": _described(metrics)}
+                    for value, metrics in values.items()
+                }
+                for segment, values in self.segments.items()
+            }
         if self.confusion:
             found["confusion"] = dict(self.confusion)
         return found
@@ -44,10 +54,23 @@ class Evaluation:
             RunError: If the data is not an evaluation.
         """
         try:
-            metrics = {name: _interval(values) for name, values in data["metrics"].items()}
-            return cls(dict(data["protocol"]), metrics, details, data.get("confusion", {}))
+            segments = {
+                segment: {value: _intervals(one["metrics"]) for value, one in values.items()}
+                for segment, values in data.get("segments", {}).items()
+            }
+            return cls(
+                dict(data["protocol"]), _intervals(data["metrics"]), details, data.get("confusion", {}), segments
+            )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunError(f"A stored evaluation cannot be read ({error!r}); train the Run again.") from None
+
+
+def _described(metrics: Mapping[str, Interval]) -> dict[str, Any]:
+    return {name: interval.as_dict() for name, interval in metrics.items()}
+
+
+def _intervals(metrics: Mapping[str, Any]) -> dict[str, Interval]:
+    return {name: _interval(values) for name, values in metrics.items()}
 
 
 def _interval(values: Mapping[str, Any]) -> Interval:
