@@ -25,8 +25,10 @@ from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
 from towerkit.ensembles.members import predictor_of
 from towerkit.evaluation.prediction import evaluate_tasks
-from towerkit.evaluation.ranking import RankingTask, evaluate_ranking, ranking_task
+from towerkit.evaluation.ranking import evaluate_ranking
+from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.segments import Segment, check_segments, ranking_segments
 from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoder import Demand
@@ -147,7 +149,9 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
     part, held_out, _ = held_out_part(dataset)
     if isinstance(spec.model, TwoTowerSpec):
         _check_baselines(spec.evaluation, dataset)
-        _check_new_pairs(dataset)
+        check_segments(spec.evaluation.segments, spec.model.entities(dataset), dataset.entities)
+        if spec.evaluation.exclude_seen:
+            _check_new_pairs(dataset)
         return
     if "positive" in dataset.split:
         raise SpecError(
@@ -176,7 +180,8 @@ def _check_new_pairs(dataset: Dataset) -> None:
     if repeated_rows(dataset.examples.data, pair, learned.parts.train, held_out) == len(held_out):
         raise DataError(
             f"No held-out pair is left to evaluate: all {len(held_out):,} rows of the {part} part repeat a pair that training "
-            "has, and pairs that were seen are removed. Give rows that training does not have."
+            "has, and pairs that were seen are removed. Give rows that training does not have, or set "
+            "evaluation.exclude_seen to false."
         )
 
 
@@ -234,8 +239,10 @@ def _retrieval(
         titles=titles,
         histories=encoded.histories.get(entities[0]),
     )
-    task = ranking_task_of(retriever, *(dataset.labelled(entity, held_out) for entity in entities))
+    keys = (dataset.labelled(entity, held_out) for entity in entities)
+    task = ranking_task_of(retriever, *keys, exclude_seen=spec.evaluation.exclude_seen)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
+    about |= {"gain": spec.evaluation.gain, "segments": segments_of(retriever, spec.evaluation)}
     specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
     interactions = interactions_of(retriever.seen, last_times(retriever, dataset, learned))
     baselines = {
@@ -282,10 +289,20 @@ def ranker_of(retriever: Retriever) -> VectorRanker:
     return _RANKERS[retriever]
 
 
-def ranking_task_of(retriever: Retriever, query_keys: pa.Array, candidate_keys: pa.Array) -> RankingTask:
+def ranking_task_of(
+    retriever: Retriever, query_keys: pa.Array, candidate_keys: pa.Array, *, exclude_seen: bool = True
+) -> RankingTask:
     """The ranking task that held-out pairs of keys ask of a trained retriever."""
     seen = seen_with_unknown(retriever.seen)
-    return ranking_task(retriever.query, retriever.candidate, seen, query_keys, candidate_keys)
+    return ranking_task(
+        retriever.query, retriever.candidate, seen, query_keys, candidate_keys, exclude_seen=exclude_seen
+    )
+
+
+def segments_of(retriever: Retriever, evaluation: EvaluationSpec) -> list[Segment]:
+    """The segments that the evaluation of a trained retriever asks for."""
+    entities = retriever.model.query_entity, retriever.model.candidate_entity
+    return ranking_segments(evaluation.segments, retriever.query, retriever.candidate, retriever.seen, entities)
 
 
 def _prediction(

@@ -17,6 +17,7 @@ from towerkit import recommend
 from towerkit.artifact.arrow import load_table
 from towerkit.artifact.models import load_predictor, load_retriever
 from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
+from towerkit.core.spec import parse
 from towerkit.data.readers import read_table
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.data.usable import rows_to_measure
@@ -24,7 +25,8 @@ from towerkit.ensembles.late import load_late_fusion
 from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
-from towerkit.experiment import Model, ranker_of, ranking_task_of, truth_of
+from towerkit.evaluation.spec import EvaluationSpec
+from towerkit.experiment import Model, ranker_of, ranking_task_of, segments_of, truth_of
 from towerkit.golden import replay_golden
 from towerkit.models.answer import Retriever
 from towerkit.storage.hashes import read_json
@@ -121,8 +123,11 @@ class Run:
             require_keys(table, query, candidate)
             table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
             about["split"] |= {"left_out": left_out} if left_out else {}
-            task = ranking_task_of(self.model, values_of(table.data, query), values_of(table.data, candidate))
-            return evaluate_ranking(ranker_of(self.model), task, self.spec["evaluation"]["k"], **about)
+            spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
+            keys = values_of(table.data, query), values_of(table.data, candidate)
+            task = ranking_task_of(self.model, *keys, exclude_seen=spec.exclude_seen)
+            about |= {"gain": spec.gain, "segments": segments_of(self.model, spec)}
+            return evaluate_ranking(ranker_of(self.model), task, spec.k, **about)
         truth = truth_of(self.model.tasks, table)
         return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
 
