@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from towerkit.metrics.shown import headline, value_place
 from towerkit.metrics.significance import ALPHA
 from towerkit.training.progress import Silent
 
@@ -173,18 +174,38 @@ def show_metrics(
     out.print(table)
 
 
-_RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1")
+def show_segments(model: Evaluation, others: Mapping[str, Evaluation], *, name: str = "model") -> None:
+    """A table per segment: a row per value, with the headline figure of each model; the others are in the JSON.
+
+    Args:
+        model: The model's evaluation; its column is the last one.
+        others: Baselines and members, measured on the same rows.
+        name: What to call the model.
+    """
+    columns = {**{other: others[other] for other in sorted(others, key=_column_order)}, name: model}
+    for segment, values in model.segments.items():
+        metric = headline(next(iter(values.values())))
+        table = _headed([segment, "n", *columns])
+        for value in sorted(values, key=value_place):
+            cells = (each.segments.get(segment, {}).get(value, {}).get(metric) for each in columns.values())
+            count = max(interval.n for interval in values[value].values())
+            table.add_row(Text(value), f"{count:,}", *(_figure(cell) for cell in cells))
+        say(f"{metric} by {segment}")
+        out.print(table)
+
+
+_RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1", "coverage", "gini", "novelty", "serendipity")
 _CLASSES = ("auc", "accuracy", "log_loss", "mae", "f1")
 _COLUMNS = ("popularity", "recent_popularity", "item_knn", "ease", "ials", "majority", "logistic_regression")
 
 
-def _metric_order(metric: str) -> tuple[str, int, str, int]:
+def _metric_order(metric: str) -> tuple[str, float, str, int]:
     """By task, then the figures people look at first, then by depth."""
     task, _, plain = metric.rpartition("/")
     family, _, depth = plain.partition("@")
     order = _RANKING if depth else _CLASSES
     place = order.index(family) if family in order else len(order)
-    return task, place, family, int(depth or 0)
+    return task, place if depth else place + 0.5, family, int(depth or 0)  # of a ranking, AUC comes behind NDCG
 
 
 def _column_order(name: str) -> tuple[int, str]:
@@ -195,7 +216,8 @@ def _column_order(name: str) -> tuple[int, str]:
 def _figure(interval: Any) -> str:
     if interval is None or interval.value != interval.value:
         return "undefined" if interval is not None else ""
-    return f"{interval.value:.4f} {_between(interval.low, interval.high)}"
+    known = interval.low == interval.low  # a figure of all lists together has no interval
+    return f"{interval.value:.4f} {_between(interval.low, interval.high)}" if known else f"{interval.value:.4f}"
 
 
 def _between(low: float, high: float) -> str:

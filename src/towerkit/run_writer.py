@@ -13,6 +13,8 @@ from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import LateFusion, save_late_fusion
+from towerkit.evaluation.segments import segment_columns
+from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evaluate
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
@@ -121,7 +123,7 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
     check_target(folder, overwrite)
     model, evaluation = outcome.model, outcome.evaluation
     with atomic_folder(folder, overwrite=overwrite) as draft:
-        save_model(draft / "model", model)
+        save_model(draft / "model", model, spec.evaluation)
         write_json(draft / "spec.json", plain(spec))
         write_json(draft / "data.json", described_data(dataset))
         files = {name: f"details-{number}.arrow" for number, name in enumerate(evaluation.details)}
@@ -148,10 +150,17 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
     return Run.load(folder)
 
 
-def save_model(folder: Path, model: Model) -> None:
-    """Write a trained model of any kind into a folder: all that answers later, and nothing of what was measured."""
+def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = None) -> None:
+    """Write a trained model of any kind into a folder: all that answers later, and nothing of what was measured.
+
+    Args:
+        folder: Made if it is not there.
+        model: What to write.
+        evaluation: Columns of the queries that its segments name are kept, so that new rows can be measured alike.
+    """
     if isinstance(model, Retriever):
-        save_retriever(folder, model)
+        segments = () if evaluation is None else evaluation.segments
+        save_retriever(folder, model, query_columns=segment_columns(segments, model.model.query_entity))
     elif isinstance(model, TaskPredictor):
         save_predictor(folder, model)
     else:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from towerkit.metrics.shown import headline, value_place
+
 
 def model_card(
     spec: Mapping[str, Any],
@@ -39,6 +41,7 @@ def model_card(
     for metric in evaluation.metrics:
         cells = [_cell(column.metrics.get(metric)) for column in columns]
         lines.append(f"| {metric} | " + " | ".join(cells) + " |")
+    lines += _segments(dict(zip(names, columns, strict=True)))
     lines += [
         "",
         "## Protocol",
@@ -73,5 +76,27 @@ def _continued(run: Mapping[str, str] | None) -> list[str]:
     ]
 
 
+def _segments(columns: Mapping[str, Any]) -> list[str]:
+    """A table per segment, with one figure of each model."""
+    lines: list[str] = []
+    for segment, values in columns["model"].segments.items():
+        metric = headline(next(iter(values.values())))
+        lines += ["", f"## {metric} by {segment}", "", f"| {segment} | n | " + " | ".join(columns) + " |"]
+        lines.append("|---" * (len(columns) + 2) + "|")
+        for value in sorted(values, key=value_place):
+            cells = [_cell(each.segments.get(segment, {}).get(value, {}).get(metric)) for each in columns.values()]
+            count = max(interval.n for interval in values[value].values())
+            lines.append(f"| {_plain(value)} | {count:,} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _plain(value: str) -> str:
+    """A value of the data cannot break the table it stands in."""
+    return " ".join(value.split()).replace("|", "\\|")
+
+
 def _cell(interval: Any) -> str:
-    return "–" if interval is None else f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+    if interval is None or interval.value != interval.value:
+        return "–"
+    known = interval.low == interval.low  # a figure of all lists together has no interval
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]" if known else f"{interval.value:.4f}"

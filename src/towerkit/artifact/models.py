@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,8 +54,14 @@ def load_predictor(folder: Path) -> TaskPredictor:
     return TaskPredictor(spec, encoder, model, entities)
 
 
-def save_retriever(folder: Path, retriever: Retriever) -> None:
-    """Write a two-tower with its catalogues and trained pairs into a folder."""
+def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequence[str] = ()) -> None:
+    """Write a two-tower with its catalogues and trained pairs into a folder.
+
+    Args:
+        folder: Made if it is not there.
+        retriever: What to write.
+        query_columns: Columns of the queries to keep beside those that the towers read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model = retriever.model
     _save_parts(
@@ -70,7 +76,7 @@ def save_retriever(folder: Path, retriever: Retriever) -> None:
             "titles": dict(retriever.titles),
         },
     )
-    save_table(folder / "query.arrow", _needed(retriever.query, retriever.encoder, model.query_entity))
+    save_table(folder / "query.arrow", _needed(retriever.query, retriever.encoder, model.query_entity, query_columns))
     save_table(folder / "candidate.arrow", _shown(retriever.candidate, retriever.encoder, model.candidate_entity))
     save_tensors(
         folder / "seen.safetensors",
@@ -189,9 +195,10 @@ def _load_parts(folder: Path, spec_type: type[S]) -> tuple[dict[str, Any], S, En
     return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder)
 
 
-def _needed(catalogue: Catalogue, encoder: Encoder, entity: str) -> pa.Table:
-    """The key, and only the columns that the towers read: no more about a person than the model needs."""
-    return _with_key(catalogue, [name for name in encoder.columns(entity) if name in catalogue.table.data.column_names])
+def _needed(catalogue: Catalogue, encoder: Encoder, entity: str, others: Sequence[str] = ()) -> pa.Table:
+    """The key, and only the columns that the towers read and those asked for: no more about a person than is needed."""
+    wanted = dict.fromkeys([*encoder.columns(entity), *others])
+    return _with_key(catalogue, [name for name in wanted if name in catalogue.table.data.column_names])
 
 
 def _shown(catalogue: Catalogue, encoder: Encoder, entity: str) -> pa.Table:

@@ -135,6 +135,16 @@ def entity_and_column(name: str, entities: Sequence[str]) -> tuple[str, str]:
     )
 
 
+def segment_columns(names: Sequence[str], entity: str) -> list[str]:
+    """The columns of an entity that segments name.
+
+    Example:
+        >>> segment_columns(["activity", "user.city", "item.brand"], "user")
+        ['city']
+    """
+    return [name[len(entity) + 1 :] for name in names if name.startswith(f"{entity}.")]
+
+
 def column_segment(table: pa.Table, column: str, where: str) -> Valued:
     """The values of a column as a segment takes them: categories as they are, numbers in bands.
 
