@@ -28,7 +28,7 @@ from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec,
 from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand, Encoder, named
 from towerkit.features.labels import Labels
-from towerkit.heads.heads import AnyHeadSpec
+from towerkit.heads import AnyHeadSpec
 from towerkit.models.wiring import schema_of
 from towerkit.training.progress import Progress
 from towerkit.training.spec import TrainingSpec

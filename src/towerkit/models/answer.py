@@ -51,13 +51,13 @@ class TaskPredictor:
 
     @torch.no_grad()
     def predict(self, table: Table) -> dict[str, NDArray[np.float64]]:
-        """Probabilities of every task for raw rows; unseen ids and missing values have answers too.
+        """Probabilities of every task, or its numbers, for raw rows; unseen ids and missing values have answers too.
 
         Args:
             table: Rows with the columns that the towers read; labels are not needed.
 
         Returns:
-            Task -> ``[rows, classes]``.
+            Task -> ``[rows, classes]``; of a regression ``[rows, 1]`` in the label's own unit.
 
         Raises:
             DataError: If a column is missing or holds a value of another kind.
@@ -81,7 +81,7 @@ class TaskPredictor:
             )
             for task, logits in self.model(batch).items():
                 found[task].append(self.model.head(task).probabilities(logits.double()).numpy())
-        empty = {task: np.empty((0, len(labels.classes))) for task, labels in self.tasks.items()}
+        empty = {task: np.empty((0, labels.num_outputs)) for task, labels in self.tasks.items()}
         return {task: np.concatenate(parts) if parts else empty[task] for task, parts in found.items()}
 
 
