@@ -33,11 +33,11 @@ from towerkit.ensembles.late import (
     fit_late_fusion,
     folds,
     load_late_fusion,
-    log_odds,
     out_of_fold,
     save_late_fusion,
 )
 from towerkit.ensembles.members import fit_member
+from towerkit.ensembles.stackers import log_odds
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
 from towerkit.training.loop import Silent
