@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines, seen_with_unknown
 from towerkit.baselines.tasks import task_baselines
@@ -31,8 +29,8 @@ from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.segments import Segment, check_segments, ranking_segments
 from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.features.encoder import Demand
-from towerkit.features.labels import Labels
+from towerkit.features.encoder import Demand, named
+from towerkit.features.labels import Labels, Truth
 from towerkit.index.vectors import VectorRanker
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
@@ -356,14 +354,14 @@ def read_columns(demand: Demand) -> list[str]:
     return list(dict.fromkeys([*features, *entities, *(label.column for label in demand.labels.values())]))
 
 
-def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, NDArray[np.int64]]:
-    """Task -> ``[rows]`` class codes of raw rows; -1 where the label is missing or unknown.
+def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, Truth]:
+    """Task -> the labels of raw rows.
 
     Raises:
-        DataError: If a label column is missing.
+        DataError: If a label column is missing, or a regression's value is no number.
     """
     require_columns([label.column for label in tasks.values()], table.data.column_names, table.name)
-    return {task: label.encode(values_of(table.data, label.column)) for task, label in tasks.items()}
+    return {task: named(table.name, label.encode, values_of(table.data, label.column)) for task, label in tasks.items()}
 
 
 class _Recorder:

@@ -22,7 +22,8 @@ from towerkit.data.readers import read_table
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.data.usable import rows_to_measure
 from towerkit.ensembles.late import load_late_fusion
-from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
+from towerkit.evaluation.answers import answer_columns
+from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.spec import EvaluationSpec
@@ -139,7 +140,8 @@ class Run:
                 pairs, the query and the candidate column.
 
         Returns:
-            One row per row: per task the class, its probabilities (the positive one alone where there are two classes);
+            One row per row: per task the class, its probabilities (the positive one alone where there are two classes), of
+            several labels the list of those at or above the threshold, of a regression the number;
             for a two-tower the ``score`` of each pair and whether it is ``cold``.
 
         Raises:
@@ -150,11 +152,7 @@ class Run:
             return recommend.pair_scores(self.model, table)
         columns: dict[str, Any] = {}
         for task, probabilities in self.model.predict(table).items():
-            label = self.model.tasks[task]
-            columns[task] = [label.classes[code] for code in predicted_classes(probabilities, label)]
-            shown = label.classes[1:] if label.kind == "binary" else label.classes
-            for name in shown:
-                columns[f"{task}={name}"] = probabilities[:, label.classes.index(name)]
+            columns |= answer_columns(task, self.model.tasks[task], probabilities)
         return pa.table(columns)
 
     def recommend(

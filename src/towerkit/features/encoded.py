@@ -16,7 +16,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
-from towerkit.features.encoder import Encoder
+from towerkit.features.encoder import Encoder, named
 from towerkit.features.history import Histories
 from towerkit.features.labels import Truth, is_known
 from towerkit.features.vocabulary import Vocabulary
@@ -155,7 +155,10 @@ def encode(encoder: Encoder, dataset: Dataset, learned: Rows | None = None) -> E
         catalogues[entity] = catalogue = catalogue_of(dataset, entity, learned)
         tables[entity] = encoder.encode(entity, catalogue.table)
         index[entity] = catalogue.rows(_whole_column(dataset, entity))
-    labels = {task: label.encode(_whole_column(dataset, label.column)) for task, label in encoder.labels.items()}
+    labels = {
+        task: named(dataset.examples.name, label.encode, _whole_column(dataset, label.column))
+        for task, label in encoder.labels.items()
+    }
     return Encoded(encoder, tables, index, catalogues, labels, example_weights(dataset))
 
 
