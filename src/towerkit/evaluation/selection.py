@@ -16,8 +16,8 @@ from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoded import Encoded
 from towerkit.index.vectors import VectorRanker
-from towerkit.metrics.classification import higher_is_better
 from towerkit.metrics.ranking import RANKING_METRICS
+from towerkit.metrics.tasks import higher_is_better
 from towerkit.models.two_tower import TwoTower
 from towerkit.training.loop import Selection
 from towerkit.training.recipes import pairs_matrix
