@@ -179,7 +179,7 @@ def test_impossible_input_is_refused() -> None:
         MultilabelRows([0, 1], good)
     with pytest.raises(ShapeError, match=r"as truth is, \(1, 2\); got \(2, 2\)"):
         MultilabelRows([[0, 1]], good)
-    with pytest.raises(ShapeError, match=r"one for each of 2 labels, got \(3,\)"):
+    with pytest.raises(ShapeError, match=r"of \(1, 2\); got \(3,\)"):
         MultilabelRows([[0, 1]], [[0.5, 0.5]], threshold=[0.1, 0.2, 0.3])
     with pytest.raises(SpecError, match=r"in \[0, 1\], got 1\.5"):
         MultilabelRows([[0, 1]], [[0.5, 0.5]], threshold=[0.1, 1.5])

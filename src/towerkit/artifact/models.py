@@ -20,6 +20,7 @@ from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
+from towerkit.heads.decision import Decision
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
@@ -33,7 +34,11 @@ S = TypeVar("S", bound=Spec)
 def save_predictor(folder: Path, predictor: TaskPredictor) -> None:
     """Write a tower model into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    _save_parts(folder, predictor.spec, predictor.encoder, predictor.model, {"entities": sorted(predictor.entities)})
+    about = {
+        "entities": sorted(predictor.entities),
+        "decisions": {task: decision.as_dict() for task, decision in predictor.decisions.items()},
+    }
+    _save_parts(folder, predictor.spec, predictor.encoder, predictor.model, about)
     for number, name in enumerate(sorted(predictor.entities)):
         save_table(folder / f"entity-{number}.arrow", _needed(predictor.entities[name], predictor.encoder, name))
 
@@ -51,7 +56,25 @@ def load_predictor(folder: Path) -> TaskPredictor:
     entities = {
         name: _load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
     }
-    return TaskPredictor(spec, encoder, model, entities)
+    return TaskPredictor(spec, encoder, model, entities, _decisions(folder, content.get("decisions", {}), encoder))
+
+
+def _decisions(folder: Path, stored: Mapping[str, Any], encoder: Encoder) -> dict[str, Decision]:
+    found = {}
+    for task, told in stored.items():
+        try:
+            decision = found[task] = Decision.from_dict(told)
+            known = encoder.labels[task].num_outputs
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{folder / 'model.json'}: what it says of the task '{task}' cannot be used ({error}); train the Run again."
+            ) from None
+        if len(decision.thresholds) not in (1, known):
+            raise RunError(
+                f"{folder / 'model.json'}: the task '{task}' has {known} outputs and {len(decision.thresholds)} thresholds; "
+                "train the Run again."
+            )
+    return found
 
 
 def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequence[str] = ()) -> None:

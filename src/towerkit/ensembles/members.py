@@ -78,7 +78,7 @@ def predictor_of(spec: TowerModelSpec, trained: Trained) -> TaskPredictor:
     """A trained tower model, ready to answer raw rows."""
     encoded = trained.prepared.encoded
     known = {name: known_part(catalogue) for name, catalogue in encoded.catalogues.items()}
-    return TaskPredictor(spec, encoded.encoder, trained.model, known)
+    return TaskPredictor(spec, encoded.encoder, trained.model, known, trained.decisions)
 
 
 def save_member(folder: Path, member: Member) -> None:

@@ -13,7 +13,7 @@ from towerkit.metrics.significance import Difference, corrected
 
 _MUST_AGREE = {
     "ranking": ("part", "split", "candidates", "seen", "positives", "cold_candidates", "exact"),
-    "prediction": ("part", "split", "rows", "threshold"),
+    "prediction": ("part", "split", "rows"),
 }
 _LEARNED = ("learned", "warnings")
 """Of a split: which training rows were learned from, and what is said about it; the rows measured are the same."""

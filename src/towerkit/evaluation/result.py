@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from towerkit.core.errors import RunError
 from towerkit.metrics.intervals import Interval
+from towerkit.metrics.shown import decision_line
 
 INTERVAL = "95 % percentile bootstrap"
 
@@ -23,10 +24,12 @@ class Evaluation:
     """``recall@20`` or, with several tasks, ``task/auc``."""
     details: Mapping[str, pa.Table] = field(default_factory=dict)
     """The values behind the figures: ``ranking`` has a row per query, a task's table a row per labelled row."""
-    confusion: Mapping[str, list[list[int]]] = field(default_factory=dict)
-    """Task -> rows are true classes, columns predicted ones."""
+    confusion: Mapping[str, list[Any]] = field(default_factory=dict)
+    """Task -> rows are true classes, columns predicted ones; of a multilabel task one such matrix for each label."""
     segments: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
     """Segment -> value -> metric, of the queries or rows that have this value; behind them stands ``details["segments"]``."""
+    calibration: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)
+    """Task -> bins of probability: ``low``, ``high``, the mean ``predicted``, the share ``observed``, and ``n`` statements."""
 
     def as_dict(self) -> dict[str, Any]:
         """The shape that ``evaluate --json`` promises."""
@@ -44,6 +47,8 @@ class Evaluation:
             }
         if self.confusion:
             found["confusion"] = dict(self.confusion)
+        if self.calibration:
+            found["calibration"] = dict(self.calibration)
         return found
 
     @classmethod
@@ -58,9 +63,9 @@ class Evaluation:
                 segment: {value: _intervals(one["metrics"]) for value, one in values.items()}
                 for segment, values in data.get("segments", {}).items()
             }
-            return cls(
-                dict(data["protocol"]), _intervals(data["metrics"]), details, data.get("confusion", {}), segments
-            )
+            metrics = _intervals(data["metrics"])
+            shown = data.get("confusion", {}), segments, data.get("calibration", {})
+            return cls(dict(data["protocol"]), metrics, details, *shown)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunError(f"A stored evaluation cannot be read ({error!r}); train the Run again.") from None
 
@@ -103,7 +108,8 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
             unknown = f", {about['unknown_labels']:,} labels missing or unknown" if about["unknown_labels"] else ""
             named = about.get("positive") not in (None, "1")
             positive = f", positive class {about['positive']}" if named else ""
-            parts.append(f"{task}: {about['kind']}{positive}, {about['rows']:,} labelled rows{unknown}")
+            decided = f", {how}" if (how := decision_line(about)) else ""
+            parts.append(f"{task}: {about['kind']}{positive}, {about['rows']:,} labelled rows{unknown}{decided}")
         if protocol.get("repeats"):
             parts.append(f"{protocol['repeats']:,} rows equal a training row in all that is read")
     split = protocol["split"]

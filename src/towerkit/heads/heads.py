@@ -12,6 +12,7 @@ from torch.nn import functional
 from towerkit.core.spec import Spec
 from towerkit.features.encoder import LabelSpec
 from towerkit.features.labels import Labels, TaskKind
+from towerkit.heads.decision import UNTOUCHED, Calibration, Threshold
 from towerkit.losses.tasks import binary_cross_entropy, cross_entropy, ordinal_cross_entropy, ordinal_log_probabilities
 from towerkit.towers.layers import perceptron
 
@@ -145,6 +146,16 @@ class HeadSpec(Spec):
         kind: TaskKind = getattr(self, "kind")  # noqa: B009 - each concrete spec has it
         return LabelSpec(self.column, kind)
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a temperature is chosen on validation rows."""
+        return False
+
+    @property
+    def threshold_rule(self) -> Threshold:
+        """From which probability a class is predicted."""
+        return UNTOUCHED.thresholds[0]
+
     def build(self, in_dim: int, labels: Labels) -> Head:
         """Make the module.
 
@@ -155,7 +166,31 @@ class HeadSpec(Spec):
         raise NotImplementedError
 
 
-class BinaryHeadSpec(HeadSpec):
+class ProbabilityHeadSpec(HeadSpec):
+    """What the heads of probabilities have."""
+
+    calibration: Calibration = "none"
+    """``temperature``: divide the logits by a number chosen on validation rows, so that probabilities are frequencies."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a temperature is chosen on validation rows."""
+        return self.calibration == "temperature"
+
+
+class ThresholdHeadSpec(ProbabilityHeadSpec):
+    """What the heads have that predict a class from some probability on."""
+
+    threshold: Threshold = UNTOUCHED.thresholds[0]
+    """A probability, or ``{choose: f1}``, ``accuracy`` or ``balanced_accuracy``: what is best on validation rows."""
+
+    @property
+    def threshold_rule(self) -> Threshold:
+        """From which probability a class is predicted."""
+        return self.threshold
+
+
+class BinaryHeadSpec(ThresholdHeadSpec):
     """Yes or no."""
 
     kind: Literal["binary"] = "binary"
@@ -179,7 +214,7 @@ class BinaryHeadSpec(HeadSpec):
         return BinaryHead(in_dim, self.layers, 1)
 
 
-class MulticlassHeadSpec(HeadSpec):
+class MulticlassHeadSpec(ProbabilityHeadSpec):
     """One of several classes without an order."""
 
     kind: Literal["multiclass"] = "multiclass"
@@ -189,7 +224,7 @@ class MulticlassHeadSpec(HeadSpec):
         return MulticlassHead(in_dim, self.layers, len(labels.classes))
 
 
-class OrdinalHeadSpec(HeadSpec):
+class OrdinalHeadSpec(ProbabilityHeadSpec):
     """One of several classes in an order, such as one to five stars."""
 
     kind: Literal["ordinal"] = "ordinal"

@@ -11,7 +11,7 @@ from torch import Tensor
 from towerkit.features.encoder import LabelSpec
 from towerkit.features.label_sets import Missing, SetForm
 from towerkit.features.labels import Labels
-from towerkit.heads.heads import Head, HeadSpec
+from towerkit.heads.heads import Head, ThresholdHeadSpec
 from towerkit.losses.tasks import multilabel_cross_entropy
 
 _RAREST = 1e-4
@@ -35,7 +35,7 @@ class MultilabelHead(Head):
         self.last.bias.copy_(torch.logit(frequencies, eps=_RAREST))
 
 
-class MultilabelHeadSpec(HeadSpec):
+class MultilabelHeadSpec(ThresholdHeadSpec):
     """Any number of several labels, such as the genres of a film; a column of lists, or of texts with a separator."""
 
     kind: Literal["multilabel"] = "multilabel"

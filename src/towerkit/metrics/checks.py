@@ -24,9 +24,17 @@ def check_kind(kind: str, kinds: tuple[str, ...] = get_args(Kind)) -> None:
         raise SpecError(f"Unknown kind of task '{kind}'{nearest(kind, kinds) or '.'} The kinds are {listed(kinds)}.")
 
 
-def check_threshold(threshold: float) -> None:
-    if not 0 <= threshold <= 1:
-        raise SpecError(f"threshold must be a probability in [0, 1], got {threshold}.")
+def checked_thresholds(threshold: ArrayLike, shape: tuple[int, ...]) -> Floats:
+    values = np.asarray(threshold, dtype=np.float64)
+    try:
+        spread = np.broadcast_to(values, shape)
+    except ValueError:
+        each = "one for each label, or one for each row and label" if len(shape) == 2 else "one for each row"
+        raise ShapeError(f"threshold must be one number, {each} of {shape}; got {values.shape}.") from None
+    bad = ~((values >= 0) & (values <= 1))  # nan fails too
+    if bad.any():
+        raise SpecError(f"threshold must be a probability in [0, 1], got {values[bad].ravel()[0]}.")
+    return spread
 
 
 def checked_codes(name: str, values: ArrayLike, num_classes: int | None = None, rows: int | None = None) -> Codes:

@@ -22,9 +22,9 @@ from towerkit.metrics.checks import (
     Floats,
     Kind,
     check_kind,
-    check_threshold,
     checked_codes,
     checked_probabilities,
+    checked_thresholds,
 )
 from towerkit.metrics.confusion import class_counts, kappa
 from towerkit.metrics.scoring import row_brier, row_log_loss
@@ -51,7 +51,7 @@ class ClassificationRows:
         truth: ``[rows]`` class codes.
         probabilities: ``[rows, classes]``, each row summing to one; two columns for ``binary``.
         kind: ``binary``, ``multiclass`` or ``ordinal``.
-        threshold: Probability of class 1 from which it is predicted; used by ``binary`` only.
+        threshold: Probability of class 1 from which it is predicted, or one for each row; used by ``binary`` only.
 
     Raises:
         DataError: If there are no rows, or a code or probability is out of range.
@@ -59,9 +59,10 @@ class ClassificationRows:
         SpecError: If ``kind`` or ``threshold`` is not possible.
     """
 
-    def __init__(self, truth: ArrayLike, probabilities: ArrayLike, *, kind: ClassKind, threshold: float = 0.5) -> None:
+    def __init__(
+        self, truth: ArrayLike, probabilities: ArrayLike, *, kind: ClassKind, threshold: ArrayLike = 0.5
+    ) -> None:
         check_kind(kind, get_args(ClassKind))
-        check_threshold(threshold)
         table = checked_probabilities(probabilities)
         self.num_rows, self.num_classes = table.shape
         if self.num_classes < 2 or (kind == "binary" and self.num_classes != 2):
@@ -69,7 +70,7 @@ class ClassificationRows:
             raise ShapeError(f"kind '{kind}' needs {rule} columns of probabilities, got {self.num_classes}.")
         self.kind = kind
         self.truth = checked_codes("truth", truth, self.num_classes, rows=self.num_rows)
-        self.predicted = predicted_codes(table, kind, threshold)
+        self.predicted = predicted_codes(table, kind, checked_thresholds(threshold, (self.num_rows,)))
         self._losses = np.stack([row_log_loss(self.truth, table), row_brier(self.truth, table)])
         came_true, stated = statements(self.truth, table, kind)
         self._gaps = row_gaps(came_true[:, None], stated[:, None])
@@ -99,7 +100,7 @@ class ClassificationRows:
         return dict(zip(CLASSIFICATION_METRICS[self.kind], values, strict=True))
 
 
-def predicted_codes(probabilities: Floats, kind: str, threshold: float) -> Codes:
+def predicted_codes(probabilities: Floats, kind: str, threshold: Floats | float) -> Codes:
     """``[rows]`` the class that each row is taken for."""
     if kind == "binary":
         return (probabilities[:, 1] >= threshold).astype(np.int64)

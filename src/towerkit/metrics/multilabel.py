@@ -9,15 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from towerkit.core.errors import ShapeError
 from towerkit.metrics.areas import RankedRows
 from towerkit.metrics.averages import Average, Counts, PrecisionRecallF1, check_average
 from towerkit.metrics.calibration import calibration_error, row_gaps
 from towerkit.metrics.checks import (
     Floats,
-    check_threshold,
     checked_label_probabilities,
     checked_label_table,
+    checked_thresholds,
     checked_weight,
 )
 from towerkit.metrics.scoring import cell_log_loss
@@ -39,7 +38,7 @@ class MultilabelRows:
     Args:
         truth: ``[rows, labels]`` 0 or 1.
         probabilities: ``[rows, labels]``.
-        threshold: Probability from which a label is predicted; one for all, or one for each.
+        threshold: Probability from which a label is predicted; one for all, one for each label, or ``[rows, labels]``.
 
     Raises:
         DataError: If there are no rows, or a value is out of range.
@@ -52,7 +51,7 @@ class MultilabelRows:
         table = checked_label_probabilities(probabilities, labels.shape)
         self.num_rows, self.num_labels = labels.shape
         self.truth = labels.astype(np.float64)
-        self.predicted = (table >= checked_thresholds(threshold, self.num_labels)).astype(np.float64)
+        self.predicted = (table >= checked_thresholds(threshold, table.shape)).astype(np.float64)
         self._correct = self.truth * self.predicted
         self._per_row = np.stack(
             [
@@ -148,21 +147,6 @@ def multilabel_confusion(truth: ArrayLike, predicted: ArrayLike, weight: ArrayLi
     absent = weights.sum() - true - claimed + correct
     cells = [[absent, claimed - correct], [true - correct, correct]]
     return np.moveaxis(np.array(cells), 2, 0)
-
-
-def checked_thresholds(threshold: ArrayLike, num_labels: int) -> Floats:
-    """One threshold, or one for each label.
-
-    Raises:
-        ShapeError: If there are as many as neither.
-        SpecError: If one is no probability.
-    """
-    values = np.asarray(threshold, dtype=np.float64)
-    if values.shape not in ((), (num_labels,)):
-        raise ShapeError(f"threshold must be one number or one for each of {num_labels} labels, got {values.shape}.")
-    for value in values.ravel().tolist():
-        check_threshold(value)
-    return values
 
 
 def _sample_figures(truth: Floats, predicted: Floats, correct: Floats) -> tuple[list[Floats], Floats]:

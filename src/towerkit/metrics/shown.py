@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def headline(metrics: Iterable[str]) -> str:
@@ -24,7 +25,31 @@ def headline(metrics: Iterable[str]) -> str:
     return first[0] if first else names[0]
 
 
-_FIRST = ("auc", "accuracy", "mae", "rmse")
+_FIRST = ("auc", "accuracy", "rmse", "mae")
+
+
+def decision_line(about: Mapping[str, Any]) -> str:
+    """How a task's probabilities became an answer, in words; nothing where they were left as they are.
+
+    Args:
+        about: The task in the protocol.
+
+    Example:
+        >>> decision_line({"threshold": 0.375, "threshold_by": "f1", "temperature": 1.5, "decided_on": "80 validation rows"})
+        'threshold 0.375 (best f1), temperature 1.5, of 80 validation rows'
+    """
+    threshold, temperature = about.get("threshold", 0.5), about.get("temperature")
+    parts = []
+    if threshold != 0.5:
+        several = isinstance(threshold, list)
+        shown = f"{min(threshold):.4g} to {max(threshold):.4g}" if several else f"{threshold:.4g}"
+        by = f" (best {about['threshold_by']})" if "threshold_by" in about else ""
+        parts.append(f"{'a threshold for each label, ' if several else 'threshold '}{shown}{by}")
+    if temperature is not None:
+        parts.append(f"temperature {temperature:.4g}")
+    if parts and "decided_on" in about:
+        parts.append(f"of {about['decided_on']}")
+    return ", ".join(parts)
 
 
 def value_place(value: str) -> tuple[int, float, str]:

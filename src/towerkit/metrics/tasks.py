@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol, get_args
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from towerkit.core.errors import SpecError, listed, nearest
@@ -41,8 +40,8 @@ def task_rows(kind: Kind, truth: ArrayLike, predictions: ArrayLike, *, threshold
         truth: ``[rows]`` class codes; ``[rows, labels]`` 0 or 1 for ``multilabel``; ``[rows]`` numbers for ``regression``.
         predictions: ``[rows, classes]`` probabilities that sum to one; ``[rows, labels]`` probabilities for
             ``multilabel``; ``[rows, 1]`` numbers for ``regression``.
-        threshold: Probability from which class 1 of ``binary``, or a label of ``multilabel``, is predicted; for
-            ``multilabel`` also one for each label. The other kinds have none.
+        threshold: Probability from which class 1 of ``binary``, or a label of ``multilabel``, is predicted; one for all,
+            one for each row of ``binary``, one for each label or ``[rows, labels]`` of ``multilabel``. Other kinds have none.
 
     Raises:
         DataError: If there are no rows, or a value is out of range.
@@ -54,19 +53,7 @@ def task_rows(kind: Kind, truth: ArrayLike, predictions: ArrayLike, *, threshold
         return RegressionRows(truth, predictions)
     if kind == "multilabel":
         return MultilabelRows(truth, predictions, threshold=threshold)
-    return ClassificationRows(truth, predictions, kind=kind, threshold=single_threshold(threshold))
-
-
-def single_threshold(threshold: ArrayLike) -> float:
-    """The one threshold of a binary task.
-
-    Raises:
-        SpecError: If there are several.
-    """
-    values = np.ravel(np.asarray(threshold, dtype=np.float64))
-    if len(values) != 1:
-        raise SpecError(f"A task with one class per row has one threshold, got {len(values)}; give one number.")
-    return float(values[0])
+    return ClassificationRows(truth, predictions, kind=kind, threshold=threshold)
 
 
 def task_metrics(
