@@ -133,6 +133,7 @@ def evaluate(
     else:
         console.show_metrics(found, {})
         console.show_segments(found, {})
+        console.show_tasks(found)
         console.say(protocol_line(found.protocol))
 
 
@@ -341,8 +342,7 @@ def _show_run(run: Any) -> None:
 
     console.show_metrics(run.evaluation, run.baselines, name=run.kind)
     console.show_segments(run.evaluation, run.baselines, name=run.kind)
-    for task, matrix in run.evaluation.confusion.items():
-        console.show_confusion(task, matrix, run.evaluation.protocol["tasks"][task]["classes"])
+    console.show_tasks(run.evaluation)
     console.say(protocol_line(run.evaluation.protocol))
 
 

@@ -22,7 +22,8 @@ from towerkit.data.splits import Rows
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
 from towerkit.ensembles.members import predictor_of
-from towerkit.evaluation.prediction import evaluate_tasks
+from towerkit.evaluation.prediction import SEGMENTS, evaluate_tasks
+from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, prediction_segments
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.result import Evaluation
@@ -39,6 +40,7 @@ from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.spec import ModelingSpec, plain
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
+from towerkit.training.decisions import check_decidable
 from towerkit.training.estimate import Estimate, estimate
 from towerkit.training.fit import fit_recipe
 from towerkit.training.loop import History
@@ -157,6 +159,10 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
             f'would never see the rows without "{dataset.split["positive"]}". Remove the rule.'
         )
     labels, validation = spec.model.demand(dataset).labels, dataset.parts.validation
+    _check_prediction_segments(spec.evaluation, labels, dataset, held_out)
+    for model in spec.model.members.values() if isinstance(spec.model, LateFusionSpec) else [spec.model]:
+        if isinstance(model, TowerModelSpec):
+            check_decidable(model.heads, dataset)
     for task, label in labels.items():
         if _is_empty(dataset, label.column, held_out):
             raise DataError(
@@ -170,6 +176,15 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
             f"{dataset.examples.name}: {listed(deciding)} without a value in all {len(validation):,} rows of the validation "
             "part, so no epoch could be chosen. Give labelled rows, another split, or set split.validation to 0."
         )
+
+
+def _check_prediction_segments(
+    evaluation: EvaluationSpec, labels: Mapping[str, Any], dataset: Dataset, held_out: Rows
+) -> None:
+    if evaluation.segments:
+        check_no_task_is_called_so(labels, SEGMENTS)
+        rows = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
+        prediction_segments(evaluation.segments, rows, dataset.entities)
 
 
 def _check_new_pairs(dataset: Dataset) -> None:
@@ -335,6 +350,7 @@ def _measured(
     table = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
     about["repeats"] = repeated_rows(dataset.examples.data, read_columns(demand), learned.parts.train, held_out)
+    about["segments"] = prediction_segments(spec.evaluation.segments, table, dataset.entities)
     truth = truth_of(model.tasks, table)
     others = dict(task_baselines(demand, learned, learned.parts.train, held_out))
     if isinstance(model, LateFusion):
@@ -344,7 +360,7 @@ def _measured(
     else:
         found = model.predict(table)
     baselines = {name: evaluate_tasks(values, truth, model.tasks, **about) for name, values in others.items()}
-    return evaluate_tasks(found, truth, model.tasks, **about), baselines
+    return evaluate_tasks(found, truth, model.tasks, decisions=model.decisions, **about), baselines
 
 
 def read_columns(demand: Demand) -> list[str]:

@@ -19,17 +19,20 @@ from towerkit.artifact.models import load_predictor, load_retriever
 from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
 from towerkit.core.spec import parse
 from towerkit.data.readers import read_table
+from towerkit.data.roles import EntityTable
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.data.usable import rows_to_measure
 from towerkit.ensembles.late import load_late_fusion
 from towerkit.evaluation.answers import answer_columns
 from towerkit.evaluation.prediction import evaluate_tasks
+from towerkit.evaluation.prediction_segments import known_segments
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.experiment import Model, ranker_of, ranking_task_of, segments_of, truth_of
 from towerkit.golden import replay_golden
-from towerkit.models.answer import Retriever
+from towerkit.heads.decision import UNTOUCHED
+from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.storage.hashes import read_json
 from towerkit.storage.manifest import Manifest, verify
 
@@ -130,7 +133,17 @@ class Run:
             about |= {"gain": spec.gain, "segments": segments_of(self.model, spec)}
             return evaluate_ranking(ranker_of(self.model), task, spec.k, **about)
         truth = truth_of(self.model.tasks, table)
+        about |= {"decisions": self.model.decisions, **self._segments_of(table)}
         return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
+
+    def _segments_of(self, table: Table) -> dict[str, Any]:
+        """Those that new rows have; columns of entities are known as far as the model keeps them."""
+        spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
+        kept: dict[str, EntityTable] = {}
+        if isinstance(self.model, TaskPredictor):
+            kept = {name: EntityTable(name, each.key, each.table) for name, each in self.model.entities.items()}
+        found, left_out = known_segments(spec.segments, table, kept)
+        return {"segments": found, "segments_left_out": left_out}
 
     def predict(self, rows: Any) -> pa.Table:
         """Answers for raw rows.
@@ -152,7 +165,8 @@ class Run:
             return recommend.pair_scores(self.model, table)
         columns: dict[str, Any] = {}
         for task, probabilities in self.model.predict(table).items():
-            columns |= answer_columns(task, self.model.tasks[task], probabilities)
+            decision = self.model.decisions.get(task, UNTOUCHED)
+            columns |= answer_columns(task, self.model.tasks[task], probabilities, decision)
         return pa.table(columns)
 
     def recommend(

@@ -156,13 +156,13 @@ def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = N
     Args:
         folder: Made if it is not there.
         model: What to write.
-        evaluation: Columns of the queries that its segments name are kept, so that new rows can be measured alike.
+        evaluation: Columns that its segments name are kept, so that new rows can be measured alike.
     """
+    segments = () if evaluation is None else evaluation.segments
     if isinstance(model, Retriever):
-        segments = () if evaluation is None else evaluation.segments
         save_retriever(folder, model, query_columns=segment_columns(segments, model.model.query_entity))
     elif isinstance(model, TaskPredictor):
-        save_predictor(folder, model)
+        save_predictor(folder, model, {entity: segment_columns(segments, entity) for entity in model.entities})
     else:
         save_late_fusion(folder, model)
 

@@ -127,7 +127,8 @@ def sklearn_metrics(
         kappa = sk.cohen_kappa_score(truth, predicted, labels=classes, weights="quadratic", **told)
     values = [
         sk.accuracy_score(truth, predicted, **told),
-        *(value for three in threes for value in three),
+        *(value for three in threes for value in three[:3] if binary or three is threes[0]),
+        *(() if binary else (threes[1][0], threes[1][2])),  # the weighted recall is the accuracy
         np.mean(aucs) if aucs else np.nan,
         np.mean(precisions) if precisions else np.nan,
         sk.log_loss(truth, table, labels=list(classes), **told),

@@ -36,7 +36,7 @@ from towerkit.metrics.intervals import (
     mean_intervals,
     statistic_intervals,
 )
-from towerkit.metrics.tasks import task_metrics, task_rows
+from towerkit.metrics.tasks import WITHOUT_INTERVAL, task_metrics, task_rows
 
 Floats = NDArray[np.float64]
 
@@ -176,6 +176,9 @@ def test_classification_equals_the_statistic(kind: Kind, classes: int) -> None:
     )
     assert list(fast) == list(slow)
     for name, interval in fast.items():
+        if name in WITHOUT_INTERVAL:
+            assert interval.value == slow[name].value and math.isnan(interval.low) and math.isnan(interval.high)
+            continue
         assert interval.as_dict() == pytest.approx(slow[name].as_dict(), abs=1e-12), name
         assert interval.low < interval.value < interval.high, name
 
@@ -192,7 +195,7 @@ def test_classification_equals_repeating_the_rows() -> None:
 
     slow = statistic_intervals(repeated, 40, resamples=60)
     fast = bootstrap_task(task_rows("ordinal", truth, table), resamples=60)
-    for name in fast:
+    for name in set(fast) - set(WITHOUT_INTERVAL):
         assert fast[name].as_dict() == pytest.approx(slow[name].as_dict(), abs=1e-12), name
     assert len({row["auc"] for row in drawn}) > 30  # the resamples do differ
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from towerkit.metrics.shown import headline, value_place
+from towerkit.metrics.shown import decision_line, headlines, value_place
 
 
 def model_card(
@@ -41,6 +41,7 @@ def model_card(
     for metric in evaluation.metrics:
         cells = [_cell(column.metrics.get(metric)) for column in columns]
         lines.append(f"| {metric} | " + " | ".join(cells) + " |")
+    lines += _decisions(evaluation.protocol)
     lines += _segments(dict(zip(names, columns, strict=True)))
     lines += [
         "",
@@ -76,17 +77,23 @@ def _continued(run: Mapping[str, str] | None) -> list[str]:
     ]
 
 
+def _decisions(protocol: Mapping[str, Any]) -> list[str]:
+    """A line for each task whose probabilities were scaled, or whose classes do not begin at a half."""
+    told = {task: decision_line(about) for task, about in protocol.get("tasks", {}).items()}
+    lines = [f"- {_plain(task)}: {line}; every answer goes through it." for task, line in told.items() if line]
+    return ["", *lines] if lines else []
+
+
 def _segments(columns: Mapping[str, Any]) -> list[str]:
-    """A table per segment, with one figure of each model."""
+    """A table per segment and task, with one figure of each model."""
     lines: list[str] = []
     for segment, values in columns["model"].segments.items():
-        metric = headline(next(iter(values.values())))
-        lines += ["", f"## {metric} by {segment}", "", f"| {segment} | n | " + " | ".join(columns) + " |"]
-        lines.append("|---" * (len(columns) + 2) + "|")
-        for value in sorted(values, key=value_place):
-            cells = [_cell(each.segments.get(segment, {}).get(value, {}).get(metric)) for each in columns.values()]
-            count = max(interval.n for interval in values[value].values())
-            lines.append(f"| {_plain(value)} | {count:,} | " + " | ".join(cells) + " |")
+        for metric in headlines(columns["model"].metrics):
+            lines += ["", f"## {metric} by {segment}", "", f"| {segment} | n | " + " | ".join(columns) + " |"]
+            lines.append("|---" * (len(columns) + 2) + "|")
+            for value in sorted((value for value in values if metric in values[value]), key=value_place):
+                cells = [_cell(each.segments.get(segment, {}).get(value, {}).get(metric)) for each in columns.values()]
+                lines.append(f"| {_plain(value)} | {values[value][metric].n:,} | " + " | ".join(cells) + " |")
     return lines
 
 

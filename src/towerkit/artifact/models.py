@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,8 +32,16 @@ from towerkit.towers.id import num_ids
 S = TypeVar("S", bound=Spec)
 
 
-def save_predictor(folder: Path, predictor: TaskPredictor) -> None:
-    """Write a tower model into a folder."""
+def save_predictor(
+    folder: Path, predictor: TaskPredictor, columns: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> None:
+    """Write a tower model into a folder.
+
+    Args:
+        folder: Made if it is not there.
+        predictor: What to write.
+        columns: Entity -> columns to keep beside those that the towers read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "entities": sorted(predictor.entities),
@@ -40,7 +49,8 @@ def save_predictor(folder: Path, predictor: TaskPredictor) -> None:
     }
     _save_parts(folder, predictor.spec, predictor.encoder, predictor.model, about)
     for number, name in enumerate(sorted(predictor.entities)):
-        save_table(folder / f"entity-{number}.arrow", _needed(predictor.entities[name], predictor.encoder, name))
+        kept = _needed(predictor.entities[name], predictor.encoder, name, columns.get(name, ()))
+        save_table(folder / f"entity-{number}.arrow", kept)
 
 
 def load_predictor(folder: Path) -> TaskPredictor:

@@ -21,6 +21,8 @@ from towerkit.ensembles.stackers import Probabilities, Stacker, fit_stacker, res
 from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.features.labels import Labels
+from towerkit.heads.decision import UNTOUCHED, Decision
+from towerkit.models.tower_model import TowerModelSpec
 from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.tensors import load_tensors, save_tensors
 from towerkit.training.checkpoint import Checkpoints
@@ -69,6 +71,17 @@ class LateFusionSpec(Spec):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _no_member_decides(self) -> LateFusionSpec:
+        for name, member in self.members.items():
+            for task, head in member.heads.items() if isinstance(member, TowerModelSpec) else ():
+                if head.threshold_rule != UNTOUCHED.thresholds[0]:
+                    raise ValueError(
+                        "a member's probabilities are combined, and the class is decided after that, from a half on; the "
+                        f"threshold of the task '{task}' of '{name}' would decide nothing. Remove it; calibration may stay."
+                    )
+        return self
+
     def demand(self, dataset: Dataset) -> Demand:
         """What all members read together, and the labels that all predict."""
         demands = [member.demand(dataset) for member in self.members.values()]
@@ -114,6 +127,11 @@ class LateFusion:
     tasks: Mapping[str, Labels]
     combiners: Mapping[str, Stacker]
     """Task -> the stacker; empty for an average."""
+
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """None: a fusion predicts a class from a probability of a half on."""
+        return {}
 
     def predict(self, table: Table) -> dict[str, Probabilities]:
         """Task -> ``[rows, classes]`` probabilities of raw rows; of a regression its numbers ``[rows, 1]``."""

@@ -8,17 +8,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from towerkit.evaluation.prediction import THRESHOLD, predicted_classes
+from towerkit.evaluation.task_details import predicted_classes, predicted_labels
 from towerkit.features.labels import Labels
+from towerkit.heads.decision import UNTOUCHED, Decision
 
 
-def answer_columns(task: str, labels: Labels, found: NDArray[np.float64]) -> dict[str, Any]:
+def answer_columns(
+    task: str, labels: Labels, found: NDArray[np.float64], decision: Decision = UNTOUCHED
+) -> dict[str, Any]:
     """The columns that answer one task.
 
     Args:
         task: Its name, and that of the first column.
         labels: Its classes.
         found: ``[rows, classes]`` probabilities; of a regression ``[rows, 1]`` numbers.
+        decision: The model's thresholds.
 
     Returns:
         ``TASK``: the class; of a multilabel task the list of labels at or above the threshold, in the order of the classes; of a
@@ -32,9 +36,9 @@ def answer_columns(task: str, labels: Labels, found: NDArray[np.float64]) -> dic
     if labels.kind == "regression":
         return {task: found[:, 0]}
     if labels.kind == "multilabel":
-        answer, shown = _lists(found >= THRESHOLD, labels.classes), labels.classes
+        answer, shown = _lists(predicted_labels(found, decision), labels.classes), labels.classes
     else:
-        answer = pa.array(labels.classes, pa.string()).take(pa.array(predicted_classes(found, labels)))
+        answer = pa.array(labels.classes, pa.string()).take(pa.array(predicted_classes(found, labels, decision)))
         shown = labels.classes[1:] if labels.kind == "binary" else labels.classes
     return {task: answer, **{f"{task}={name}": found[:, labels.classes.index(name)] for name in shown}}
 

@@ -57,6 +57,7 @@ def evaluate_tasks(
     repeats: int | None = None,
     decisions: Mapping[str, Decision] | None = None,
     segments: Mapping[str, Valued] | None = None,
+    segments_left_out: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """The metrics of each task, with intervals over rows.
 
@@ -70,6 +71,7 @@ def evaluate_tasks(
         repeats: Rows that equal a training row in every column that is read or predicted; None where nobody counted.
         decisions: Task -> the model's thresholds and temperature; a task that is not named has a threshold of a half.
         segments: Name -> the value of each row; the rows of each value are measured apart too.
+        segments_left_out: Those that these rows do not have -> why, for the protocol.
 
     Raises:
         DataError: If a task has no labelled row.
@@ -84,6 +86,7 @@ def evaluate_tasks(
         "rows": rows,
         **({} if repeats is None else {"repeats": repeats}),
         "tasks": {task.name: _described(task) for task in tasks},
+        **({"segments_left_out": dict(segments_left_out)} if segments_left_out else {}),
         "interval": f"{INTERVAL} over rows, {default_resamples(rows):,} resamples",
     }
     details = {task.name: task_details(task.label.kind, task.known, task.truth, task.predictions) for task in tasks}

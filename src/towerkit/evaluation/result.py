@@ -110,6 +110,7 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
             positive = f", positive class {about['positive']}" if named else ""
             decided = f", {how}" if (how := decision_line(about)) else ""
             parts.append(f"{task}: {about['kind']}{positive}, {about['rows']:,} labelled rows{unknown}{decided}")
+        parts += [f"not by {name}: {why}" for name, why in protocol.get("segments_left_out", {}).items()]
         if protocol.get("repeats"):
             parts.append(f"{protocol['repeats']:,} rows equal a training row in all that is read")
     split = protocol["split"]

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 
 from towerkit.core.errors import ShapeError
 from towerkit.metrics.areas import RankedRows
-from towerkit.metrics.averages import Average
 from towerkit.metrics.calibration import calibration_error, row_gaps
 from towerkit.metrics.checks import (
     ClassKind,
@@ -31,8 +30,9 @@ from towerkit.metrics.scoring import row_brier, row_log_loss
 from towerkit.metrics.weighted import mean_of_defined, row_mean
 
 _PROBABILITY = ("auc", "average_precision", "log_loss", "brier", "ece")
-_AVERAGED = ("precision_macro", "recall_macro", "f1_macro", "precision_weighted", "recall_weighted", "f1_weighted")
-_MULTICLASS = ("accuracy", *_AVERAGED, *_PROBABILITY)
+_MACRO = ("precision_macro", "recall_macro", "f1_macro")
+_WEIGHTED = ("precision_weighted", "f1_weighted")  # the weighted recall and all micro-averages are the accuracy
+_MULTICLASS = ("accuracy", *_MACRO, *_WEIGHTED, *_PROBABILITY)
 CLASSIFICATION_METRICS: dict[Kind, tuple[str, ...]] = {
     "binary": ("accuracy", "precision", "recall", "f1", *_PROBABILITY),
     "multiclass": _MULTICLASS,
@@ -87,9 +87,12 @@ class ClassificationRows:
             ``{"accuracy": [weightings], …}``, named as in :data:`CLASSIFICATION_METRICS`.
         """
         counts = class_counts(self.truth, self.predicted, weights, self.num_classes)
-        averages: tuple[Average, ...] = ("binary",) if self.kind == "binary" else ("macro", "weighted")
         values = [row_mean(weights, self.truth == self.predicted)]
-        values += [figure for average in averages for figure in counts.averaged(average)]
+        if self.kind == "binary":
+            values += counts.averaged("binary")
+        else:
+            precision, _, f1 = counts.averaged("weighted")
+            values += [*counts.averaged("macro"), precision, f1]
         areas = [ranked.areas(weights) for ranked in self._ranked]
         values += [mean_of_defined(list(each)) for each in zip(*areas, strict=True)]
         values += [row_mean(weights, loss) for loss in self._losses]

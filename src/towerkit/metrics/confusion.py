@@ -147,7 +147,8 @@ def kappa(truth: Codes, predicted: Codes, weights: Floats) -> Floats:
     chance = spread + (mean_truth - mean_predicted) ** 2
     negligible = chance <= 1e-12 * (1 + row_mean(weights, truth**2))  # of one class, but for rounding
     missed = row_mean(weights, (truth - predicted) ** 2)
-    return 1 - ratio(missed, np.where(negligible, 0.0, chance), np.nan)
+    found = 1 - ratio(missed, np.where(negligible, 0.0, chance), np.nan)
+    return np.where(np.abs(found) < 1e-12, 0.0, found)  # chance itself, but for rounding
 
 
 def _checked_pair(

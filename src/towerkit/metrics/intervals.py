@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
-from towerkit.metrics.tasks import TaskRows
+from towerkit.metrics.tasks import WITHOUT_INTERVAL, TaskRows
 
 Floats = NDArray[np.float64]
 
@@ -139,7 +139,7 @@ def bootstrap_task(
     """Every metric of a task's predictions, with an interval.
 
     Rows are sorted once; each block of resamples reuses the order. Undefined values are treated as in
-    :func:`statistic_intervals`.
+    :func:`statistic_intervals`. The bounds of :data:`towerkit.metrics.tasks.WITHOUT_INTERVAL` are nan.
 
     Args:
         rows: Checked predictions, from :func:`towerkit.metrics.tasks.task_rows`.
@@ -166,7 +166,9 @@ def bootstrap_task(
         np.stack(list(rows.metrics(counts).values()), axis=1)  # [chunk, metrics]
         for counts in resample_counts(n, number, seed)
     ]
-    return intervals_of(values, np.concatenate(draws), level, n)
+    found = intervals_of(values, np.concatenate(draws), level, n)
+    bare = {name: replace(found[name], low=math.nan, high=math.nan) for name in WITHOUT_INTERVAL if name in found}
+    return found | bare
 
 
 def resample_counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:

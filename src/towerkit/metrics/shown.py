@@ -28,6 +28,19 @@ def headline(metrics: Iterable[str]) -> str:
 _FIRST = ("auc", "accuracy", "rmse", "mae")
 
 
+def headlines(metrics: Iterable[str]) -> list[str]:
+    """The headline of each task; one where there are no tasks.
+
+    Example:
+        >>> headlines(["liked/log_loss", "liked/auc", "stars/mae"])
+        ['liked/auc', 'stars/mae']
+    """
+    tasks: dict[str, list[str]] = {}
+    for name in metrics:
+        tasks.setdefault(name.rpartition("/")[0], []).append(name)
+    return [headline(names) for names in tasks.values()]
+
+
 def decision_line(about: Mapping[str, Any]) -> str:
     """How a task's probabilities became an answer, in words; nothing where they were left as they are.
 
@@ -36,7 +49,7 @@ def decision_line(about: Mapping[str, Any]) -> str:
 
     Example:
         >>> decision_line({"threshold": 0.375, "threshold_by": "f1", "temperature": 1.5, "decided_on": "80 validation rows"})
-        'threshold 0.375 (best f1), temperature 1.5, of 80 validation rows'
+        'threshold 0.375 (best f1), temperature 1.500, of 80 validation rows'
     """
     threshold, temperature = about.get("threshold", 0.5), about.get("temperature")
     parts = []
@@ -46,7 +59,7 @@ def decision_line(about: Mapping[str, Any]) -> str:
         by = f" (best {about['threshold_by']})" if "threshold_by" in about else ""
         parts.append(f"{'a threshold for each label, ' if several else 'threshold '}{shown}{by}")
     if temperature is not None:
-        parts.append(f"temperature {temperature:.4g}")
+        parts.append(f"temperature {temperature:.3f}")
     if parts and "decided_on" in about:
         parts.append(f"of {about['decided_on']}")
     return ", ".join(parts)

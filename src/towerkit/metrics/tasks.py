@@ -20,6 +20,8 @@ TASK_METRICS: dict[Kind, tuple[str, ...]] = {
 }
 """Names of the metrics of each kind of task, in the order of the results."""
 
+WITHOUT_INTERVAL = ("ece",)
+"""Resamples of rows repeat some and so make gaps of their own: a bootstrap interval of these lies above the value."""
 _LOWER_IS_BETTER = ("log_loss", "brier", "ece", "mae", "rmse", "medae", "hamming_loss")
 
 

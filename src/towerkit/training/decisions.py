@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from towerkit.core.errors import DataError
+from towerkit.core.errors import DataError, SpecError
+from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded
+from towerkit.features.labels import Truth, is_known
 from towerkit.heads.decision import UNTOUCHED, Criterion, Decision, ThresholdChoice
 from towerkit.heads.heads import Head, HeadSpec
 from towerkit.metrics.weighted import ratio
@@ -57,7 +59,7 @@ def decisions_of(heads: Mapping[str, HeadSpec], model: TowerModel, encoded: Enco
             found[task] = Decision(thresholds=(threshold,))
             continue
         answers = _answers(task, model, encoded, rows)
-        _check(task, encoded.encoder.labels[task].column, head, answers)
+        _check(task, head, answers.labels.numpy())
         found[task] = _decided(head, model.head(task), answers)
     return found
 
@@ -65,6 +67,27 @@ def decisions_of(heads: Mapping[str, HeadSpec], model: TowerModel, encoded: Enco
 def reads_validation(head: HeadSpec) -> bool:
     """Whether something of the head is chosen on validation rows."""
     return head.is_calibrated or isinstance(head.threshold_rule, ThresholdChoice)
+
+
+def check_decidable(heads: Mapping[str, HeadSpec], dataset: Dataset) -> None:
+    """Find out before training that a threshold or a temperature has no validation rows to be read off.
+
+    Raises:
+        SpecError: If the split has no validation part.
+        DataError: If none of its rows has a label of the task, or all have the same.
+    """
+    rows = dataset.parts.validation
+    for task, head in heads.items():
+        if not reads_validation(head):
+            continue
+        if not len(rows):
+            raise SpecError(
+                f"The task '{task}' chooses {_what(head)} on validation rows, and the split holds none out. Set "
+                "split.validation above 0, or give a fixed threshold and calibration: none."
+            )
+        labels = head.label().fit(dataset.labelled(head.column, dataset.parts.train))
+        truth = labels.encode(dataset.labelled(head.column, rows))
+        _check(task, head, truth[is_known(truth)])
 
 
 def best_temperature(head: Head, logits: Tensor, labels: Tensor, weights: Tensor) -> float:
@@ -183,16 +206,19 @@ def _decided(head: HeadSpec, module: Head, answers: _Answers) -> Decision:
     return Decision(thresholds=thresholds, chosen_by=rule.choose, **found)
 
 
-def _check(task: str, column: str, head: HeadSpec, answers: _Answers) -> None:
-    what = "a threshold" if isinstance(head.threshold_rule, ThresholdChoice) else "a temperature"
-    if not float(answers.weights.sum()) > 0:
+def _check(task: str, head: HeadSpec, labels: Truth) -> None:
+    if not len(labels):
         raise DataError(
-            f"The task '{task}' chooses {what} on validation rows, and none of them has a value in its label column '{column}'. "
-            "Give labelled rows, another split, or a fixed threshold and calibration: none."
+            f"The task '{task}' chooses {_what(head)} on validation rows, and none of them has a known value in its label column "
+            f"'{head.column}'. Give labelled rows, another split, or a fixed threshold and calibration: none."
         )
-    codes = answers.labels.unique()
-    if what == "a threshold" and answers.labels.ndim == 1 and len(codes) < 2:
+    chooses = isinstance(head.threshold_rule, ThresholdChoice)
+    if chooses and labels.ndim == 1 and (labels == labels[0]).all():
         raise DataError(
-            f"The task '{task}' chooses a threshold on validation rows, and all {len(answers.labels):,} labelled ones have the "
-            f"same class in the column '{column}'. Give more validation rows, another split, or a fixed threshold."
+            f"The task '{task}' chooses a threshold on validation rows, and all {len(labels):,} labelled ones have the same class "
+            f"in the column '{head.column}'. Give more validation rows, another split, or a fixed threshold."
         )
+
+
+def _what(head: HeadSpec) -> str:
+    return "a threshold" if isinstance(head.threshold_rule, ThresholdChoice) else "a temperature"
