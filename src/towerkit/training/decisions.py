@@ -90,6 +90,7 @@ def check_decidable(heads: Mapping[str, HeadSpec], dataset: Dataset) -> None:
         _check(task, head, truth[is_known(truth)])
 
 
+@torch.no_grad()
 def best_temperature(head: Head, logits: Tensor, labels: Tensor, weights: Tensor) -> float:
     """The number by which to divide the logits for the lowest mean loss.
 
