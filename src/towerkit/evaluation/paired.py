@@ -110,6 +110,8 @@ def _compare_rankings(one: pa.Table, other: pa.Table, seed: int) -> dict[str, Di
         raise RunError("The two Runs were evaluated on different queries; train both on the same data and split.")
     other = other.take(place)
     common = [metric for metric in one.column_names if metric != "query" and metric in other.column_names]
+    # A segment of candidates has no novelty: in the long table its column is empty there.
+    common = [metric for metric in common if not one.column(metric).null_count]
     a, b = ({metric: table.column(metric).to_numpy() for metric in common} for table in (one, other))
     return mean_differences(a, b, seed=seed)
 
