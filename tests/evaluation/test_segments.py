@@ -235,8 +235,8 @@ def test_columns_that_make_no_segment(column: pa.Array | None, message: str) -> 
 
 
 def test_names_that_are_no_segment() -> None:
-    with pytest.raises(SpecError, match=r"'aktivity' is no segment of a ranking; did you mean 'activity'\?"):
-        entity_and_column("aktivity", ("user", "item"))
+    with pytest.raises(SpecError, match=r"'activities' is no segment of a ranking; did you mean 'activity'\?"):
+        entity_and_column("activities", ("user", "item"))
     with pytest.raises(SpecError, match=r"'shop\.city' .*'item\.COLUMN'.*'user\.COLUMN'"):
         entity_and_column("shop.city", ("user", "item"))
     table = EntityTable("user", "user", Table(pa.table({"user": ["a"], "city": ["Rome"]}), "users.csv"))
