@@ -316,3 +316,15 @@ def test_members_that_read_a_column_in_two_ways_are_refused(one: Any, other: Any
         fusion_spec({"one": reads("one", one), "two": reads("two", other)})
     fusion_spec({"one": reads("one", LABEL), "two": reads("two", {**LABEL, "kind": "ordinal"})})
     fusion_spec({"one": reads("one", PRICE), "two": reads("two", {**PRICE, "transform": "log"})})
+
+
+def test_a_threshold_of_a_member_would_decide_nothing() -> None:
+    def member(**head: Any) -> dict[str, Any]:
+        towers = {"table": {"kind": "table", "columns": ["age"], "layers": [], "dim": 4}}
+        heads = {"liked": {"kind": "binary", "column": "liked", **head}}
+        return {"kind": "tower_model", "towers": towers, "heads": heads}
+
+    LateFusionSpec.model_validate({"members": {"a": member(calibration="temperature"), "b": member(threshold=0.5)}})
+    for threshold in (0.3, {"choose": "f1"}):
+        with pytest.raises(ValueError, match="the threshold of the task 'liked' of 'b' would decide nothing"):
+            LateFusionSpec.model_validate({"members": {"a": member(), "b": member(threshold=threshold)}})

@@ -25,7 +25,8 @@ class EvaluationSpec(Spec):
     gain: Gain = "linear"
     """What a grade of relevance is worth to NDCG: the grade, or ``2 ** grade - 1``."""
     segments: tuple[str, ...] = ()
-    """Measured apart, value by value: ``cold_query``, ``cold_candidate``, ``activity``, ``popularity``, ``ENTITY.column``."""
+    """Measured apart, value by value: ``cold_query``, ``cold_candidate``, ``activity``, ``popularity``, ``ENTITY.column``; of
+    predictions a column of the example rows, or ``ENTITY.column``."""
 
     @field_validator("segments")
     @classmethod
