@@ -350,9 +350,10 @@ def _measured(
     table = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
     about["repeats"] = repeated_rows(dataset.examples.data, read_columns(demand), learned.parts.train, held_out)
+    about["new_labels"] = new_labels_of(model.tasks, table)
     about["segments"] = prediction_segments(spec.evaluation.segments, table, dataset.entities)
     truth = truth_of(model.tasks, table)
-    others = dict(task_baselines(demand, learned, learned.parts.train, held_out))
+    others = dict(task_baselines(demand, learned, learned.parts.train, held_out, model.tasks))
     if isinstance(model, LateFusion):
         members = model.member_predictions(table)
         others |= {f"member {name}": values for name, values in members.items()}
@@ -378,6 +379,12 @@ def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, Truth]:
     """
     require_columns([label.column for label in tasks.values()], table.data.column_names, table.name)
     return {task: named(table.name, label.encode, values_of(table.data, label.column)) for task, label in tasks.items()}
+
+
+def new_labels_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, int]:
+    """Task -> raw rows with a label, among several, that no training row had; see :meth:`Labels.num_unknown`."""
+    counts = {task: label.num_unknown(values_of(table.data, label.column)) for task, label in tasks.items()}
+    return {task: count for task, count in counts.items() if count}
 
 
 class _Recorder:

@@ -29,7 +29,7 @@ from towerkit.evaluation.prediction_segments import known_segments
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.experiment import Model, ranker_of, ranking_task_of, segments_of, truth_of
+from towerkit.experiment import Model, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
 from towerkit.golden import replay_golden
 from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.answer import Retriever, TaskPredictor
@@ -133,6 +133,7 @@ class Run:
             about |= {"gain": spec.gain, "segments": segments_of(self.model, spec)}
             return evaluate_ranking(ranker_of(self.model), task, spec.k, **about)
         truth = truth_of(self.model.tasks, table)
+        about |= {"new_labels": new_labels_of(self.model.tasks, table)}
         about |= {"decisions": self.model.decisions, **self._segments_of(table)}
         return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ Predictions = dict[str, NDArray[np.float64]]
 _ITERATIONS = 100
 
 
-def task_baselines(demand: Demand, dataset: Dataset, train: Rows, held_out: Rows) -> Mapping[str, Predictions]:
+def task_baselines(
+    demand: Demand, dataset: Dataset, train: Rows, held_out: Rows, tasks: Mapping[str, Labels] | None = None
+) -> Mapping[str, Predictions]:
     """Fit both baselines on training rows and predict held-out rows.
 
     The first gives every row the class frequencies or the mean. The second is a logistic regression, for several labels per
@@ -34,11 +37,14 @@ def task_baselines(demand: Demand, dataset: Dataset, train: Rows, held_out: Rows
         dataset: The raw tables.
         train: Rows to fit on.
         held_out: Rows to predict.
+        tasks: The model's tasks, whose classes the answers must have: a model that goes on from a Run may know more of them than
+            these rows. As found in the training rows when not given.
 
     Returns:
         Baseline -> task -> ``[held-out rows, classes]``, of a number ``[held-out rows, 1]``.
     """
     encoder = Encoder.fit(demand, dataset, train)
+    encoder = replace(encoder, labels=tasks or encoder.labels)
     encoded = encode(encoder, dataset)
     features, asked = design_matrix(encoded, train), design_matrix(encoded, held_out)
     simple: Predictions = {}

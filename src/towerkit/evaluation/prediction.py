@@ -58,6 +58,7 @@ def evaluate_tasks(
     decisions: Mapping[str, Decision] | None = None,
     segments: Mapping[str, Valued] | None = None,
     segments_left_out: Mapping[str, str] | None = None,
+    new_labels: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """The metrics of each task, with intervals over rows.
 
@@ -72,6 +73,7 @@ def evaluate_tasks(
         decisions: Task -> the model's thresholds and temperature; a task that is not named has a threshold of a half.
         segments: Name -> the value of each row; the rows of each value are measured apart too.
         segments_left_out: Those that these rows do not have -> why, for the protocol.
+        new_labels: Task -> rows with a label, among several, that training never had; for the protocol.
 
     Raises:
         DataError: If a task has no labelled row.
@@ -85,7 +87,7 @@ def evaluate_tasks(
         "split": dict(split),
         "rows": rows,
         **({} if repeats is None else {"repeats": repeats}),
-        "tasks": {task.name: _described(task) for task in tasks},
+        "tasks": {task.name: _described(task, (new_labels or {}).get(task.name, 0)) for task in tasks},
         **({"segments_left_out": dict(segments_left_out)} if segments_left_out else {}),
         "interval": f"{INTERVAL} over rows, {default_resamples(rows):,} resamples",
     }
@@ -148,7 +150,7 @@ def _by_segment(
     return found, pa.concat_tables(parts) if parts else None
 
 
-def _described(task: _Task) -> dict[str, Any]:
+def _described(task: _Task, new_labels: int) -> dict[str, Any]:
     """A task, for the protocol."""
     label, decision = task.label, task.decision
     return {
@@ -158,6 +160,7 @@ def _described(task: _Task) -> dict[str, Any]:
         **({"positive": label.classes[1]} if label.kind == "binary" else {}),
         "rows": int(task.known.sum()),
         "unknown_labels": int((~task.known).sum()),
+        **({"rows_with_new_labels": new_labels} if new_labels else {}),
         **(_thresholds(decision) if label.kind in ("binary", "multilabel") else {}),
         **({"temperature": decision.temperature} if decision.calibration == "temperature" else {}),
         **({"decided_on": _rows_read(decision)} if decision.rows else {}),

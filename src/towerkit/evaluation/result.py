@@ -106,6 +106,8 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
         parts = [f"{protocol['rows']:,} rows of the {protocol['part']} part"]
         for task, about in protocol["tasks"].items():
             unknown = f", {about['unknown_labels']:,} labels missing or unknown" if about["unknown_labels"] else ""
+            new = about.get("rows_with_new_labels")
+            unknown += f", {new:,} rows with a label that training never had" if new else ""
             named = about.get("positive") not in (None, "1")
             positive = f", positive class {about['positive']}" if named else ""
             decided = f", {how}" if (how := decision_line(about)) else ""
