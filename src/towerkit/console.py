@@ -195,7 +195,17 @@ def show_segments(model: Evaluation, others: Mapping[str, Evaluation], *, name: 
 
 _RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1", "coverage", "gini", "novelty", "serendipity")
 _CLASSES = ("auc", "average_precision", "accuracy", "subset_accuracy", "log_loss", "brier", "ece", "rmse", "mae", "f1")
-_COLUMNS = ("popularity", "recent_popularity", "item_knn", "ease", "ials", "majority", "logistic_regression")
+_COLUMNS = (
+    "popularity",
+    "recent_popularity",
+    "item_knn",
+    "ease",
+    "ials",
+    "majority",
+    "mean",
+    "logistic_regression",
+    "ridge_regression",
+)
 
 
 def _metric_order(metric: str) -> tuple[str, float, str, int]:

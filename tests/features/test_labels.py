@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ import pyarrow as pa
 import pytest
 
 from towerkit.core.errors import DataError
+from towerkit.data.readers import read_table
+from towerkit.data.source import SourceSpec
+from towerkit.data.table import values_of
 from towerkit.features.label_scale import Scale, Transform
 from towerkit.features.label_sets import SetForm
 from towerkit.features.labels import Labels, TaskKind, is_known
@@ -260,3 +264,16 @@ def test_what_is_no_number_is_refused_with_its_row(values: list[Any], transform:
 @pytest.mark.parametrize("labels", [sets(["a;b", "b"], separator=";", missing="none"), regression([1, 5], "log")])
 def test_the_stored_form_of_the_others_too(labels: Labels) -> None:
     assert Labels.from_dict(json.loads(json.dumps(labels.as_dict()))) == labels
+
+
+def test_public_goemotions(data_root: Path) -> None:
+    source = {"path": "mt-goemotions/original/train.tsv.gz", "header": False, "names": ["text", "emotions", "id"]}
+    table = read_table(SourceSpec.model_validate({**source, "quoted": False, "separator": "\t"}), base=data_root)
+    column = values_of(table.data, "emotions")
+    labels = Labels.fit_sets("emotions", column, SetForm(","))
+    assert labels.classes == tuple(str(code) for code in range(28))
+    assert sum(labels.frequencies) == pytest.approx(1.177, abs=0.001)
+    with pytest.raises(
+        DataError, match=r"never has the separator '\|' between labels, but 16% of its 43,410 texts have ','"
+    ):
+        Labels.fit_sets("emotions", column, SetForm("|"))
