@@ -71,8 +71,10 @@ class OwnDraws:
                     break
             if len(pending):  # queries that know nearly everything: list what is left
                 bits = random_bits(self.key ^ 1, self._counter(step, 0, place, pending)) >> np.uint64(32)
+                unknown = {query: self._unknown_to(query) for query in np.unique(queries[pending]).tolist()}
                 for row, chance in zip(pending, bits, strict=True):
-                    drawn[row, place] = self._any_free(queries[row], positives[row], drawn[row, :place], chance)
+                    taken = [positives[row], *(drawn[row, :place] if self.distinct else ())]
+                    drawn[row, place] = _any_but(taken, unknown[int(queries[row])], chance)
         return drawn
 
     def _counter(self, step: int, attempt: int, place: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -90,12 +92,13 @@ class OwnDraws:
             refused |= self.known.contains(queries, candidate)
         return refused
 
-    def _any_free(self, query: np.int64, positive: np.int64, before: NDArray[np.int64], chance: np.uint64) -> np.int64:
-        """One of the candidates that are left, each as likely: a fair choice where proposals nearly always miss."""
-        taken = np.array([positive], np.int64)
-        if self.known is not None:
-            taken = np.concatenate([taken, self.known.candidates_of(int(query))])
-        if self.distinct:
-            taken = np.concatenate([taken, before])
-        free = np.setdiff1d(np.arange(1, self.num_candidates + 1), taken)
-        return np.int64(free[int(chance) * len(free) >> 32])
+    def _unknown_to(self, query: int) -> NDArray[np.int64]:
+        """The candidates that a query does not know, in order."""
+        everything = np.arange(1, self.num_candidates + 1)
+        return everything if self.known is None else np.setdiff1d(everything, self.known.candidates_of(query))
+
+
+def _any_but(taken: list[np.int64], unknown: NDArray[np.int64], chance: np.uint64) -> np.int64:
+    """One of the candidates that are left, each as likely: a fair choice where proposals nearly always miss."""
+    free = unknown[~np.isin(unknown, taken)]
+    return np.int64(free[int(chance) * len(free) >> 32])
