@@ -18,7 +18,7 @@ import pytest
 from towerkit.evaluation.result import Evaluation
 from towerkit.run import LOADERS, load_run
 from towerkit.storage.hashes import read_json, sha256_file
-from towerkit.storage.manifest import FORMAT_VERSION
+from towerkit.storage.migrations import FORMAT_VERSION
 
 FIXTURES = Path(__file__).parent / "fixtures" / "runs"
 RUNS = sorted(path.parent for path in FIXTURES.glob("format-*/*/answers.json"))

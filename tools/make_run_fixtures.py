@@ -22,7 +22,7 @@ from towerkit.data.shop import shop_table
 from towerkit.evaluation.result import Evaluation
 from towerkit.run import Run
 from towerkit.storage.hashes import write_json
-from towerkit.storage.manifest import FORMAT_VERSION
+from towerkit.storage.migrations import FORMAT_VERSION
 
 OUT = Path(__file__).parents[1] / "tests" / "fixtures" / "runs"
 NUM_PAIRS, NUM_REVIEWS = 360, 320

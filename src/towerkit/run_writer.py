@@ -9,6 +9,7 @@ from typing import Any
 from towerkit.artifact.arrow import save_table
 from towerkit.artifact.card import model_card
 from towerkit.artifact.models import save_predictor, save_retriever
+from towerkit.artifact.space import hashes_on_disk, space_id
 from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
@@ -19,7 +20,7 @@ from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.run import Run
 from towerkit.spec import ModelingSpec, plain
 from towerkit.storage.atomic import atomic_folder, check_target
-from towerkit.storage.hashes import content_hash, write_json
+from towerkit.storage.hashes import content_hash, read_json, write_json
 from towerkit.storage.manifest import write_manifest
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import differences
@@ -144,7 +145,12 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
             extra["continues"] = {"run": Path(outcome.base.name).name, "sha256": outcome.base.seal}
         card = model_card(plain(spec), evaluation, outcome.baselines, outcome.seconds, extra.get("continues"))
         (draft / "card.md").write_text(card, encoding="utf-8")
-        write_manifest(draft, kind=spec.model.kind, extra=extra)
+        space = (
+            space_id(read_json(draft / "model" / "model.json"), hashes_on_disk(draft / "model"))
+            if isinstance(model, Retriever)
+            else None
+        )
+        write_manifest(draft, kind=spec.model.kind, extra=extra, space=space)
     return Run.load(folder)
 
 

@@ -150,11 +150,14 @@ def test_weights_of_another_model_are_refused(runs: dict[str, Run], tmp_path: Pa
     weights = dict(load_tensors(tmp_path / "weights.safetensors"))
     name = next(name for name in weights if name.endswith("table"))
     save_tensors(tmp_path / "weights.safetensors", {**weights, name: weights[name][:-1]})
-    with pytest.raises(RunError, match=rf"weights\.safetensors does not fit its spec: (.|\n)*{name}"):
+    with pytest.raises(
+        RunError,
+        match=rf"weights\.safetensors does not fit its spec: the tensor '{name}' has the shape \[\d+, 4\], and the model needs",
+    ):
         load_retriever(tmp_path)
     del weights[name]
     save_tensors(tmp_path / "weights.safetensors", weights)
-    with pytest.raises(RunError, match=f"Missing key(.|\n)*{name}"):
+    with pytest.raises(RunError, match=rf"it lacks the tensors \['{name}'\] and has \[\] that no part"):
         load_retriever(tmp_path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,11 +23,17 @@ from towerkit.features.encoder import Encoder
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
-from towerkit.storage.hashes import read_json, write_json
-from towerkit.storage.tensors import load_tensors, save_tensors
+from towerkit.storage.documents import read_document
+from towerkit.storage.hashes import write_json
+from towerkit.storage.migrations import FORMAT_VERSION
+from towerkit.storage.tensors import load_tensors, save_tensors, tensor_shapes
 from towerkit.towers.id import num_ids
 
 S = TypeVar("S", bound=Spec)
+M = TypeVar("M", bound=nn.Module)
+RETRIEVER_KEYS = ("spec", "query", "candidate", "queries_average_candidates", "titles")
+PREDICTOR_KEYS = ("spec", "entities")
+"""The keys of ``model.json``."""
 
 
 def save_predictor(folder: Path, predictor: TaskPredictor) -> None:
@@ -38,16 +44,18 @@ def save_predictor(folder: Path, predictor: TaskPredictor) -> None:
         save_table(folder / f"entity-{number}.arrow", _needed(predictor.entities[name], predictor.encoder, name))
 
 
-def load_predictor(folder: Path) -> TaskPredictor:
+def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor:
     """Read a tower model from a folder.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
-    content, spec, encoder = _load_parts(folder, TowerModelSpec)
-    with torch.random.fork_rng(devices=[]):
-        model = spec.build(encoder)
-    load_weights(folder, model)
+    content, spec, encoder = _load_parts(folder, TowerModelSpec, version, PREDICTOR_KEYS)
+    model = built(folder, lambda: spec.build(encoder))
     entities = {
         name: _load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
     }
@@ -83,16 +91,18 @@ def save_retriever(folder: Path, retriever: Retriever) -> None:
         save_events(folder / "history.safetensors", retriever.events)
 
 
-def load_retriever(folder: Path) -> Retriever:
+def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
     """Read a two-tower from a folder.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
-    content, spec, encoder = _load_parts(folder, TwoTowerSpec)
-    with torch.random.fork_rng(devices=[]):
-        model = spec.build(encoder, (content["query"], content["candidate"]))
-    load_weights(folder, model)
+    content, spec, encoder = _load_parts(folder, TwoTowerSpec, version, RETRIEVER_KEYS)
+    model = built(folder, lambda: spec.build(encoder, (content["query"], content["candidate"])))
     query, candidate = _load_catalogue(folder / "query.arrow"), _load_catalogue(folder / "candidate.arrow")
     pairs = load_tensors(folder / "seen.safetensors")
     shape = (query.num_known, candidate.num_known)
@@ -132,20 +142,43 @@ def _check_titles(folder: Path, titles: Any, candidate: Catalogue, entity: str) 
         )
 
 
-def load_weights(folder: Path, model: nn.Module) -> None:
-    """Fill a module with the weights of a folder and set it to evaluation.
+def built(folder: Path, build: Callable[[], M]) -> M:
+    """Make a module, fill it with the weights of a folder and set it to evaluation.
+
+    It is made without memory first, to compare names and shapes with the file: a spec that asks for more than the file holds
+    is refused before anything of that size is allocated.
+
+    Args:
+        folder: Holds ``weights.safetensors``.
+        build: Makes the module; called twice, so it must be a pure function but for its random start.
 
     Raises:
         RunError: If names or shapes differ from the module's.
     """
-    tensors = {
-        name: torch.from_numpy(np.array(array)) for name, array in load_tensors(folder / "weights.safetensors").items()
-    }
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise RunError(f"{folder / 'weights.safetensors'} does not fit its spec: {error}") from None
-    model.eval()
+    path = folder / "weights.safetensors"
+    stored = tensor_shapes(path)
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            wanted = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+        _check_weights(path, wanted, stored)
+        model = build()
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in load_tensors(path).items()})
+    return model.eval()
+
+
+def _check_weights(path: Path, wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]) -> None:
+    if wanted.keys() != stored.keys():
+        lacks, has = listed(wanted.keys() - stored.keys()), listed(stored.keys() - wanted.keys())
+        raise RunError(
+            f"{path} does not fit its spec: it lacks the tensors [{lacks}] and has [{has}] that no part of the model reads; "
+            "train the Run again."
+        )
+    for name, shape in wanted.items():
+        if stored[name] != shape:
+            raise RunError(
+                f"{path} does not fit its spec: the tensor '{name}' has the shape {list(stored[name])}, and the model needs "
+                f"{list(shape)}; train the Run again."
+            )
 
 
 def save_encoder(folder: Path, encoder: Encoder) -> None:
@@ -156,13 +189,17 @@ def save_encoder(folder: Path, encoder: Encoder) -> None:
         save_table(folder / f"vocabulary-{number}.arrow", pa.table({"value": values}))
 
 
-def load_encoder(folder: Path) -> Encoder:
+def load_encoder(folder: Path, version: int = FORMAT_VERSION) -> Encoder:
     """Read a fitted encoder.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_json(folder / "encoder.json")
+    content = read_document(folder / "encoder.json", version, ("features", "labels"))
     try:
         numbers = {
             entry["vocabulary"]
@@ -184,9 +221,11 @@ def _save_parts(folder: Path, spec: Spec, encoder: Encoder, model: nn.Module, ex
     save_tensors(folder / "weights.safetensors", dict(model.state_dict()))
 
 
-def _load_parts(folder: Path, spec_type: type[S]) -> tuple[dict[str, Any], S, Encoder]:
-    content = read_json(folder / "model.json")
-    return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder)
+def _load_parts(
+    folder: Path, spec_type: type[S], version: int, keys: tuple[str, ...]
+) -> tuple[dict[str, Any], S, Encoder]:
+    content = read_document(folder / "model.json", version, keys)
+    return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder, version)
 
 
 def _needed(catalogue: Catalogue, encoder: Encoder, entity: str) -> pa.Table:

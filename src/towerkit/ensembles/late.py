@@ -22,7 +22,9 @@ from towerkit.ensembles.members import AnyMemberSpec, Member, fit_member, load_m
 from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
-from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.documents import read_document
+from towerkit.storage.hashes import write_json
+from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.storage.tensors import load_tensors, save_tensors
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.progress import Progress, Staged
@@ -246,16 +248,20 @@ def save_late_fusion(folder: Path, fusion: LateFusion) -> None:
     save_tensors(folder / "combiner.safetensors", tensors)
 
 
-def load_late_fusion(folder: Path) -> LateFusion:
+def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
     """Read a late fusion and its members.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_json(folder / "model.json")
+    content = read_document(folder / "model.json", version, ("spec", "tasks"))
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
-    members = {name: load_member(folder / "members" / name, member) for name, member in spec.members.items()}
+    members = {name: load_member(folder / "members" / name, member, version) for name, member in spec.members.items()}
     combiners = {}
     if isinstance(spec.combine, StackSpec):
         tensors = load_tensors(folder / "combiner.safetensors")

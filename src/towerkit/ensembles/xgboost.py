@@ -30,6 +30,7 @@ from towerkit.features.encoder import Demand, Encoder, named
 from towerkit.features.labels import Labels
 from towerkit.heads.heads import AnyHeadSpec
 from towerkit.models.wiring import schema_of
+from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.training.progress import Progress
 from towerkit.training.spec import TrainingSpec
 
@@ -108,8 +109,12 @@ class XgboostSpec(Spec):
             booster = booster[: booster.best_iteration + 1]
         return XgboostMember(self, encoder, booster)
 
-    def load(self, folder: Path) -> XgboostMember:
+    def load(self, folder: Path, version: int = FORMAT_VERSION) -> XgboostMember:
         """Read the member from a folder.
+
+        Args:
+            folder: Its files.
+            version: The format of its Run.
 
         Raises:
             RunError: If a file is missing or damaged.
@@ -122,7 +127,7 @@ class XgboostSpec(Spec):
             raise RunError(
                 f"{folder / 'trees.json'} cannot be read by XGBoost ({str(error).splitlines()[0]})."
             ) from None
-        return XgboostMember(self, load_encoder(folder), booster)
+        return XgboostMember(self, load_encoder(folder, version), booster)
 
     def _data(self, encoder: Encoder, dataset: Dataset, rows: Rows) -> Any:
         (labels,) = encoder.labels.values()
