@@ -19,6 +19,7 @@ from towerkit.artifact.layout import check_layout
 from towerkit.artifact.models import RETRIEVER_KEYS, load_predictor, load_retriever
 from towerkit.artifact.space import hashes_in_manifest, space_id
 from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
+from towerkit.core.spec import parse
 from towerkit.data.readers import read_table
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.data.usable import rows_to_measure
@@ -26,6 +27,7 @@ from towerkit.ensembles.late import load_late_fusion
 from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.experiment import Model, ranker_of, ranking_task_of, truth_of
 from towerkit.golden import replay_golden
 from towerkit.models.answer import Retriever
@@ -151,12 +153,14 @@ class Run:
         table = read_table(data)
         about: dict[str, Any] = {"part": f"new data ({table.name})", "split": {"kind": "none"}}
         if isinstance(self.model, Retriever):
+            with damaged_is_a_run_error(self.path):
+                ks = parse(EvaluationSpec, self.spec["evaluation"], f"{self.path / 'spec.json'}: evaluation").k
             query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
             require_keys(table, query, candidate)
             table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
             about["split"] |= {"left_out": left_out} if left_out else {}
             task = ranking_task_of(self.model, values_of(table.data, query), values_of(table.data, candidate))
-            return evaluate_ranking(ranker_of(self.model), task, self.spec["evaluation"]["k"], **about)
+            return evaluate_ranking(ranker_of(self.model), task, ks, **about)
         truth = truth_of(self.model.tasks, table)
         return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
 

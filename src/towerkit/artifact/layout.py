@@ -34,7 +34,7 @@ MODEL_FILES = {
 
 
 def check_layout(kind: str, names: Iterable[str], source: str) -> None:
-    """Refuse files that no Run of this kind has.
+    """Refuse a Run that lacks one of the files that every Run has, or has one that no Run of this kind has.
 
     Args:
         kind: Of the Run; one that this version does not know is refused when the model is loaded.
@@ -45,12 +45,19 @@ def check_layout(kind: str, names: Iterable[str], source: str) -> None:
         RunError: Names the files.
 
     Example:
-        >>> check_layout("tower_model", ["spec.json", "model/entity-0.arrow"], "runs/mine")
+        >>> about = ["spec.json", "data.json", "metrics.json", "history.jsonl", "golden.json", "card.md"]
+        >>> check_layout("tower_model", [*about, "model/entity-0.arrow"], "runs/mine")
     """
     if kind not in MODEL_FILES:
         return
+    found = set(names)
+    lost = [name for name in _ABOUT if name not in found and "N" not in name]
+    if lost:
+        raise RunError(
+            f"{source}: {listed(lost)} missing, which every Run has; towerkit did not write it so. Train again."
+        )
     known = [_pattern(name) for name in [*_ABOUT, *(f"model/{name}" for name in MODEL_FILES[kind])]]
-    strange = [name for name in names if not any(pattern.fullmatch(name) for pattern in known)]
+    strange = [name for name in found if not any(pattern.fullmatch(name) for pattern in known)]
     if strange:
         raise RunError(
             f"{source}: this version knows no file {listed(strange)} in a {kind}; towerkit did not write it, or a newer "

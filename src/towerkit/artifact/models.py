@@ -15,11 +15,12 @@ from torch import nn
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.events import load_events, save_events
 from towerkit.core.errors import RunError, listed
-from towerkit.core.spec import Spec, parse
+from towerkit.core.spec import Spec, parse, short
 from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
+from towerkit.features.labels import Labels
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
@@ -208,7 +209,9 @@ def load_encoder(folder: Path, version: int = FORMAT_VERSION) -> Encoder:
             if "vocabulary" in entry
         }
         files = [folder / f"vocabulary-{number}.arrow" for number in range(len(numbers))]
-        return Encoder.from_dict(content, [values_of(load_table(file), "value") for file in files])
+        encoder = Encoder.from_dict(content, [values_of(load_table(file), "value") for file in files])
+        check_labels(folder / "encoder.json", encoder.labels)
+        return encoder
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, RunError):
             raise
@@ -219,6 +222,21 @@ def _save_parts(folder: Path, spec: Spec, encoder: Encoder, model: nn.Module, ex
     write_json(folder / "model.json", {"spec": spec.model_dump(mode="json"), **extra})
     save_encoder(folder, encoder)
     save_tensors(folder / "weights.safetensors", dict(model.state_dict()))
+
+
+def check_labels(path: Path, labels: Mapping[str, Labels]) -> None:
+    """Refuse stored labels whose column or classes are no texts, or stand twice; they are compared with raw rows much later.
+
+    Raises:
+        RunError: Names the task.
+    """
+    for task, label in labels.items():
+        texts = all(isinstance(text, str) for text in (label.column, *label.classes))
+        if not texts or len(set(label.classes)) < len(label.classes):
+            raise RunError(
+                f"{path}: the task '{task}' has the column {short(label.column)} and the classes {short(label.classes)}, which "
+                "must be texts, each once; train the Run again."
+            )
 
 
 def _load_parts(

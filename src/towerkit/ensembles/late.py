@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from towerkit.artifact.models import check_labels
 from towerkit.baselines.logistic import LogisticRegression, fit_logistic
 from towerkit.core.errors import DataError, RunError, SpecError
 from towerkit.core.random import generator
@@ -261,6 +262,7 @@ def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
     content = read_document(folder / "model.json", version, ("spec", "tasks"))
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
+    check_labels(folder / "model.json", tasks)
     members = {name: load_member(folder / "members" / name, member, version) for name, member in spec.members.items()}
     combiners = {}
     if isinstance(spec.combine, StackSpec):

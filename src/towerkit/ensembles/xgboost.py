@@ -23,6 +23,7 @@ from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.table import values_of
+from towerkit.ensembles.trees import read_trees
 from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec, numbers
 from towerkit.features.encoded import example_weights
@@ -61,6 +62,7 @@ class XgboostMember:
         folder.mkdir(parents=True, exist_ok=True)
         save_encoder(folder, self.encoder)
         self.booster.save_model(str(folder / "trees.json"))
+        read_trees(folder / "trees.json")  # what could not be read again is not worth keeping
 
 
 class XgboostSpec(Spec):
@@ -119,10 +121,11 @@ class XgboostSpec(Spec):
         Raises:
             RunError: If a file is missing or damaged.
         """
+        checked = read_trees(folder / "trees.json")
         xgboost = _xgboost()
         booster = xgboost.Booster()
         try:
-            booster.load_model(str(folder / "trees.json"))
+            booster.load_model(checked)
         except xgboost.core.XGBoostError as error:
             raise RunError(
                 f"{folder / 'trees.json'} cannot be read by XGBoost ({str(error).splitlines()[0]})."

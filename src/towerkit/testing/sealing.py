@@ -7,20 +7,23 @@ from pathlib import Path
 
 from towerkit.artifact.space import hashes_on_disk, space_id
 from towerkit.core.errors import RunError
-from towerkit.storage.hashes import read_json
-from towerkit.storage.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from towerkit.storage.hashes import content_hash, read_json, sha256_file, write_json
+from towerkit.storage.manifest import MANIFEST_NAME
 
 
 def seal_again(run: Path) -> None:
-    """Make hashes, embedding-space id and seal agree with whatever the folder holds now.
+    """Make hashes, embedding-space id and seal agree with whatever the folder holds now, in the format it has.
 
     Args:
         run: A folder whose manifest can still be read.
     """
-    before = read_manifest(run)
-    space = before.space
-    if space is not None:
+    content = read_json(run / MANIFEST_NAME)
+    paths = sorted(path for path in run.rglob("*") if path.is_file() and path != run / MANIFEST_NAME)
+    content["files"] = {
+        path.relative_to(run).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size} for path in paths
+    }
+    if content.get("space") is not None:
         with contextlib.suppress(RunError, AttributeError):  # a model.json that is none has no id
-            space = space_id(read_json(run / "model" / "model.json"), hashes_on_disk(run / "model"))
-    (run / MANIFEST_NAME).unlink()
-    write_manifest(run, kind=before.kind, extra=before.extra, space=space)
+            content["space"] = space_id(read_json(run / "model" / "model.json"), hashes_on_disk(run / "model"))
+    del content["seal"]
+    write_json(run / MANIFEST_NAME, {**content, "seal": content_hash(content)})
