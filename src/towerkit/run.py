@@ -157,7 +157,8 @@ class Run:
                 ks = parse(EvaluationSpec, self.spec["evaluation"], f"{self.path / 'spec.json'}: evaluation").k
             query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
             require_keys(table, query, candidate)
-            table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
+            with damaged_is_a_run_error(self.path):
+                table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
             about["split"] |= {"left_out": left_out} if left_out else {}
             task = ranking_task_of(self.model, values_of(table.data, query), values_of(table.data, candidate))
             return evaluate_ranking(ranker_of(self.model), task, ks, **about)

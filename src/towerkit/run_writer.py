@@ -6,21 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from towerkit.artifact.arrow import save_table
-from towerkit.artifact.card import model_card
+from towerkit.artifact.card import CardFacts, model_card
 from towerkit.artifact.models import save_predictor, save_retriever
-from towerkit.artifact.space import hashes_on_disk, space_id
+from towerkit.artifact.space import space_on_disk
 from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import LateFusion, save_late_fusion
+from towerkit.evaluation.result import protocol_line
 from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evaluate
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.run import Run
 from towerkit.spec import ModelingSpec, plain
 from towerkit.storage.atomic import atomic_folder, check_target
-from towerkit.storage.hashes import content_hash, read_json, write_json
+from towerkit.storage.hashes import content_hash, write_json
 from towerkit.storage.manifest import write_manifest
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import differences
@@ -124,7 +127,8 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
     with atomic_folder(folder, overwrite=overwrite) as draft:
         save_model(draft / "model", model)
         write_json(draft / "spec.json", plain(spec))
-        write_json(draft / "data.json", described_data(dataset))
+        described = described_data(dataset)
+        write_json(draft / "data.json", described)
         files = {name: f"details-{number}.arrow" for number, name in enumerate(evaluation.details)}
         for name, file in files.items():
             save_table(draft / file, evaluation.details[name])
@@ -143,13 +147,18 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
         extra: dict[str, Any] = {"seconds": round(outcome.seconds, 2)}
         if outcome.base is not None:
             extra["continues"] = {"run": Path(outcome.base.name).name, "sha256": outcome.base.seal}
-        card = model_card(plain(spec), evaluation, outcome.baselines, outcome.seconds, extra.get("continues"))
-        (draft / "card.md").write_text(card, encoding="utf-8")
-        space = (
-            space_id(read_json(draft / "model" / "model.json"), hashes_on_disk(draft / "model"))
-            if isinstance(model, Retriever)
-            else None
+        space = space_on_disk(draft) if isinstance(model, Retriever) else None
+        facts = CardFacts(
+            spec=plain(spec),
+            data=described,
+            protocol=protocol_line(evaluation.protocol),
+            seconds=outcome.seconds,
+            parameters=num_parameters(model),
+            bytes=sum(path.stat().st_size for path in (draft / "model").rglob("*") if path.is_file()),
+            space=space,
+            continues=extra.get("continues"),
         )
+        (draft / "card.md").write_text(model_card(facts, evaluation, outcome.baselines), encoding="utf-8")
         write_manifest(draft, kind=spec.model.kind, extra=extra, space=space)
     return Run.load(folder)
 
@@ -164,6 +173,13 @@ def save_model(folder: Path, model: Model) -> None:
         save_late_fusion(folder, model)
 
 
+def num_parameters(model: Model) -> int:
+    """Learned numbers of the modules, those that two towers share counted once; trees have none."""
+    if isinstance(model, LateFusion):
+        return sum(num_parameters(each) for each in model.members.values() if isinstance(each, TaskPredictor))
+    return sum(parameter.numel() for parameter in model.model.parameters())
+
+
 def described_data(dataset: Dataset) -> dict[str, Any]:
     """What the data looked like, in plain data: columns, roles, sizes and split, without a row of it."""
     return {
@@ -175,7 +191,20 @@ def described_data(dataset: Dataset) -> dict[str, Any]:
         },
         "rows": dataset.parts.sizes(),
         "split": dict(dataset.split),
+        "times": _times(dataset),
     }
+
+
+def _times(dataset: Dataset) -> dict[str, list[str]]:
+    """Part -> its first and its last time, as texts; nothing without a time column."""
+    column = dataset.roles.time
+    found = {}
+    for part, rows in vars(dataset.parts).items():
+        if column is not None and len(rows):
+            ends = pc.min_max(dataset.labelled(column, rows)).as_py()
+            if ends["min"] is not None:
+                found[part] = [str(ends["min"]), str(ends["max"])]
+    return found
 
 
 def _without_example(column: ColumnInfo) -> dict[str, Any]:

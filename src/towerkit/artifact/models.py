@@ -105,17 +105,7 @@ def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
     content, spec, encoder = _load_parts(folder, TwoTowerSpec, version, RETRIEVER_KEYS)
     model = built(folder, lambda: spec.build(encoder, (content["query"], content["candidate"])))
     query, candidate = _load_catalogue(folder / "query.arrow"), _load_catalogue(folder / "candidate.arrow")
-    pairs = load_tensors(folder / "seen.safetensors")
-    shape = (query.num_known, candidate.num_known)
-    try:
-        seen = csr_array(
-            (np.ones(len(pairs["candidates"]), np.float32), pairs["candidates"], pairs["starts"]), shape=shape
-        )
-        seen.check_format(full_check=True)  # an index beyond the catalogue would be read from outside the array
-    except (KeyError, ValueError) as error:
-        raise RunError(
-            f"{folder / 'seen.safetensors'} does not fit the catalogues ({error}); train the Run again."
-        ) from None
+    seen = _load_seen(folder / "seen.safetensors", (query.num_known, candidate.num_known))
     _check_titles(folder, content["titles"], candidate, content["candidate"])
     events = None
     if model.query.reaches():
@@ -131,6 +121,29 @@ def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
         titles=content["titles"],
         events=events,
     )
+
+
+def _load_seen(path: Path, shape: tuple[int, int]) -> csr_array:
+    """Which query had which candidate. A place beyond its table would be read from outside the array.
+
+    SciPy's own check of the format does not look at the starts where the last of them is 0.
+    """
+    pairs = load_tensors(path)
+    fits = pairs.keys() == {"starts", "candidates"}
+    if fits:
+        starts, places = pairs["starts"], pairs["candidates"]
+        fits = (
+            (starts.dtype, places.dtype) == (np.int64, np.int32)
+            and (starts.shape, places.ndim) == ((shape[0] + 1,), 1)
+            and starts[0] == 0
+            and starts[-1] == len(places)
+            and bool((np.diff(starts) >= 0).all() and (places >= 0).all() and (places < shape[1]).all())
+        )
+    if not fits:
+        raise RunError(
+            f"{path} does not fit the catalogues of {shape[0]:,} queries and {shape[1]:,} candidates; train the Run again."
+        )
+    return csr_array((np.ones(len(places), np.float32), places, starts), shape=shape)
 
 
 def _check_titles(folder: Path, titles: Any, candidate: Catalogue, entity: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from towerkit.storage.hashes import content_hash, sha256_file
+from towerkit.storage.hashes import content_hash, read_json, sha256_file
 from towerkit.storage.manifest import FileEntry
 
 _MAKES_VECTORS = re.compile(r"weights\.safetensors|encoder\.json|vocabulary-\d+\.arrow")
@@ -38,11 +38,17 @@ def space_id(content: Mapping[str, Any], hashes: Mapping[str, str]) -> str:
     return content_hash({"files": parts, "model": {key: v for key, v in content.items() if key not in _SHOWN_ONLY}})
 
 
-def hashes_on_disk(folder: Path) -> dict[str, str]:
-    """The SHA-256 of the files in a folder ``model/`` that make vectors."""
-    return {path.name: sha256_file(path) for path in sorted(folder.iterdir()) if _MAKES_VECTORS.fullmatch(path.name)}
+def space_on_disk(run: Path) -> str:
+    """The embedding-space id of a Run that has no manifest yet, in this version's format.
+
+    Raises:
+        RunError: If a file cannot be read.
+    """
+    folder = run / "model"
+    paths = [path for path in folder.iterdir() if _MAKES_VECTORS.fullmatch(path.name)]
+    return space_id(read_json(folder / "model.json"), {path.name: sha256_file(path) for path in paths})
 
 
 def hashes_in_manifest(files: Mapping[str, FileEntry]) -> dict[str, str]:
-    """The same as a manifest has it, whose files were verified."""
+    """File in the folder ``model/`` -> SHA-256, as a manifest has it whose files were verified."""
     return {name.removeprefix("model/"): entry.sha256 for name, entry in files.items() if name.startswith("model/")}

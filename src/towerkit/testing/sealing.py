@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from towerkit.artifact.space import hashes_on_disk, space_id
+from towerkit.artifact.space import space_on_disk
 from towerkit.core.errors import RunError
+from towerkit.storage.atomic import MANIFEST_NAME
 from towerkit.storage.hashes import content_hash, read_json, sha256_file, write_json
-from towerkit.storage.manifest import MANIFEST_NAME
 
 
 def seal_again(run: Path) -> None:
@@ -24,6 +24,6 @@ def seal_again(run: Path) -> None:
     }
     if content.get("space") is not None:
         with contextlib.suppress(RunError, AttributeError):  # a model.json that is none has no id
-            content["space"] = space_id(read_json(run / "model" / "model.json"), hashes_on_disk(run / "model"))
+            content["space"] = space_on_disk(run)
     del content["seal"]
     write_json(run / MANIFEST_NAME, {**content, "seal": content_hash(content)})
