@@ -145,6 +145,8 @@ def _json(draw: random.Random, folder: Path, files: list[Path]) -> str:
 def _edit(draw: random.Random, data: Any) -> str:
     """One change to plain data: a hostile value, one of its own, a removal, a new key, or much more of the same."""
     places = list(places_of(data))
+    if not places:
+        return "nothing is left"
     container, key = draw.choice(places)
     how = draw.choice(["hostile", "hostile", "own", "remove", "add", "repeat"])
     if how == "hostile":
