@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_@/ =.,:%()-]*")
+_PLAIN = re.compile(r"(?!\d+[.)](?: |$))[A-Za-z0-9][A-Za-z0-9_@/ =.,:%()-]*")
 _LINKED = re.compile(r"www\.|://|@\w+\.\w", re.IGNORECASE)
 
 
