@@ -22,9 +22,10 @@ from towerkit.metrics.intervals import Interval
 
 MarkdownIt = pytest.importorskip("markdown_it").MarkdownIt
 HOSTILE = [
-    "a|b", "`code`", "``", "<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](http://evil/p.png)", "# heading",
-    "a\n\n# b", "a\r\n|---|", "**bold**", "_under_", "https://evil.example", "www.evil.example", "\\", "\\|", "a`|`b", "- list", "&lt;", "~~~",
-    "```", "\u202egnp.exe", "\x00", "x" * 500, " ", "", "me@evil.example", "1. one", "> quote", "$x$", "ä ö 漢字",
+    "a|b", "`code`", "``", "<script>alert(1)</script>", "[x](javascript:alert(1))", "![x](http://evil/p.png)",
+    "# heading", "a\n\n# b", "a\r\n|---|", "**bold**", "_under_", "https://evil.example", "www.evil.example", "\\",
+    "\\|", "a`|`b", "- list", "&lt;", "~~~", "```", "\u202egnp.exe", "\x00", "x" * 500, " ", "", "me@evil.example",
+    "1. one", "> quote", "$x$", "ä ö 漢字",
 ]  # fmt: skip
 
 
