@@ -133,7 +133,8 @@ def _load_seen(path: Path, shape: tuple[int, int]) -> csr_array:
     if fits:
         starts, places = pairs["starts"], pairs["candidates"]
         fits = (
-            (starts.dtype, places.dtype) == (np.int64, np.int32)
+            starts.dtype == np.dtype(np.int64)
+            and places.dtype == np.dtype(np.int32)
             and (starts.shape, places.ndim) == ((shape[0] + 1,), 1)
             and starts[0] == 0
             and starts[-1] == len(places)
