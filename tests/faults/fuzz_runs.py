@@ -36,6 +36,7 @@ from typing import Any
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "runs"
 MEMORY = next((folder for folder in ["/dev/shm"] if os.access(folder, os.W_OK)), None)  # noqa: S108 - the disk can rest
 SECONDS, WALL_SECONDS, MEGABYTES = 2.0, 20.0, 512
+BEGIN_SECONDS = 900.0  # imports, on a machine with much else to do
 BATCH = 400
 GOOD = ("refused", "same answers", "other answer")
 
@@ -131,7 +132,7 @@ def judged(seeds: list[int], verification: bool) -> Iterator[dict[str, Any]]:
         begun, died = None, "died"
         while True:
             assert process.stdout is not None
-            ready, _, _ = select.select([process.stdout], [], [], 120.0 if begun is None else WALL_SECONDS)
+            ready, _, _ = select.select([process.stdout], [], [], BEGIN_SECONDS if begun is None else WALL_SECONDS)
             if not ready:
                 died = "hangs"
                 process.kill()
@@ -147,7 +148,7 @@ def judged(seeds: list[int], verification: bool) -> Iterator[dict[str, Any]]:
         said = process.stderr.read().decode(errors="replace")[-300:] if process.stderr else ""
         if process.wait() != 0:
             if begun is None:
-                raise SystemExit(f"a child could not begin: {said}")
+                raise SystemExit(f"a child could not begin before the mutation {seeds[0]}: {said}")
             seeds = [seed for seed in seeds if seed != begun]
             yield {"seed": begun, "kind": "?", "sealed": True, "what": "see --only", "outcome": died, "said": said,
                    "seconds": 0.0, "megabytes": 0}  # fmt: skip
