@@ -21,7 +21,7 @@ from towerkit.testing.contract import ModelContract
 from towerkit.testing.promises import require_same, untouched_global_state
 
 TRAINING = {"epochs": 2, "batch_size": 256, "optimizer": {"kind": "adam", "lr": 0.02}}
-REVIEW_COLUMNS = ["product_id", "title", "text", "age", "helpful_count", "rating", "recommended", "category"]
+REVIEW_COLUMNS = ["product_id", "title", "text", "age", "helpful_count", "rating", "recommended", "category", "tags"]
 
 
 def retrieval(
@@ -69,6 +69,10 @@ SPECTRAL, WARM = {"kind": "spectral", "dim": 8}, {**ID, "start": "spectral"}
 GRAPH = {"kind": "graph", "layers": 2, "of": ID}
 WORDS = {"kind": "text", "columns": ["title", "text"], "encoder": {"kind": "hashed_ngrams", "buckets": 1024}, "dim": 8}
 NUMBERS = {"kind": "table", "columns": ["age", "helpful_count", "category"], "layers": [8], "dim": 8}
+TAGS, HELP = (
+    {"kind": "multilabel", "column": "tags", "separator": ";"},
+    {"kind": "regression", "column": "helpful_count", "loss": "huber", "transform": "log"},
+)
 STARS, LIKED = {"kind": "ordinal", "column": "rating"}, {"kind": "binary", "column": "recommended"}
 PROFILE = {"towers": {"id": ID, "profile": {"kind": "table", "columns": ["age", "city"], "layers": [], "dim": 8}}}
 ATTRIBUTES = {
@@ -91,6 +95,15 @@ MEMBERS = {
         "rounds": 8,
         "depth": 3,
     },
+}
+
+
+TAGGERS = {
+    name: {"kind": "tower_model", "towers": {name: tower}, "heads": {"about": TAGS, "help": HELP}}
+    for name, tower in (
+        ("text", WORDS),
+        ("table", {"kind": "table", "columns": ["age", "category"], "layers": [8], "dim": 8}),
+    )
 }
 
 
@@ -119,8 +132,18 @@ def cases() -> list[ModelContract]:
             {"kind": "tower_model", "towers": with_product, "heads": {"liked": LIKED}},
             {"product_id": products},
         ),
+        prediction(
+            "tower_model_tags_and_number",
+            {
+                "kind": "tower_model",
+                "towers": {"text": WORDS, "product": PRODUCT},
+                "heads": {"about": TAGS, "help": HELP, "liked": LIKED},
+            },
+            {"product_id": products},
+        ),
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
+        prediction("late_fusion_tags_and_number", {"kind": "late_fusion", "members": TAGGERS, "combine": stack}),
     ]
 
 

@@ -214,6 +214,7 @@ def test_labels_and_weights(tmp_path: Path) -> None:
     assert [(label["column"], label["kind"]) for label in found["suggested_labels"]] == [
         ("rating", "ordinal"),
         ("is_click", "binary"),
+        ("score", "regression"),
     ]
 
 

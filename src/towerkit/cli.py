@@ -132,6 +132,8 @@ def evaluate(
         _show_run(opened)
     else:
         console.show_metrics(found, {})
+        console.show_segments(found, {})
+        console.show_tasks(found)
         console.say(protocol_line(found.protocol))
 
 
@@ -339,8 +341,8 @@ def _show_run(run: Any) -> None:
     from towerkit.evaluation.result import protocol_line
 
     console.show_metrics(run.evaluation, run.baselines, name=run.kind)
-    for task, matrix in run.evaluation.confusion.items():
-        console.show_confusion(task, matrix, run.evaluation.protocol["tasks"][task]["classes"])
+    console.show_segments(run.evaluation, run.baselines, name=run.kind)
+    console.show_tasks(run.evaluation)
     console.say(protocol_line(run.evaluation.protocol))
 
 

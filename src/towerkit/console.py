@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from towerkit.metrics.shown import headlines, value_place
 from towerkit.metrics.significance import ALPHA
 from towerkit.training.progress import Silent
 
@@ -173,18 +174,47 @@ def show_metrics(
     out.print(table)
 
 
-_RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1")
-_CLASSES = ("auc", "accuracy", "log_loss", "mae", "f1")
-_COLUMNS = ("popularity", "recent_popularity", "item_knn", "ease", "ials", "majority", "logistic_regression")
+def show_segments(model: Evaluation, others: Mapping[str, Evaluation], *, name: str = "model") -> None:
+    """A table per segment and task: a row per value, with the headline figure of each model; the others are in the JSON.
+
+    Args:
+        model: The model's evaluation; its column is the last one.
+        others: Baselines and members, measured on the same rows.
+        name: What to call the model.
+    """
+    columns = {**{other: others[other] for other in sorted(others, key=_column_order)}, name: model}
+    for segment, values in model.segments.items():
+        for metric in headlines(model.metrics):
+            table = _headed([segment, "n", *columns])
+            for value in sorted((value for value in values if metric in values[value]), key=value_place):
+                cells = (each.segments.get(segment, {}).get(value, {}).get(metric) for each in columns.values())
+                table.add_row(Text(value), f"{values[value][metric].n:,}", *(_figure(cell) for cell in cells))
+            say(f"{metric} by {segment}")
+            out.print(table)
 
 
-def _metric_order(metric: str) -> tuple[str, int, str, int]:
+_RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1", "coverage", "gini", "novelty", "serendipity")
+_CLASSES = ("auc", "average_precision", "accuracy", "subset_accuracy", "log_loss", "brier", "ece", "rmse", "mae", "f1")
+_COLUMNS = (
+    "popularity",
+    "recent_popularity",
+    "item_knn",
+    "ease",
+    "ials",
+    "majority",
+    "mean",
+    "logistic_regression",
+    "ridge_regression",
+)
+
+
+def _metric_order(metric: str) -> tuple[str, float, str, int]:
     """By task, then the figures people look at first, then by depth."""
     task, _, plain = metric.rpartition("/")
     family, _, depth = plain.partition("@")
     order = _RANKING if depth else _CLASSES
     place = order.index(family) if family in order else len(order)
-    return task, place, family, int(depth or 0)
+    return task, place if depth else place + 0.5, family, int(depth or 0)  # of a ranking, AUC comes behind NDCG
 
 
 def _column_order(name: str) -> tuple[int, str]:
@@ -195,7 +225,8 @@ def _column_order(name: str) -> tuple[int, str]:
 def _figure(interval: Any) -> str:
     if interval is None or interval.value != interval.value:
         return "undefined" if interval is not None else ""
-    return f"{interval.value:.4f} {_between(interval.low, interval.high)}"
+    known = interval.low == interval.low  # a figure of all lists together has no interval
+    return f"{interval.value:.4f} {_between(interval.low, interval.high)}" if known else f"{interval.value:.4f}"
 
 
 def _between(low: float, high: float) -> str:
@@ -222,12 +253,46 @@ def show_estimates(estimates: Mapping[str, Mapping[str, Any]]) -> None:
         out.print(table)
 
 
-def show_confusion(task: str, matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
-    """True classes as rows, predicted ones as columns."""
+def show_tasks(evaluation: Evaluation) -> None:
+    """What stands behind the figures of each task: its confusion matrix and its calibration."""
+    for task, matrix in evaluation.confusion.items():
+        show_confusion(task, matrix, evaluation.protocol["tasks"][task]["classes"])
+    for task, bins in evaluation.calibration.items():
+        show_calibration(task, bins)
+
+
+def show_confusion(task: str, matrix: Sequence[Any], classes: Sequence[str]) -> None:
+    """True classes as rows, predicted ones as columns; of labels that may stand together a row for each.
+
+    Args:
+        task: Its name.
+        matrix: ``[classes, classes]``, or ``[labels, 2, 2]``.
+        classes: Their names.
+    """
     say(f"{task}: confusion")
-    table = _headed(["true \\ predicted", *classes])
-    for name, row in zip(classes, matrix, strict=True):
-        table.add_row(Text(name), *(f"{count:,}" for count in row))
+    if matrix and isinstance(matrix[0][0], Sequence):
+        table = _headed(["label", "has it", "predicted", "both", "precision", "recall"])
+        for name, ((_, wrong), (missed, both)) in zip(classes, matrix, strict=True):
+            counts = (f"{count:,}" for count in (missed + both, wrong + both, both))
+            table.add_row(Text(name), *counts, _share(both, wrong + both), _share(both, missed + both))
+    else:
+        table = _headed(["true \\ predicted", *classes])
+        for name, row in zip(classes, matrix, strict=True):
+            table.add_row(Text(name), *(f"{count:,}" for count in row))
+    out.print(table)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.4f}" if whole else "undefined"
+
+
+def show_calibration(task: str, bins: Sequence[Mapping[str, float]]) -> None:
+    """A row per bin of probability: what was said, what came true, and of how many statements."""
+    say(f"{task}: calibration")
+    table = _headed(["probability", "said", "came true", "n"])
+    for each in bins:
+        band = f"{each['low']:.1f} to {each['high']:.1f}"
+        table.add_row(band, f"{each['predicted']:.4f}", f"{each['observed']:.4f}", f"{each['n']:,}")
     out.print(table)
 
 

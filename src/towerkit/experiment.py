@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines, seen_with_unknown
 from towerkit.baselines.tasks import task_baselines
@@ -24,13 +22,16 @@ from towerkit.data.splits import Rows
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
 from towerkit.ensembles.members import predictor_of
-from towerkit.evaluation.prediction import evaluate_tasks
-from towerkit.evaluation.ranking import RankingTask, evaluate_ranking, ranking_task
+from towerkit.evaluation.prediction import SEGMENTS, evaluate_tasks
+from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, prediction_segments
+from towerkit.evaluation.ranking import evaluate_ranking
+from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.segments import Segment, check_segments, ranking_segments
 from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.features.encoder import Demand
-from towerkit.features.labels import Labels
+from towerkit.features.encoder import Demand, named
+from towerkit.features.labels import Labels, Truth
 from towerkit.index.vectors import VectorRanker
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
@@ -39,6 +40,7 @@ from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.spec import ModelingSpec, plain
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
+from towerkit.training.decisions import check_decidable
 from towerkit.training.estimate import Estimate, estimate
 from towerkit.training.fit import fit_recipe
 from towerkit.training.loop import History
@@ -147,7 +149,9 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
     part, held_out, _ = held_out_part(dataset)
     if isinstance(spec.model, TwoTowerSpec):
         _check_baselines(spec.evaluation, dataset)
-        _check_new_pairs(dataset)
+        check_segments(spec.evaluation.segments, spec.model.entities(dataset), dataset.entities)
+        if spec.evaluation.exclude_seen:
+            _check_new_pairs(dataset)
         return
     if "positive" in dataset.split:
         raise SpecError(
@@ -155,6 +159,10 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
             f'would never see the rows without "{dataset.split["positive"]}". Remove the rule.'
         )
     labels, validation = spec.model.demand(dataset).labels, dataset.parts.validation
+    _check_prediction_segments(spec.evaluation, labels, dataset, held_out)
+    for model in spec.model.members.values() if isinstance(spec.model, LateFusionSpec) else [spec.model]:
+        if isinstance(model, TowerModelSpec):
+            check_decidable(model.heads, dataset)
     for task, label in labels.items():
         if _is_empty(dataset, label.column, held_out):
             raise DataError(
@@ -170,13 +178,23 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
         )
 
 
+def _check_prediction_segments(
+    evaluation: EvaluationSpec, labels: Mapping[str, Any], dataset: Dataset, held_out: Rows
+) -> None:
+    if evaluation.segments:
+        check_no_task_is_called_so(labels, SEGMENTS)
+        rows = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
+        prediction_segments(evaluation.segments, rows, dataset.entities)
+
+
 def _check_new_pairs(dataset: Dataset) -> None:
     part, held_out, learned = held_out_part(dataset)
     pair = [name for name in (dataset.roles.query, dataset.roles.candidate) if name is not None]
     if repeated_rows(dataset.examples.data, pair, learned.parts.train, held_out) == len(held_out):
         raise DataError(
             f"No held-out pair is left to evaluate: all {len(held_out):,} rows of the {part} part repeat a pair that training "
-            "has, and pairs that were seen are removed. Give rows that training does not have."
+            "has, and pairs that were seen are removed. Give rows that training does not have, or set "
+            "evaluation.exclude_seen to false."
         )
 
 
@@ -234,8 +252,10 @@ def _retrieval(
         titles=titles,
         histories=encoded.histories.get(entities[0]),
     )
-    task = ranking_task_of(retriever, *(dataset.labelled(entity, held_out) for entity in entities))
+    keys = (dataset.labelled(entity, held_out) for entity in entities)
+    task = ranking_task_of(retriever, *keys, exclude_seen=spec.evaluation.exclude_seen)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
+    about |= {"gain": spec.evaluation.gain, "segments": segments_of(retriever, spec.evaluation)}
     specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
     interactions = interactions_of(retriever.seen, last_times(retriever, dataset, learned))
     baselines = {
@@ -282,10 +302,20 @@ def ranker_of(retriever: Retriever) -> VectorRanker:
     return _RANKERS[retriever]
 
 
-def ranking_task_of(retriever: Retriever, query_keys: pa.Array, candidate_keys: pa.Array) -> RankingTask:
+def ranking_task_of(
+    retriever: Retriever, query_keys: pa.Array, candidate_keys: pa.Array, *, exclude_seen: bool = True
+) -> RankingTask:
     """The ranking task that held-out pairs of keys ask of a trained retriever."""
     seen = seen_with_unknown(retriever.seen)
-    return ranking_task(retriever.query, retriever.candidate, seen, query_keys, candidate_keys)
+    return ranking_task(
+        retriever.query, retriever.candidate, seen, query_keys, candidate_keys, exclude_seen=exclude_seen
+    )
+
+
+def segments_of(retriever: Retriever, evaluation: EvaluationSpec) -> list[Segment]:
+    """The segments that the evaluation of a trained retriever asks for."""
+    entities = retriever.model.query_entity, retriever.model.candidate_entity
+    return ranking_segments(evaluation.segments, retriever.query, retriever.candidate, retriever.seen, entities)
 
 
 def _prediction(
@@ -320,8 +350,10 @@ def _measured(
     table = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
     about["repeats"] = repeated_rows(dataset.examples.data, read_columns(demand), learned.parts.train, held_out)
+    about["new_labels"] = new_labels_of(model.tasks, table)
+    about["segments"] = prediction_segments(spec.evaluation.segments, table, dataset.entities)
     truth = truth_of(model.tasks, table)
-    others = dict(task_baselines(demand, learned, learned.parts.train, held_out))
+    others = dict(task_baselines(demand, learned, learned.parts.train, held_out, model.tasks))
     if isinstance(model, LateFusion):
         members = model.member_predictions(table)
         others |= {f"member {name}": values for name, values in members.items()}
@@ -329,7 +361,7 @@ def _measured(
     else:
         found = model.predict(table)
     baselines = {name: evaluate_tasks(values, truth, model.tasks, **about) for name, values in others.items()}
-    return evaluate_tasks(found, truth, model.tasks, **about), baselines
+    return evaluate_tasks(found, truth, model.tasks, decisions=model.decisions, **about), baselines
 
 
 def read_columns(demand: Demand) -> list[str]:
@@ -339,14 +371,20 @@ def read_columns(demand: Demand) -> list[str]:
     return list(dict.fromkeys([*features, *entities, *(label.column for label in demand.labels.values())]))
 
 
-def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, NDArray[np.int64]]:
-    """Task -> ``[rows]`` class codes of raw rows; -1 where the label is missing or unknown.
+def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, Truth]:
+    """Task -> the labels of raw rows.
 
     Raises:
-        DataError: If a label column is missing.
+        DataError: If a label column is missing, or a regression's value is no number.
     """
     require_columns([label.column for label in tasks.values()], table.data.column_names, table.name)
-    return {task: label.encode(values_of(table.data, label.column)) for task, label in tasks.items()}
+    return {task: named(table.name, label.encode, values_of(table.data, label.column)) for task, label in tasks.items()}
+
+
+def new_labels_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, int]:
+    """Task -> raw rows with a label, among several, that no training row had; see :meth:`Labels.num_unknown`."""
+    counts = {task: label.num_unknown(values_of(table.data, label.column)) for task, label in tasks.items()}
+    return {task: count for task, count in counts.items() if count}
 
 
 class _Recorder:

@@ -21,16 +21,20 @@ from towerkit.artifact.space import hashes_in_manifest, space_id
 from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
 from towerkit.core.spec import parse
 from towerkit.data.readers import read_table
+from towerkit.data.roles import EntityTable
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.data.usable import rows_to_measure
 from towerkit.ensembles.late import load_late_fusion
-from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
+from towerkit.evaluation.answers import answer_columns
+from towerkit.evaluation.prediction import evaluate_tasks
+from towerkit.evaluation.prediction_segments import known_segments
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.experiment import Model, ranker_of, ranking_task_of, truth_of
+from towerkit.experiment import Model, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
 from towerkit.golden import replay_golden
-from towerkit.models.answer import Retriever
+from towerkit.heads.decision import UNTOUCHED
+from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import read_json
 from towerkit.storage.manifest import Manifest, verify
@@ -153,17 +157,33 @@ class Run:
         table = read_table(data)
         about: dict[str, Any] = {"part": f"new data ({table.name})", "split": {"kind": "none"}}
         if isinstance(self.model, Retriever):
-            with damaged_is_a_run_error(self.path):
-                ks = parse(EvaluationSpec, self.spec["evaluation"], f"{self.path / 'spec.json'}: evaluation").k
+            spec = self._evaluation_spec()
             query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
             require_keys(table, query, candidate)
             with damaged_is_a_run_error(self.path):
                 table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
             about["split"] |= {"left_out": left_out} if left_out else {}
-            task = ranking_task_of(self.model, values_of(table.data, query), values_of(table.data, candidate))
-            return evaluate_ranking(ranker_of(self.model), task, ks, **about)
+            keys = values_of(table.data, query), values_of(table.data, candidate)
+            task = ranking_task_of(self.model, *keys, exclude_seen=spec.exclude_seen)
+            about |= {"gain": spec.gain, "segments": segments_of(self.model, spec)}
+            return evaluate_ranking(ranker_of(self.model), task, spec.k, **about)
         truth = truth_of(self.model.tasks, table)
+        about |= {"new_labels": new_labels_of(self.model.tasks, table)}
+        about |= {"decisions": self.model.decisions, **self._segments_of(table)}
         return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
+
+    def _evaluation_spec(self) -> EvaluationSpec:
+        with damaged_is_a_run_error(self.path):
+            return parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
+
+    def _segments_of(self, table: Table) -> dict[str, Any]:
+        """Those that new rows have; columns of entities are known as far as the model keeps them."""
+        spec = self._evaluation_spec()
+        kept: dict[str, EntityTable] = {}
+        if isinstance(self.model, TaskPredictor):
+            kept = {name: EntityTable(name, each.key, each.table) for name, each in self.model.entities.items()}
+        found, left_out = known_segments(spec.segments, table, kept)
+        return {"segments": found, "segments_left_out": left_out}
 
     def predict(self, rows: Any) -> pa.Table:
         """Answers for raw rows.
@@ -173,7 +193,8 @@ class Run:
                 pairs, the query and the candidate column.
 
         Returns:
-            One row per row: per task the class, its probabilities (the positive one alone where there are two classes);
+            One row per row: per task the class, its probabilities (the positive one alone where there are two classes), of
+            several labels the list of those at or above the threshold, of a regression the number;
             for a two-tower the ``score`` of each pair and whether it is ``cold``.
 
         Raises:
@@ -184,11 +205,8 @@ class Run:
             return recommend.pair_scores(self.model, table)
         columns: dict[str, Any] = {}
         for task, probabilities in self.model.predict(table).items():
-            label = self.model.tasks[task]
-            columns[task] = [label.classes[code] for code in predicted_classes(probabilities, label)]
-            shown = label.classes[1:] if label.kind == "binary" else label.classes
-            for name in shown:
-                columns[f"{task}={name}"] = probabilities[:, label.classes.index(name)]
+            decision = self.model.decisions.get(task, UNTOUCHED)
+            columns |= answer_columns(task, self.model.tasks[task], probabilities, decision)
         return pa.table(columns)
 
     def recommend(

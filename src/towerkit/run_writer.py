@@ -17,6 +17,8 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import LateFusion, save_late_fusion
 from towerkit.evaluation.result import protocol_line
+from towerkit.evaluation.segments import segment_columns
+from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evaluate
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
@@ -125,7 +127,7 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
     check_target(folder, overwrite)
     model, evaluation = outcome.model, outcome.evaluation
     with atomic_folder(folder, overwrite=overwrite) as draft:
-        save_model(draft / "model", model)
+        save_model(draft / "model", model, spec.evaluation)
         write_json(draft / "spec.json", plain(spec))
         described = described_data(dataset)
         write_json(draft / "data.json", described)
@@ -163,12 +165,19 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
     return Run.load(folder)
 
 
-def save_model(folder: Path, model: Model) -> None:
-    """Write a trained model of any kind into a folder: all that answers later, and nothing of what was measured."""
+def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = None) -> None:
+    """Write a trained model of any kind into a folder: all that answers later, and nothing of what was measured.
+
+    Args:
+        folder: Made if it is not there.
+        model: What to write.
+        evaluation: Columns that its segments name are kept, so that new rows can be measured alike.
+    """
+    segments = () if evaluation is None else evaluation.segments
     if isinstance(model, Retriever):
-        save_retriever(folder, model)
+        save_retriever(folder, model, query_columns=segment_columns(segments, model.model.query_entity))
     elif isinstance(model, TaskPredictor):
-        save_predictor(folder, model)
+        save_predictor(folder, model, {entity: segment_columns(segments, entity) for entity in model.entities})
     else:
         save_late_fusion(folder, model)
 

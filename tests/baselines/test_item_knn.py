@@ -4,6 +4,7 @@ Invariants:
 - similarities and scores equal a dense reference of a few lines, whatever the weights, neighbors and shrink;
 - a candidate is never its own neighbor, and never one of a candidate it shares no query with;
 - the result does not depend on the order of the stored entries;
+- more pairs than allowed, of candidates or within one long query, are an obstacle that says how many;
 - bad settings, weights and query rows are refused with the value in the message.
 """
 
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from towerkit.baselines.item_knn import ItemKNN
+from towerkit.baselines.base import Interactions
+from towerkit.baselines.item_knn import ItemKNN, ItemKNNSpec
 from towerkit.core.errors import DataError, SpecError
 from towerkit.index.ranker import candidate_tie_order
 
@@ -68,6 +70,16 @@ def test_entry_order_does_not_matter_and_rows_are_independent() -> None:
     assert (first.similarity.diagonal() == 0).all()
     whole, single = first.rank(np.arange(60), 7), first.rank(np.arange(60), 7, chunk_rows=1)
     np.testing.assert_array_equal(whole.rows, single.rows)
+
+
+def test_too_many_pairs_are_an_obstacle() -> None:
+    wide, long = Interactions(csr_array(np.eye(20))), Interactions(csr_array(np.ones((30, 10))))
+    assert ItemKNNSpec().obstacle(wide) is None and ItemKNNSpec(max_pairs=400).obstacle(wide) is None
+    told = ItemKNNSpec(max_pairs=399).obstacle(wide)
+    assert told is not None and "400 pairs" in told and "1 of the 20 candidates" in told and "max_pairs 399" in told
+    assert ItemKNNSpec(max_pairs=3_000).obstacle(long) is None
+    told = ItemKNNSpec(max_pairs=2_999).obstacle(long)
+    assert told is not None and "3,000 pairs" in told and "10 of the 10 candidates" in told
 
 
 def test_bad_input_is_refused() -> None:

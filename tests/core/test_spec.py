@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
+from towerkit._version import __version__
 from towerkit.core.errors import SpecError
 from towerkit.core.spec import Spec, parse
 
@@ -86,7 +87,8 @@ def test_an_unknown_key_of_a_part_at_its_place() -> None:
 
 def test_an_unknown_kind() -> None:
     assert told({"width": 1, "color": {"kind": "bleu"}}) == (
-        "p.yaml: color: unknown kind 'bleu'; did you mean 'blue'? The kinds here are 'blue', 'red'."
+        "p.yaml: color: unknown kind 'bleu'; did you mean 'blue'? The kinds here are 'blue', 'red'; this is "
+        f"towerkit {__version__}, and a newer one may have more."
     )
 
 

@@ -1,4 +1,7 @@
-"""Answers come back from each form of file as they were; another form is refused with the ones that exist."""
+"""Answers come back from each form of file as they were; another form is refused with the ones that exist.
+
+Lists of texts stand in CSV with ``|`` between them; a text with one in it is refused there.
+"""
 
 from __future__ import annotations
 
@@ -25,3 +28,14 @@ def test_what_cannot_be_written_is_refused_with_the_reason(tmp_path: Path) -> No
         write_table(TABLE, tmp_path / "a.parqet")
     with pytest.raises(DataError, match="nowhere.*exists and is writable"):
         write_table(TABLE, tmp_path / "nowhere" / "a.csv")
+
+
+def test_lists_of_texts_stand_in_csv_with_a_separator(tmp_path: Path) -> None:
+    table = pa.table({"tags": [["red", "new"], [], ["new"]], "n": [1, 2, 3]})
+    for name in ("a.parquet", "a.arrow"):
+        write_table(table, tmp_path / name)
+        assert read_table(tmp_path / name).data.to_pylist() == table.to_pylist()
+    write_table(table, tmp_path / "a.csv")
+    assert read_table(tmp_path / "a.csv").data.column("tags").to_pylist() == ["red|new", None, "new"]
+    with pytest.raises(DataError, match=r"a\.csv: the column 'tags' holds lists.*'red\|blue' has one in it"):
+        write_table(pa.table({"tags": [["red|blue"]]}), tmp_path / "a.csv")

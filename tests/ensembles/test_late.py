@@ -3,7 +3,8 @@
 Pinned: folds are a partition of equal parts and a pure function of the seed; an out-of-fold prediction comes from
 members that never saw its row, so what memorises ids is at chance there and perfect in sample; the average is the mean;
 a class that a member never saw gets probability 0 and the rest still sums to one; members that predict other columns
-are refused by name.
+are refused by name. Several labels per row and numbers are averaged and stacked too, the stacker ends near the better
+member, and members that read one column in two ways are refused when the spec is read.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from towerkit.ensembles.late import (
     fit_late_fusion,
     folds,
     load_late_fusion,
-    log_odds,
     out_of_fold,
     save_late_fusion,
 )
 from towerkit.ensembles.members import fit_member
+from towerkit.ensembles.stackers import log_odds
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
 from towerkit.training.loop import Silent
@@ -248,3 +249,82 @@ def test_the_stacker_learns_by_the_weights_of_the_rows() -> None:
     asked = Table(pa.table({"x": [0.0], "z": [0.0]}), "rows")
     assert 0.3 < plain.predict(asked)["y"][0, 1] < 0.7
     assert weighted.predict(asked)["y"][0, 1] > 0.99
+
+
+def tagged(rows: int = 300) -> Dataset:
+    """Two tags, each told by a column of its own, and a price told by both."""
+    draw = np.random.default_rng(3)
+    a, b = draw.normal(size=(2, rows))
+    tags = [[name for name, value in (("a", one), ("b", two)) if value > 0] for one, two in zip(a, b, strict=True)]
+    return read(
+        {"one": a, "two": b, "tags": tags, "price": 1000 + 300 * a + 200 * b},
+        split={"kind": "random", "validation": 0.0, "test": 0.2},
+    )
+
+
+def reads(column: str, head: Mapping[str, Any]) -> dict[str, Any]:
+    """A member that sees one column."""
+    table = {"kind": "table", "columns": [column], "layers": [], "dim": 4}
+    return {"kind": "tower_model", "towers": {"table": table}, "heads": {str(head["column"]): head}}
+
+
+TAGS = {"kind": "multilabel", "column": "tags"}
+PRICE = {"kind": "regression", "column": "price"}
+
+
+@pytest.mark.parametrize("combine", [{"kind": "average"}, {"kind": "stack", "folds": 2}])
+@pytest.mark.parametrize("head", [TAGS, PRICE], ids=["tags", "price"])
+def test_tags_and_numbers_are_combined_and_come_back(
+    tmp_path: Path, head: dict[str, Any], combine: dict[str, Any]
+) -> None:
+    data = tagged()
+    spec = fusion_spec({"one": reads("one", head), "two": reads("two", head)}, **combine)
+    training = TrainingSpec.model_validate({"epochs": 15, "batch_size": 32, "optimizer": {"kind": "adam", "lr": 0.05}})
+    fusion = fit_late_fusion(spec, data, training, Silent())
+    rows = Table(data.examples.data.take(data.parts.test), "test")
+    task = str(head["column"])
+    found = fusion.predict(rows)[task]
+    members = fusion.member_predictions(rows)
+    if combine["kind"] == "average":
+        assert np.allclose(found, (members["one"][task] + members["two"][task]) / 2)
+    else:
+        truth = fusion.tasks[task].encode(rows.data.column(task).combine_chunks())
+        errors = {name: np.abs(values[task].squeeze() - truth).mean() for name, values in members.items()}
+        assert np.abs(found.squeeze() - truth).mean() < 0.6 * min(errors.values())  # each knows what the other does not
+    save_late_fusion(tmp_path, fusion)
+    assert np.array_equal(load_late_fusion(tmp_path).predict(rows)[task], found)
+
+
+def test_a_tag_that_a_member_never_saw_leaves_the_others_as_they_are() -> None:
+    class Member:
+        tasks: Mapping[str, Labels] = {"t": Labels("tags", "multilabel", ("a", "c"))}
+
+    shared = {"tags": Labels("tags", "multilabel", ("a", "b", "c"))}
+    found = aligned(Member(), {"t": np.array([[0.9, 0.8]])}, shared)  # type: ignore[arg-type]
+    assert found["tags"].tolist() == [[0.9, 0.0, 0.8]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        (PRICE, {"kind": "ordinal", "column": "price"}, "'one' reads it as regression, 'two' as ordinal"),
+        (TAGS, {**TAGS, "separator": ";"}, "'one' reads it as multilabel, 'two' as multilabel written otherwise"),
+    ],
+)
+def test_members_that_read_a_column_in_two_ways_are_refused(one: Any, other: Any, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        fusion_spec({"one": reads("one", one), "two": reads("two", other)})
+    fusion_spec({"one": reads("one", LABEL), "two": reads("two", {**LABEL, "kind": "ordinal"})})
+    fusion_spec({"one": reads("one", PRICE), "two": reads("two", {**PRICE, "transform": "log"})})
+
+
+def test_a_threshold_of_a_member_would_decide_nothing() -> None:
+    def member(**head: Any) -> dict[str, Any]:
+        towers = {"table": {"kind": "table", "columns": ["age"], "layers": [], "dim": 4}}
+        heads = {"liked": {"kind": "binary", "column": "liked", **head}}
+        return {"kind": "tower_model", "towers": towers, "heads": heads}
+
+    LateFusionSpec.model_validate({"members": {"a": member(calibration="temperature"), "b": member(threshold=0.5)}})
+    for threshold in (0.3, {"choose": "f1"}):
+        with pytest.raises(ValueError, match="the threshold of the task 'liked' of 'b' would decide nothing"):
+            LateFusionSpec.model_validate({"members": {"a": member(), "b": member(threshold=threshold)}})

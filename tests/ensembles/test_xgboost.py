@@ -1,7 +1,8 @@
 """XGBoost as a member.
 
 Pinned: the saved trees answer as the fitted ones, also rows with unseen categories and missing values; it learns from
-labelled rows only, by their weights; without the package the error names the extra; a bad value, column or file is a typed error.
+labelled rows only, by their weights; a number comes back in its own unit, by either loss; several labels per row are
+refused when the spec is read; without the package the error names the extra; a bad value, column or file is a typed error.
 """
 
 from __future__ import annotations
@@ -140,3 +141,26 @@ def test_a_row_of_weight_zero_is_not_learned_from_and_one_of_weight_two_counts_t
     red, blue = member.predict(Table(pa.table({"color": ["red", "blue"]}), "rows"))["y"][:, 1]
     assert red > 0.95  # only ones count
     assert blue == pytest.approx(1 / 3, abs=0.03)  # zeros count twice, every second one not at all
+
+
+@pytest.mark.parametrize(("loss", "transform"), [("mse", "none"), ("huber", "none"), ("mse", "log")])
+def test_a_number_comes_back_in_its_own_unit(tmp_path: Path, loss: str, transform: str) -> None:
+    draw = np.random.default_rng(2)
+    size = draw.normal(size=400)
+    price: list[float | None] = np.exp(6 + size).tolist()
+    price[::11] = [None] * len(price[::11])
+    data = read({"color": ["red"] * 400, "size": size, "price": price}, split=SPLIT)
+    task = {"kind": "regression", "column": "price", "loss": loss, "transform": transform}
+    spec = parse(XgboostSpec, {"columns": ["color", "size"], "task": task, "rounds": 60, "depth": 3, "lr": 0.3})
+    member = spec.fit(data, TrainingSpec(), Silent())
+    rows = Table(data.examples.data.take(data.parts.test), "test")
+    found, truth = member.predict(rows)["price"], np.exp(6 + np.asarray(rows.data.column("size")))
+    assert found.shape == (len(truth), 1)
+    assert np.abs(found[:, 0] - truth).mean() < 0.3 * np.abs(truth - truth.mean()).mean()
+    member.save(tmp_path)
+    assert np.array_equal(member.spec.load(tmp_path).predict(rows)["price"], found)
+
+
+def test_several_labels_per_row_are_refused_when_the_spec_is_read() -> None:
+    with pytest.raises(SpecError, match="one class or one number per row; received the multilabel task of 'tags'"):
+        spec_of("tags", "multilabel")

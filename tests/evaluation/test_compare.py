@@ -64,6 +64,18 @@ def test_identical_rankings_differ_by_nothing() -> None:
     assert same.difference == same.low == same.high == 0.0 and same.p_value == 1.0 and not same.is_clear
 
 
+def test_grades_of_other_worth_are_another_protocol() -> None:
+    values = DRAW.random(20)
+    with pytest.raises(RunError, match="gain: binary against exponential"):
+        compare(ranking(values), ranking(values, gain="exponential"))
+
+
+def test_a_column_without_values_is_not_compared() -> None:
+    one = ranking(DRAW.random(20))
+    table = one.details["ranking"].append_column("novelty@5", pa.nulls(20, pa.float64()))
+    assert list(compare(*(replace(one, details={"ranking": table}),) * 2)) == ["recall@5"]
+
+
 def test_a_planted_difference_is_found_whatever_the_order_of_queries() -> None:
     low = DRAW.random(60) * 0.5
     first, second = ranking(low), ranking(low + 0.25)

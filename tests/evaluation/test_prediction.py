@@ -2,7 +2,8 @@
 
 Pinned: rows without a label are left out, counted, and change no figure, whatever was predicted for them; each task
 has its own rows; a task without a label is refused with its column; classes go by threshold or by the largest
-probability; the stored form comes back as it was.
+probability, each label of a multilabel task by its own threshold; the rows come back from their table, those of two models with
+their own thresholds; each value of a segment is measured as if its rows were all; the stored form comes back as it was.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import pytest
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError, RunError
-from towerkit.evaluation.prediction import evaluate_tasks, predicted_classes
+from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.result import Evaluation, protocol_line
+from towerkit.evaluation.segments import Valued
+from towerkit.evaluation.task_details import predicted_classes, stored_rows
 from towerkit.features.labels import Labels
+from towerkit.heads.decision import UNTOUCHED, Decision
 
 LIKED = Labels("recommended", "binary", ("0", "1"))
 STARS = Labels("rating", "ordinal", ("1", "2", "3"))
@@ -84,8 +88,8 @@ def test_one_class_among_the_held_out_labels_has_no_auc_and_still_a_stored_form(
 
 
 def test_predicted_classes() -> None:
-    assert predicted_classes(liked(0.49, 0.5, 0.51), LIKED).tolist() == [0, 1, 1]
-    assert predicted_classes(np.array([[0.3, 0.4, 0.3], [0.4, 0.4, 0.2]]), STARS).tolist() == [1, 0]
+    assert predicted_classes(liked(0.49, 0.5, 0.51), LIKED, UNTOUCHED).tolist() == [0, 1, 1]
+    assert predicted_classes(np.array([[0.3, 0.4, 0.3], [0.4, 0.4, 0.2]]), STARS, UNTOUCHED).tolist() == [1, 0]
 
 
 def test_the_stored_form_comes_back_and_a_damaged_one_is_refused() -> None:
@@ -110,3 +114,129 @@ def test_the_positive_class_and_repeats_are_told() -> None:
     split = {"kind": "leave_last", "seed": 0, "left_out": {"events": 1234}, "warnings": ["careful"]}
     line = protocol_line({**found.protocol, "split": split, "repeats": 0})
     assert "split: leave_last (left_out [events 1,234]) · warning: careful · 95 %" in line
+
+
+# ---------------------------------------------------------------- thresholds
+
+GENRES = Labels("genres", "multilabel", ("drama", "war"))
+PRICE = Labels("price", "regression", ())
+
+
+def test_a_chosen_threshold_decides_and_is_told() -> None:
+    truth, found = {"liked": np.array([1, 1, 0, 0])}, {"liked": liked(0.6, 0.4, 0.3, 0.1)}
+    made = {"liked": Decision(2.0, (0.35,), "temperature", "f1", rows=40, before_refit=True)}
+    half = evaluate_tasks(found, truth, {"liked": LIKED}, **ABOUT)
+    chosen = evaluate_tasks(found, truth, {"liked": LIKED}, decisions=made, **ABOUT)
+    assert (half.metrics["recall"].value, chosen.metrics["recall"].value) == (0.5, 1.0)
+    assert (half.confusion["liked"], chosen.confusion["liked"]) == ([[2, 0], [1, 1]], [[2, 0], [0, 2]])
+    assert half.metrics["auc"] == chosen.metrics["auc"] and half.metrics["log_loss"] == chosen.metrics["log_loss"]
+    assert half.protocol["tasks"]["liked"]["threshold"] == 0.5
+    assert "threshold" not in protocol_line(half.protocol)
+    about = chosen.protocol["tasks"]["liked"]
+    assert (about["threshold"], about["threshold_by"], about["temperature"]) == (0.35, "f1", 2.0)
+    assert "threshold 0.35 (best f1), temperature 2.000, of 40 validation rows, before the refit" in protocol_line(
+        chosen.protocol
+    )
+
+
+# ---------------------------------------------------------------- sets of labels and numbers
+
+
+def test_sets_of_labels_have_a_threshold_each_and_a_matrix_each() -> None:
+    truth = np.array([[1, 0], [-1, -1], [0, 1]], np.int8)
+    found = np.array([[0.3, 0.2], [0.9, 0.9], [0.1, 0.8]])
+    made = {"genres": Decision(thresholds=(0.25, 0.9), chosen_by="f1", rows=9)}
+    result = evaluate_tasks({"genres": found}, {"genres": truth}, {"genres": GENRES}, decisions=made, **ABOUT)
+    assert result.metrics["subset_accuracy"].value == 0.5 and result.metrics["subset_accuracy"].n == 2
+    assert result.confusion["genres"] == [[[1, 0], [0, 1]], [[1, 0], [1, 0]]]
+    assert result.details["genres"].column("truth").to_pylist() == [[1, 0], [0, 1]]
+    assert result.details["genres"].column("row").to_pylist() == [0, 2]
+    about = result.protocol["tasks"]["genres"]
+    assert about["unknown_labels"] == 1 and about["threshold"] == [0.25, 0.9]
+    assert "a threshold for each label, 0.25 to 0.9 (best f1), of 9 validation rows" in protocol_line(result.protocol)
+
+
+def test_numbers_have_errors_and_neither_confusion_nor_calibration() -> None:
+    truth, found = np.array([1.0, np.nan, 4.0]), np.array([[1.5], [9.0], [3.0]])
+    result = evaluate_tasks({"price": found}, {"price": truth}, {"price": PRICE}, **ABOUT)
+    assert result.metrics["mae"].value == 0.75 and result.metrics["mae"].n == 2
+    assert (result.confusion, result.calibration) == ({}, {})
+    assert "threshold" not in result.protocol["tasks"]["price"]
+    with pytest.raises(DataError, match="the column 'price' is empty. Give rows with labels"):
+        evaluate_tasks({"price": found}, {"price": np.full(3, np.nan)}, {"price": PRICE}, **ABOUT)
+
+
+@pytest.mark.parametrize(
+    ("label", "truth", "found"),
+    [
+        (LIKED, np.array([1, -1, 0, 1]), liked(0.9, 0.1, 0.4, 0.3)),
+        (STARS, np.array([0, 2, 1, -1]), np.array([[0.5, 0.3, 0.2]] * 4)),
+        (GENRES, np.array([[1, 0], [1, 1], [-1, -1], [0, 0]], np.int8), np.array([[0.6, 0.2]] * 4)),
+        (PRICE, np.array([1.0, 2.0, np.nan, 5.0]), np.array([[1.0], [3.0], [0.0], [4.5]])),
+    ],
+)
+def test_the_rows_come_back_from_their_table(label: Labels, truth: Any, found: Any) -> None:
+    made = {"task": Decision(thresholds=(0.35,))}
+    result = evaluate_tasks({"task": found}, {"task": truth}, {"task": label}, decisions=made, **ABOUT)
+    rows = stored_rows([result.protocol["tasks"]["task"]], [result.details["task"]])
+    again = rows.metrics(np.ones((1, rows.num_rows)))
+    values = {name: interval.value for name, interval in result.metrics.items()}
+    assert {name: float(value[0]) for name, value in again.items()} == pytest.approx(values, abs=1e-12, nan_ok=True)
+    stored = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert Evaluation.from_dict(stored, {}).as_dict() == result.as_dict()
+
+
+def test_rows_of_two_models_keep_their_own_thresholds() -> None:
+    truth = {"liked": np.array([1, 0])}
+    one, other = (
+        evaluate_tasks({"liked": liked(0.4, 0.3)}, truth, {"liked": LIKED}, decisions=made, **ABOUT)
+        for made in ({}, {"liked": Decision(thresholds=(0.35,))})
+    )
+    about = [each.protocol["tasks"]["liked"] for each in (one, other)]
+    rows = stored_rows(about, [one.details["liked"], other.details["liked"]])
+    accuracy = rows.metrics(np.array([[1.0, 1, 0, 0], [0, 0, 1, 1]]))["accuracy"]
+    assert accuracy.tolist() == [0.5, 1.0]
+
+
+# ---------------------------------------------------------------- segments and calibration
+
+
+def test_each_value_of_a_segment_is_measured_apart() -> None:
+    truth = {"liked": np.array([1, 0, 1, -1, -1])}
+    by_city = Valued(("Oslo", "Rome", "Wien", "(missing)"), np.array([0, 0, 1, 1, 2]))
+    found = evaluate_tasks(
+        {"liked": liked(0.9, 0.1, 0.2, 0.9, 0.5)}, truth, {"liked": LIKED}, segments={"city": by_city}, **ABOUT
+    )
+    within = found.as_dict()["segments"]["city"]
+    assert set(within) == {"Oslo", "Rome"}, "no figure where no row has a label"
+    assert (within["Oslo"]["n"], within["Rome"]["n"]) == (2, 1)
+    assert within["Oslo"]["metrics"]["accuracy"]["value"] == 1.0
+    assert within["Rome"]["metrics"]["accuracy"]["value"] == 0.0 and within["Rome"]["metrics"]["auc"]["value"] is None
+    told = {"segment": ["city"] * 4, "value": ["Oslo", "Oslo", "Rome", "Rome"], "row": [0, 1, 2, 3]}
+    assert found.details["segments"].to_pydict() == told
+    alone = evaluate_tasks({"liked": liked(0.9, 0.1)}, {"liked": np.array([1, 0])}, {"liked": LIKED}, **ABOUT)
+    assert found.segments["city"]["Oslo"] == alone.metrics
+
+
+def test_segments_that_the_rows_do_not_have_are_told() -> None:
+    found = evaluate_tasks(
+        {"liked": liked(0.9)},
+        {"liked": np.array([1])},
+        {"liked": LIKED},
+        segments_left_out={"city": "no table"},
+        **ABOUT,
+    )
+    assert "not by city: no table" in protocol_line(found.protocol)
+
+
+def test_the_calibration_curve_is_stored() -> None:
+    found = evaluate_tasks({"liked": liked(0.9, 0.95, 0.2)}, {"liked": np.array([1, 0, 0])}, {"liked": LIKED}, **ABOUT)
+    low, high = found.as_dict()["calibration"]["liked"]
+    assert low == {"low": 0.2, "high": 0.3, "predicted": 0.2, "observed": 0.0, "n": 1}
+    assert (high["predicted"], high["observed"], high["n"]) == (pytest.approx(0.925), 0.5, 2)
+    labels = evaluate_tasks(
+        {"genres": np.array([[0.7, 0.1]])}, {"genres": np.array([[1, 0]], np.int8)}, {"genres": GENRES}, **ABOUT
+    )
+    assert [(each["low"], each["observed"]) for each in labels.calibration["genres"]] == [(0.1, 0.0), (0.7, 1.0)]
+    interval = found.as_dict()["metrics"]["ece"]
+    assert interval["value"] is not None and interval["low"] is None and interval["high"] is None

@@ -3,7 +3,7 @@
 Pinned: only what can be asked is asked (repeats of training pairs left out, duplicates once), and what cannot be
 answered counts as missed (cold candidates); unknown queries are row 0 and see everything; a perfect ranker scores 1,
 and popularity what a few plain lines say; neither the order of the held-out rows nor their repetition moves a figure
-or an interval; the protocol counts it all; ``_contains`` is membership.
+or an interval; the protocol counts it all; ``contains`` is membership.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from scipy.sparse import csr_array
 from towerkit.baselines.popularity import Popularity
 from towerkit.core.errors import DataError
 from towerkit.data.table import Table
-from towerkit.evaluation.ranking import RankingTask, _contains, evaluate_ranking, ranking_task, ranking_values
+from towerkit.evaluation.ranking import evaluate_ranking, ranking_values
+from towerkit.evaluation.ranking_task import RankingTask, contains, ranking_task
 from towerkit.evaluation.result import protocol_line
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker, candidate_tie_order
@@ -192,11 +193,11 @@ def test_contains_is_membership(stored: list[tuple[int, int]], asked: list[tuple
     rows, columns = np.array([list(pair) for pair in stored] or np.empty((0, 2)), np.int64).reshape(-1, 2).T
     matrix = csr_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(6, 8))
     wanted = np.array(asked, np.int64)
-    assert _contains(matrix, wanted[:, 0], wanted[:, 1]).tolist() == [pair in stored for pair in asked]
+    assert contains(matrix, wanted[:, 0], wanted[:, 1]).tolist() == [pair in stored for pair in asked]
 
 
 def test_contains_reads_unsorted_indices_and_leaves_them_so() -> None:
     matrix = csr_array((np.ones(3, np.int8), np.array([3, 0, 2]), np.array([0, 3, 3])), shape=(2, 4))
-    found = _contains(matrix, np.array([0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 3]))
+    found = contains(matrix, np.array([0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 3]))
     assert found.tolist() == [True, False, True, True, False]
     assert matrix.indices.tolist() == [3, 0, 2]

@@ -4,7 +4,8 @@ Invariants:
 - each equals a plain float64 computation; one value per row, in nats;
 - ordinal probabilities are differences of neighboring sigmoids, sum to one, and grow with the score towards the top;
 - at log-odds of +-50, and where two cut points meet, value and gradient stay finite;
-- the gradient of the ordinal loss is that of the plain computation.
+- the gradient of the ordinal loss is that of the plain computation;
+- several labels are as many coins; half the squared error, balanced by uncertainty, is the likelihood of a normal.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from towerkit.losses.tasks import binary_cross_entropy, cross_entropy, ordinal_cross_entropy, ordinal_log_probabilities
+from towerkit.losses.tasks import (
+    binary_cross_entropy,
+    cross_entropy,
+    half_squared_error,
+    huber,
+    multilabel_cross_entropy,
+    ordinal_cross_entropy,
+    ordinal_log_probabilities,
+)
 
 # Decreasing log-odds as a first one and gaps that are not tiny, so that float64 differences of sigmoids are exact enough.
 LOGITS = st.tuples(st.floats(-12, 12), st.lists(st.floats(0.05, 6), min_size=0, max_size=5)).map(
@@ -118,3 +127,28 @@ def test_multiclass() -> None:
     losses = cross_entropy(logits, torch.tensor([0, 2]))
     expected = [math.log(math.e + math.e**2 + math.e**3) - 1, math.log(3)]
     np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-6)
+
+
+def test_several_labels_are_the_sum_of_their_coins() -> None:
+    logits = torch.tensor([[0.5, -2.0, 50.0], [3.0, 0.0, -50.0]], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([[1, 0, 0], [0, 1, 1]], dtype=torch.int8)
+    found = multilabel_cross_entropy(logits, labels)
+    coins = [binary_cross_entropy(logits[:, [place]], labels[:, place]) for place in range(3)]
+    torch.testing.assert_close(found, torch.stack(coins).sum(dim=0))
+    found.sum().backward()
+    assert logits.grad is not None and bool(logits.grad.isfinite().all())
+    torch.testing.assert_close(logits.grad, torch.sigmoid(logits.detach()) - labels)
+
+
+def test_half_the_squared_error_balanced_by_uncertainty_is_the_likelihood_of_a_normal() -> None:
+    predicted, target = torch.tensor([[0.3], [-1.0]]), torch.tensor([1.0, 2.5])
+    for log_variance in (-1.0, 0.0, 2.0):
+        balanced = math.exp(-log_variance) * half_squared_error(predicted, target) + 0.5 * log_variance
+        normal = torch.distributions.Normal(predicted[:, 0], math.exp(0.5 * log_variance))
+        torch.testing.assert_close(balanced + 0.5 * math.log(2 * math.pi), -normal.log_prob(target))
+
+
+def test_huber_is_the_squares_inside_and_straight_outside() -> None:
+    predicted, target = torch.tensor([[0.25], [-1.0], [4.0], [-4.0]]), torch.zeros(4)
+    assert huber(predicted, target).tolist() == [0.25**2 / 2, 0.5, 3.5, 3.5]
+    assert half_squared_error(predicted, target).tolist() == [0.25**2 / 2, 0.5, 8.0, 8.0]

@@ -4,6 +4,8 @@ Pinned here:
 - hand-worked values of every metric at several depths;
 - ranx and ir_measures (trec_eval, and MS MARCO for MRR) agree to 1e-9; both divide average precision by all
   positives, ours by ``min(k, positives)``, and the test converts;
+- the same for graded NDCG, of linear gain (ranx, trec_eval) and exponential gain (ranx); grades of 1 are the binary case, and
+  other metrics do not look at grades; gains that do not belong to the hits are refused;
 - all metrics at all k in one call equal the single functions;
 - values lie in [0, 1]; 1 for an ideal ranking, 0 without hits; one more hit, or a hit moved up, never lowers one;
 - a query's values depend neither on the other queries nor on their order, nor on ranks after k;
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
 from towerkit.metrics import ranking
+from towerkit.metrics.gains import Gain, Gains, gains_of, ideal_gains
 from towerkit.metrics.ranking import RANKING_METRICS, ranking_metrics
 
 SINGLE: dict[str, Callable[..., NDArray[np.float64]]] = {
@@ -182,6 +185,103 @@ def test_trec_eval_agrees(case: Case) -> None:
     assert len(results) == len(names) * len(hits)
 
 
+Graded = tuple[NDArray[np.float64], list[list[float]]]
+
+
+@st.composite
+def graded_rankings(draw: st.DrawFn) -> Graded:
+    """Up to 5 queries: the grade at each of 8 ranks (0 is no hit), and the grades of positives that were not reached."""
+    grade = st.sampled_from([0.0, 0.0, 0.0, 1.0, 2.0, 3.0])
+    rows = draw(st.lists(st.lists(grade, min_size=8, max_size=8), min_size=1, max_size=5))
+    missed = st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=1, max_size=6)
+    return np.array(rows), draw(st.lists(missed, min_size=len(rows), max_size=len(rows)))
+
+
+def graded_ndcg(case: Graded, gain: Gain) -> dict[str, NDArray[np.float64]]:
+    """Ours, from grades."""
+    found, missed = case
+    owner = np.nonzero(found)[0]
+    owner = np.concatenate([owner, np.repeat(np.arange(len(found)), [len(each) for each in missed])])
+    grades = np.concatenate([found[found > 0], *map(np.array, missed)])
+    gains = Gains(gains_of(found, gain), ideal_gains(owner, gains_of(grades, gain), len(found), max(KS)))
+    values = ranking_metrics(found > 0, np.bincount(owner), KS, gains=gains)
+    for k in KS:
+        assert np.array_equal(values[f"ndcg@{k}"], ranking.ndcg(found > 0, np.bincount(owner), k, gains=gains))
+    binary = ranking_metrics(found > 0, np.bincount(owner), KS)
+    for name in values:
+        assert name.startswith("ndcg@") or np.array_equal(values[name], binary[name]), f"{name} looks at grades"
+    return values
+
+
+@given(case=graded_rankings())
+def test_graded_ndcg_agrees_with_ranx_and_trec_eval(case: Graded) -> None:
+    from ranx.metrics import ndcg
+
+    theirs = interpreted(ndcg.__globals__["_ndcg"])
+    found, missed = case
+    ids = np.arange(1.0, 9.0)
+    ranked = np.stack([ids, 1 / ids], axis=1)
+    gains: tuple[Gain, ...] = ("linear", "exponential")
+    for gain in gains:
+        ours = graded_ndcg(case, gain)
+        for row, others in enumerate(missed):
+            positive_ids = np.concatenate([ids[found[row] > 0], 100.0 + np.arange(len(others))])
+            grades = np.concatenate([found[row][found[row] > 0], others])
+            order = np.argsort(-grades, kind="stable")
+            positives = np.stack([positive_ids, grades], axis=1)[order]
+            for k in KS:
+                wanted = theirs(positives, ranked, k, 1, gain == "linear")
+                assert ours[f"ndcg@{k}"][row] == pytest.approx(wanted, abs=1e-9), f"{gain} ndcg@{k}"
+    qrels = {
+        f"q{row}": {f"d{rank}": int(grade) for rank, grade in enumerate(found[row])}
+        | {f"missed{place}": int(grade) for place, grade in enumerate(others)}
+        for row, others in enumerate(missed)
+    }
+    run = {f"q{row}": {f"d{rank}": 1.0 - rank / 10 for rank in range(8)} for row in range(len(found))}
+    ours = graded_ndcg(case, "linear")
+    results = list(ir_measures.pytrec_eval.iter_calc([nDCG @ k for k in KS], qrels, run))
+    for one in results:
+        name = f"ndcg@{one.measure['cutoff']}"
+        assert ours[name][int(one.query_id[1:])] == pytest.approx(one.value, abs=1e-9), name
+    assert len(results) == len(KS) * len(found)
+
+
+@given(case=rankings(), gain=st.sampled_from(["linear", "exponential"]))
+def test_grades_of_one_are_the_binary_case(case: Case, gain: Gain) -> None:
+    hits, num_positives = case
+    owner = np.repeat(np.arange(len(hits)), num_positives)
+    ideal = ideal_gains(owner, gains_of(np.ones(len(owner)), gain), len(hits), max(KS))
+    graded = ranking_metrics(hits, num_positives, KS, gains=Gains(gains_of(hits.astype(float), gain), ideal))
+    for name, values in ranking_metrics(hits, num_positives, KS).items():
+        np.testing.assert_allclose(graded[name], values, rtol=1e-15, err_msg=name)
+
+
+@given(case=graded_rankings(), gain=st.sampled_from(["linear", "exponential"]))
+def test_graded_ndcg_is_one_for_the_ideal_order_and_never_more(case: Graded, gain: Gain) -> None:
+    found, missed = case
+    for values in graded_ndcg(case, gain).values():
+        assert (values <= 1 + 1e-12).all()
+    every = [sorted([*row[row > 0], *others], reverse=True) for row, others in zip(found, missed, strict=True)]
+    ideal = np.array([[*grades, *[0.0] * 8][:8] for grades in every])
+    rest = [[*grades[8:], 1.0] for grades in every]  # one more of the least grade changes no ideal of eight full ranks
+    full = [row for row, grades in enumerate(every) if len(grades) >= 8]
+    if full:
+        best = graded_ndcg((ideal[full], [rest[row] for row in full]), gain)
+        for k in KS:
+            np.testing.assert_allclose(best[f"ndcg@{k}"], 1.0, rtol=1e-12)
+
+
+def test_the_gain_decides_how_much_more_a_grade_of_three_is_worth() -> None:
+    case = np.array([[1.0, 0.0, 3.0]]), [[1.0]]
+    d3 = 1 / math.log2(4)
+    linear = (1 + 3 * d3) / (3 + 1 / math.log2(3) + d3)
+    exponential = (1 + 7 * d3) / (7 + 1 / math.log2(3) + d3)
+    for gain, wanted in (("linear", linear), ("exponential", exponential)):
+        hits, ideal = case[0] > 0, gains_of(np.array([[3.0, 1.0, 1.0]]), gain)  # type: ignore[arg-type]
+        gains = Gains(gains_of(case[0], gain), ideal)  # type: ignore[arg-type]
+        assert ranking.ndcg(hits, np.array([3]), 3, gains=gains)[0] == pytest.approx(wanted, abs=1e-12)
+
+
 # ---------------------------------------------------------------- properties
 
 
@@ -322,3 +422,37 @@ def test_shapes_that_do_not_fit(hits: Any, positives: Any, shapes: str) -> None:
 def test_scores_are_not_hits() -> None:
     with pytest.raises(DataError, match="got float64 and int64"):
         ranking_metrics(HITS * 0.5, POSITIVES, [1])
+
+
+@pytest.mark.parametrize(
+    ("found", "ideal", "message"),
+    [
+        (
+            [[1.0, 1.0]],
+            [[1.0, 1.0]],
+            r"a hit has a gain above 0.*query row 0 has gains \[1\.0, 1\.0\] with hits \[True, False\]",
+        ),
+        ([[1.0, 0.0]], [[0.0, 0.0]], r"begin with a gain above 0.*ideal gains \[0\.0, 0\.0\]"),
+        ([[1.0, 0.0]], [[1.0, 2.0]], r"never rise.*ideal gains \[1\.0, 2\.0\]"),
+        ([[math.inf, 0.0]], [[1.0, 0.0]], r"gains must be finite.*\[inf, 0\.0\]"),
+    ],
+)
+def test_gains_that_are_none(found: Any, ideal: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        ranking.ndcg(np.array([[True, False]]), np.array([2]), 2, gains=Gains(np.array(found), np.array(ideal)))
+
+
+@pytest.mark.parametrize("shapes", [((2, 2), (1, 2)), ((1, 3), (1, 2)), ((1, 2), (2, 2)), ((1, 2), (1, 0))])
+def test_gains_of_another_shape(shapes: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    gains = Gains(np.ones(shapes[0]), np.ones(shapes[1]))
+    found, ideal = (str(shape).replace("(", r"\(").replace(")", r"\)") for shape in shapes)
+    with pytest.raises(ShapeError, match=f"{found} and {ideal}"):
+        ranking.ndcg(np.array([[True, False]]), np.array([2]), 2, gains=gains)
+
+
+@pytest.mark.parametrize("grade", [-1.0, math.nan, math.inf, 1001.0])
+def test_grades_that_are_none(grade: float) -> None:
+    with pytest.raises(DataError, match=f"received {grade}"):
+        gains_of(np.array([1.0, grade]), "exponential")
+    if grade > 1000 and math.isfinite(grade):
+        assert gains_of(np.array([grade]), "linear").tolist() == [grade]

@@ -28,7 +28,8 @@ from scipy.stats import permutation_test
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
 from towerkit.metrics import intervals
-from towerkit.metrics.classification import ClassificationRows, roc_auc
+from towerkit.metrics.areas import roc_auc
+from towerkit.metrics.classification import ClassificationRows
 from towerkit.metrics.significance import (
     ALPHA,
     Difference,

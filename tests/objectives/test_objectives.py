@@ -20,8 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from towerkit.data.batch import Batch, Block
+from towerkit.features.label_scale import Scale
 from towerkit.fusion import ConcatSpec
 from towerkit.heads.heads import BinaryHead, OrdinalHead
+from towerkit.heads.multilabel import MultilabelHead
+from towerkit.heads.regression import RegressionHead
 from towerkit.losses import sampled_softmax
 from towerkit.matching.similarity import Match, SimilarityName
 from towerkit.matching.updates import TwoBackprop
@@ -278,6 +281,34 @@ def test_unlabelled_rows_change_no_gradient() -> None:
 def test_a_task_without_labels_in_the_batch_has_no_term() -> None:
     assert set(TasksObjective()(tower_model(), tasks_batch([-1, -1], [1, 0]))) == {"liked"}
     assert TasksObjective()(tower_model(), tasks_batch([-1, -1], [-1, -1])) == {}
+
+
+def test_rows_without_tags_or_number_change_no_gradient() -> None:
+    """Their nonsense labels, NaN of a logarithm among them, would make every gradient NaN."""
+
+    def model() -> TowerModel:
+        with seeded_torch(0):
+            tower = TableTower([FlaggedPart("n", 2)], layers=(4,), out_dim=3)
+            price = RegressionHead(3, (), Scale(1.0, 2.0, "log"), "mse")
+            heads = {"tags": MultilabelHead(3, (), 2), "price": price}
+            return TowerModel({"table": tower}, {"table": "example"}, ConcatSpec().build({"table": 3}), heads)
+
+    def batch(tags: list[list[int]], price: list[float]) -> Batch:
+        labels = {"tags": torch.tensor(tags, dtype=torch.int8), "price": torch.tensor(price, dtype=torch.float64)}
+        masks = {"tags": labels["tags"][:, 0] >= 0, "price": ~labels["price"].isnan()}
+        return replace(tasks_batch([0] * len(tags), [0] * len(tags)), labels=labels, masks=masks)
+
+    known = batch([[1, 0], [1, 1], [0, 0]], [3.0, 0.0, 8.0])
+    more = batch([[1, 0], [1, 1], [0, 0], [-1, -1], [-1, -1]], [3.0, 0.0, 8.0, math.nan, math.nan])
+    gradients = []
+    for each in (known, more):
+        trained = model()
+        terms = TasksObjective()(trained, each)
+        assert set(terms) == {"tags", "price"}
+        sum(terms.values()).backward()  # type: ignore[union-attr]
+        gradients.append({name: parameter.grad for name, parameter in trained.named_parameters()})
+    assert all(bool((gradient != 0).any()) for gradient in gradients[0].values())  # type: ignore[union-attr]
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_a_batch_without_any_label_moves_nothing() -> None:

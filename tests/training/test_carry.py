@@ -7,6 +7,7 @@ Invariants:
   data had are still answered, and what a query had before is still left out;
 - numbers keep mean and deviation; a category that is new has a row of its own, and widths stay, also when the Run is loaded again;
 - one-backprop with ``debias`` or a start does not forget the vectors of known queries; new ones begin as they would;
+- a class that the new data lacks stays a class; a number is learned in the unit it was; baselines answer in the Run's classes;
 - another model, another label class, a late fusion are refused, naming what differs; card and manifest say what it continues.
 """
 
@@ -167,6 +168,37 @@ def test_a_tower_model_goes_on(tmp_path: Path) -> None:
     np.testing.assert_array_equal(grown.predict(tk.data.readers.read_table(asked))["good"], old)
     again = tk.fit(spec, tk.read(rows("rgb", 5.0)), base=run, run=tmp_path / "two")
     assert tk.load(again.path).predict(asked).num_rows == 200
+
+
+def test_labels_keep_their_classes_and_their_unit(tmp_path: Path) -> None:
+    heads = {
+        "grade": {"kind": "multiclass", "column": "grade"},
+        "tags": {"kind": "multilabel", "column": "tags"},
+        "price": {"kind": "regression", "column": "price"},
+    }
+    towers = {"t": {"kind": "table", "columns": ["n"], "dim": 4}}
+    spec = {"model": {"kind": "tower_model", "towers": towers, "heads": heads}, "training": {"epochs": 1}}
+    rng = np.random.default_rng(0)
+
+    def rows(grades: str, shift: float) -> dict[str, Any]:
+        grade = rng.choice(list(grades), 200).tolist()
+        price = (rng.normal(size=200) + shift).tolist()
+        return {
+            "n": rng.normal(size=200).tolist(),
+            "grade": grade,
+            "tags": [["x", one] for one in grade],
+            "price": price,
+        }
+
+    first = tk.fit(spec, tk.read(rows("abc", 10.0)), run=tmp_path / "one")
+    again = tk.fit(spec, tk.read(rows("ac", 50.0)), base=first, run=tmp_path / "two")
+    old, new = first.model.tasks, again.model.tasks
+    assert new["grade"].classes == ("a", "b", "c") and new["tags"].classes == ("a", "b", "c", "x")
+    assert new["price"].scale == old["price"].scale and new["tags"].frequencies[1] == 0.0
+    assert set(again.baselines) == {"majority", "logistic_regression"}
+    assert again.baselines["majority"].metrics["price/mae"].value == pytest.approx(0.8, abs=0.3)
+    with pytest.raises(RunError, match=r"column 'tags' has the classes 'd', which .* does not know"):
+        tk.fit(spec, tk.read(rows("acd", 10.0) | {"grade": ["a", "c"] * 100}), base=first)
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

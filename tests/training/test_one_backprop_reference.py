@@ -27,7 +27,8 @@ from towerkit.core.random import stream
 from towerkit.data.batch import Batch, dense
 from towerkit.data.dataset import Dataset, read_dataset
 from towerkit.data.spec import DataSpec
-from towerkit.evaluation.ranking import RankingTask, ranking_task, ranking_values
+from towerkit.evaluation.ranking import ranking_values
+from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.selection import model_ranker
 from towerkit.features.columns import CategoryFeature, IdSpec
 from towerkit.features.encoded import Encoded

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from towerkit.artifact.markdown import block, name, table
+from towerkit.metrics.shown import decision_line, headlines, value_place
 
 _FEW = 200
 """Below so many queries or rows a figure says little; the card says so."""
@@ -46,7 +47,8 @@ def model_card(facts: CardFacts, evaluation: Any, baselines: Mapping[str, Any]) 
     parts = [
         [f"# A {facts.spec['model']['kind']} trained by towerkit", "", *_summary(facts)],
         ["## Data", "", *_data(facts.data)],
-        ["## Figures", "", *_figures(evaluation, baselines)],
+        ["## Figures", "", *_figures(evaluation, baselines), *_decisions(evaluation.protocol)],
+        *_segments({**baselines, "model": evaluation}),
         ["## Protocol", "", name(facts.protocol, limit=4000), "", *block(dict(evaluation.protocol))],
         ["## Limits", "", *_limits(facts, evaluation)],
         ["## How to load it", "", *_loading(facts.spec["model"]["kind"])],
@@ -114,6 +116,29 @@ def _figures(evaluation: Any, baselines: Mapping[str, Any]) -> list[str]:
         "",
         f"In brackets: {name(str(evaluation.protocol.get('interval', 'the interval')))}. A dash: not measured.",
     ]
+
+
+def _decisions(protocol: Mapping[str, Any]) -> list[str]:
+    """A line for each task whose probabilities were scaled, or whose classes do not begin at a half."""
+    told = {task: decision_line(about) for task, about in protocol.get("tasks", {}).items()}
+    lines = [
+        f"- {name(task)}: {name(line, limit=400)}; every answer goes through it." for task, line in told.items() if line
+    ]
+    return ["", *lines] if lines else []
+
+
+def _segments(columns: Mapping[str, Any]) -> list[list[str]]:
+    """A part per segment and task: a table with one figure of each model."""
+    parts = []
+    for segment, values in columns["model"].segments.items():
+        for metric in headlines(columns["model"].metrics):
+            rows = []
+            for value in sorted((value for value in values if metric in values[value]), key=value_place):
+                cells = [_cell(each.segments.get(segment, {}).get(value, {}).get(metric)) for each in columns.values()]
+                rows.append([name(value), f"{values[value][metric].n:,}", *cells])
+            head = [name(segment), "n", *map(name, columns)]
+            parts.append([f"## {name(metric)} by {name(segment)}", "", *table(head, rows)])
+    return parts
 
 
 def _cell(interval: Any) -> str:

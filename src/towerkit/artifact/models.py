@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from towerkit.data.table import values_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
+from towerkit.heads.decision import Decision
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
@@ -35,14 +37,29 @@ M = TypeVar("M", bound=nn.Module)
 RETRIEVER_KEYS = ("spec", "query", "candidate", "queries_average_candidates", "titles")
 PREDICTOR_KEYS = ("spec", "entities")
 """The keys of ``model.json``."""
+OPTIONAL_KEYS = ("decisions",)
+"""Those of a tower model that Runs written before them lack."""
 
 
-def save_predictor(folder: Path, predictor: TaskPredictor) -> None:
-    """Write a tower model into a folder."""
+def save_predictor(
+    folder: Path, predictor: TaskPredictor, columns: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> None:
+    """Write a tower model into a folder.
+
+    Args:
+        folder: Made if it is not there.
+        predictor: What to write.
+        columns: Entity -> columns to keep beside those that the towers read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _save_parts(folder, predictor.spec, predictor.encoder, predictor.model, {"entities": sorted(predictor.entities)})
+    about = {
+        "entities": sorted(predictor.entities),
+        "decisions": {task: decision.as_dict() for task, decision in predictor.decisions.items()},
+    }
+    _save_parts(folder, predictor.spec, predictor.encoder, predictor.model, about)
     for number, name in enumerate(sorted(predictor.entities)):
-        save_table(folder / f"entity-{number}.arrow", _needed(predictor.entities[name], predictor.encoder, name))
+        kept = _needed(predictor.entities[name], predictor.encoder, name, columns.get(name, ()))
+        save_table(folder / f"entity-{number}.arrow", kept)
 
 
 def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor:
@@ -60,11 +77,35 @@ def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor
     entities = {
         name: _load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
     }
-    return TaskPredictor(spec, encoder, model, entities)
+    return TaskPredictor(spec, encoder, model, entities, _decisions(folder, content.get("decisions", {}), encoder))
 
 
-def save_retriever(folder: Path, retriever: Retriever) -> None:
-    """Write a two-tower with its catalogues and trained pairs into a folder."""
+def _decisions(folder: Path, stored: Mapping[str, Any], encoder: Encoder) -> dict[str, Decision]:
+    found = {}
+    for task, told in stored.items():
+        try:
+            decision = found[task] = Decision.from_dict(told)
+            known = encoder.labels[task].num_outputs
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(
+                f"{folder / 'model.json'}: what it says of the task '{task}' cannot be used ({error}); train the Run again."
+            ) from None
+        if len(decision.thresholds) not in (1, known):
+            raise RunError(
+                f"{folder / 'model.json'}: the task '{task}' has {known} outputs and {len(decision.thresholds)} thresholds; "
+                "train the Run again."
+            )
+    return found
+
+
+def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequence[str] = ()) -> None:
+    """Write a two-tower with its catalogues and trained pairs into a folder.
+
+    Args:
+        folder: Made if it is not there.
+        retriever: What to write.
+        query_columns: Columns of the queries to keep beside those that the towers read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model = retriever.model
     _save_parts(
@@ -79,7 +120,7 @@ def save_retriever(folder: Path, retriever: Retriever) -> None:
             "titles": dict(retriever.titles),
         },
     )
-    save_table(folder / "query.arrow", _needed(retriever.query, retriever.encoder, model.query_entity))
+    save_table(folder / "query.arrow", _needed(retriever.query, retriever.encoder, model.query_entity, query_columns))
     save_table(folder / "candidate.arrow", _shown(retriever.candidate, retriever.encoder, model.candidate_entity))
     save_tensors(
         folder / "seen.safetensors",
@@ -256,13 +297,15 @@ def check_labels(path: Path, labels: Mapping[str, Labels]) -> None:
 def _load_parts(
     folder: Path, spec_type: type[S], version: int, keys: tuple[str, ...]
 ) -> tuple[dict[str, Any], S, Encoder]:
-    content = read_document(folder / "model.json", version, keys)
+    optional = OPTIONAL_KEYS if spec_type is TowerModelSpec else ()
+    content = read_document(folder / "model.json", version, keys, optional)
     return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder, version)
 
 
-def _needed(catalogue: Catalogue, encoder: Encoder, entity: str) -> pa.Table:
-    """The key, and only the columns that the towers read: no more about a person than the model needs."""
-    return _with_key(catalogue, [name for name in encoder.columns(entity) if name in catalogue.table.data.column_names])
+def _needed(catalogue: Catalogue, encoder: Encoder, entity: str, others: Sequence[str] = ()) -> pa.Table:
+    """The key, and only the columns that the towers read and those asked for: no more about a person than is needed."""
+    wanted = dict.fromkeys([*encoder.columns(entity), *others])
+    return _with_key(catalogue, [name for name in wanted if name in catalogue.table.data.column_names])
 
 
 def _shown(catalogue: Catalogue, encoder: Encoder, entity: str) -> pa.Table:

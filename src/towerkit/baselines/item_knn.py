@@ -99,6 +99,17 @@ class ItemKNNSpec(BaselineSpec):
     """Kept per candidate."""
     shrink: float = Field(0.0, ge=0.0)
     """Added to the product of the lengths: larger values trust rare pairs less."""
+    max_pairs: int = Field(5_000_000_000, ge=1)
+    """Left out where more pairs than these would be compared: some minutes of work."""
+
+    def obstacle(self, interactions: Interactions) -> str | None:
+        """Too many pairs: of candidates with each other, or of what long queries had with itself."""
+        each = np.diff(interactions.matrix.indptr).astype(np.int64)
+        pairs = max(interactions.matrix.shape[1] ** 2, int((each * each).sum()))
+        if pairs <= self.max_pairs:
+            return None
+        longest = f"the longest query has {int(each.max()):,} of the {interactions.matrix.shape[1]:,} candidates"
+        return f"would compare {pairs:,} pairs ({longest}), more than max_pairs {self.max_pairs:,}"
 
     def build(self, interactions: Interactions) -> ItemKNN:
         """Find the neighbors."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from towerkit._version import __version__
 from towerkit.core.errors import SpecError, listed, nearest
 
 S = TypeVar("S", bound="Spec")
@@ -171,7 +172,10 @@ def _as_in(kind: str, received: Any) -> str:
 
 def _unknown_kind(kind: Any, quoted: list[str]) -> str:
     kinds = [name.strip().strip("'") for name in quoted]
-    return f"unknown kind '{kind}'{nearest(kind, kinds) or '.'} The kinds here are {listed(kinds, limit=30)}."
+    return (
+        f"unknown kind '{kind}'{nearest(kind, kinds) or '.'} The kinds here are {listed(kinds, limit=30)}; this is towerkit "
+        f"{__version__}, and a newer one may have more."
+    )
 
 
 def _where(location: tuple[str | int, ...], data: Any, *, is_missing: bool) -> str:

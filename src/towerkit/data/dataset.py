@@ -16,6 +16,7 @@ from towerkit.data.checks import check_entity, check_given_columns, check_rows
 from towerkit.data.division import divide
 from towerkit.data.learning import Learning
 from towerkit.data.readers import SourceSpec, Table, read_table
+from towerkit.data.role_notes import role_notes
 from towerkit.data.roles import EXAMPLE, EntityTable, Roles
 from towerkit.data.schema import Schema, infer_schema
 from towerkit.data.spec import DataSpec, ExamplesSpec
@@ -115,6 +116,7 @@ def make_dataset(
     for column in roles.by_column():
         schemas[EXAMPLE].require(column, examples.name)
     check_rows(examples, roles, entities)
+    examples = replace(examples, notes=examples.notes + role_notes(examples, roles))
     whole, apart = examples, {}
     for part, table in (("validation", validation), ("test", test)):
         if table is None:

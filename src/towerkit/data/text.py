@@ -12,6 +12,8 @@ from towerkit.data.locations import MAX_BYTES, FileBytes, Location
 from towerkit.data.table import shown
 
 CHUNK_BYTES = 1 << 20
+MAX_LINE_BYTES = 64 << 20
+"""A longer line is no row: a file of another kind, or one whose line breaks were lost."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class TextFile:
         """The whole text as UTF-8 without a byte order mark, in pieces of about a megabyte.
 
         Raises:
-            DataError: If the bytes are not text in this encoding, with the position of the first that is not.
+            DataError: If the bytes are not text in this encoding, with the position of the first that is not, or a line is
+                longer than 64 MiB.
         """
         with FileBytes(self.location, max_bytes=self.max_bytes) as stream:
-            pieces = _decoded(stream, self.name, self.encoding)
+            pieces = _bounded(_decoded(stream, self.name, self.encoding), self.name)
             yield next(pieces, b"").removeprefix(codecs.BOM_UTF8)
             yield from pieces
 
@@ -88,6 +91,21 @@ def replaced(chunks: Iterable[bytes], old: bytes, new: bytes, name: str) -> Iter
         if whole:
             yield new.join(whole) + new
     yield rest
+
+
+def _bounded(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
+    """The same pieces, as long as no line grows beyond all measure: a parser would hold it in memory whole."""
+    line, length = 1, 0
+    for piece in pieces:
+        breaks = piece.count(b"\n")
+        length = len(piece) - piece.rfind(b"\n") - 1 if breaks else length + len(piece)
+        line += breaks
+        if length > MAX_LINE_BYTES:
+            raise DataError(
+                f"{name}, line {line}: goes on for more than {MAX_LINE_BYTES:,} bytes without a line break, and a row is never "
+                "so long; is it a text file, and are its line breaks there? Write one row per line."
+            )
+        yield piece
 
 
 def _decoded(stream: FileBytes, name: str, encoding: str) -> Iterator[bytes]:

@@ -86,7 +86,8 @@ def _seconds(values: pa.ChunkedArray | pa.Array) -> NDArray[np.float64]:
         raise pa.ArrowInvalid("neither a number nor a date")
     if pa.types.is_temporal(values.type):
         values = pc.cast(pc.cast(values, pa.timestamp("us")), pa.int64())
-        return np.asarray(pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)) / 1e6
+        numbers = pc.cast(values, pa.float64(), safe=False)  # from the year 2255 on microseconds are rounded
+        return np.asarray(numbers.to_numpy(zero_copy_only=False)) / 1e6
     may_round = pa.types.is_integer(values.type)  # nanoseconds since 1970 are rounded to some hundreds of them
     numbers = pc.cast(values, pa.float64(), safe=not may_round)
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
@@ -32,6 +33,8 @@ def write_table(table: pa.Table, path: Path) -> None:
             f"{path}: '{path.parent}' is a Run, which holds only what towerkit wrote and would not open any more with "
             "another file in it; choose a place outside."
         )
+    if path.suffix == ".csv":
+        table = _joined(table, path)
     try:
         if path.suffix == ".parquet":
             pyarrow.parquet.write_table(table, path)
@@ -42,3 +45,24 @@ def write_table(table: pa.Table, path: Path) -> None:
                 writer.write_table(table)
     except OSError as error:
         raise DataError(f"{path} cannot be written ({error}); choose a folder that exists and is writable.") from None
+
+
+_BETWEEN = "|"
+"""What stands between the texts of a list in CSV, as multi_hot columns and multilabel heads read it."""
+
+
+def _joined(table: pa.Table, path: Path) -> pa.Table:
+    """Lists of texts as one text each, since CSV has no place for lists."""
+    for place, field in enumerate(table.schema):
+        if not (pa.types.is_list(field.type) and pa.types.is_string(field.type.value_type)):
+            continue
+        values = table.column(place).combine_chunks()
+        texts = pc.list_flatten(values)
+        if pc.any(pc.match_substring(texts, _BETWEEN)).as_py():
+            first = texts.filter(pc.match_substring(texts, _BETWEEN))[0].as_py()
+            raise DataError(
+                f"{path}: the column '{field.name}' holds lists, which stand in CSV with '{_BETWEEN}' between their texts, and "
+                f"{first!r} has one in it. Write .parquet or .arrow."
+            )
+        table = table.set_column(place, field.name, pc.binary_join(values, _BETWEEN))
+    return table

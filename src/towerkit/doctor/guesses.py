@@ -151,7 +151,7 @@ def _may_weigh(column: ColumnInfo, table: Table) -> bool:
 def guess_labels(table: Table, roles: dict[str, str]) -> list[dict[str, Any]]:
     """Columns that a head may predict, by name, with the kind of head that their values fit.
 
-    A number with many values is left out.
+    A text with many values is left out.
 
     Args:
         table: The rows.
@@ -165,7 +165,9 @@ def guess_labels(table: Table, roles: dict[str, str]) -> list[dict[str, Any]]:
         if column.type == "bool" or column.distinct == 2:
             kind = "binary"
         elif column.distinct > _MANY_CLASSES:
-            continue
+            if column.type != "number":
+                continue
+            kind = "regression"
         else:
             kind = "ordinal" if column.type == "number" else "multiclass"
         found.append({"column": column.name, "kind": kind, "distinct": column.distinct})

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from towerkit.artifact.models import check_labels
-from towerkit.baselines.logistic import LogisticRegression, fit_logistic
 from towerkit.core.errors import DataError, RunError, SpecError
 from towerkit.core.random import generator
 from towerkit.core.spec import Name, Spec, parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.splits import Rows
-from towerkit.ensembles.members import AnyMemberSpec, Member, fit_member, load_member, save_member
+from towerkit.ensembles.members import AnyMemberSpec, Member, fit_member, heads_of, load_member, save_member
+from towerkit.ensembles.stackers import Probabilities, Stacker, fit_stacker, restored_stacker, stacked
 from towerkit.features.encoded import example_weights
-from towerkit.features.encoder import Demand
+from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.features.labels import Labels
+from towerkit.heads.decision import UNTOUCHED, Decision
+from towerkit.models.tower_model import TowerModelSpec
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import write_json
 from towerkit.storage.migrations import FORMAT_VERSION
@@ -31,18 +32,17 @@ from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.progress import Progress, Staged
 from towerkit.training.spec import TrainingSpec
 
-Probabilities = NDArray[np.float64]
 _SMALLEST = 1e-6
 
 
 class AverageSpec(Spec):
-    """The mean of the members' probabilities."""
+    """The mean of the members' probabilities, or of their numbers."""
 
     kind: Literal["average"] = "average"
 
 
 class StackSpec(Spec):
-    """A logistic regression on the members' log-odds, fitted on out-of-fold predictions."""
+    """A logistic regression on the members' log-odds, or a ridge regression on their numbers, fitted on out-of-fold predictions."""
 
     kind: Literal["stack"] = "stack"
     folds: int = Field(5, ge=2, le=50)
@@ -59,6 +59,31 @@ class LateFusionSpec(Spec):
     kind: Literal["late_fusion"] = "late_fusion"
     members: dict[Name, AnyMemberSpec] = Field(min_length=2)
     combine: AnyCombineSpec = StackSpec()
+
+    @model_validator(mode="after")
+    def _labels_are_read_alike(self) -> LateFusionSpec:
+        first: dict[str, tuple[str, LabelSpec]] = {}
+        for name, member in self.members.items():
+            for label in (head.label() for head in heads_of(member)):
+                other, known = first.setdefault(label.column, (name, label))
+                if not _alike(known, label):
+                    raise ValueError(
+                        f"the members must read the column '{label.column}' in one way to be combined; '{other}' reads it as "
+                        f"{known.kind}, '{name}' as {label.kind}{' written otherwise' if known.kind == label.kind else ''}. "
+                        "Give both heads one kind (and one separator)."
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _no_member_decides(self) -> LateFusionSpec:
+        for name, member in self.members.items():
+            for task, head in member.heads.items() if isinstance(member, TowerModelSpec) else ():
+                if head.threshold_rule != UNTOUCHED.thresholds[0]:
+                    raise ValueError(
+                        "a member's probabilities are combined, and the class is decided after that, from a half on; the "
+                        f"threshold of the task '{task}' of '{name}' would decide nothing. Remove it; calibration may stay."
+                    )
+        return self
 
     def demand(self, dataset: Dataset) -> Demand:
         """What all members read together, and the labels that all predict."""
@@ -86,6 +111,16 @@ class LateFusionSpec(Spec):
         return shared
 
 
+_NUMBERS_AND_SETS = ("regression", "multilabel")
+
+
+def _alike(one: LabelSpec, other: LabelSpec) -> bool:
+    """Whether two members' predictions of a column mean the same; classes with and without an order do."""
+    if one.kind == other.kind:
+        return one.form == other.form
+    return one.kind not in _NUMBERS_AND_SETS and other.kind not in _NUMBERS_AND_SETS
+
+
 @dataclass(frozen=True, eq=False)
 class LateFusion:
     """Fitted members and their combiner: a predictor, not a module."""
@@ -93,11 +128,16 @@ class LateFusion:
     spec: LateFusionSpec
     members: Mapping[str, Member]
     tasks: Mapping[str, Labels]
-    combiners: Mapping[str, LogisticRegression]
+    combiners: Mapping[str, Stacker]
     """Task -> the stacker; empty for an average."""
 
+    @property
+    def decisions(self) -> Mapping[str, Decision]:
+        """None: a fusion predicts a class from a probability of a half on."""
+        return {}
+
     def predict(self, table: Table) -> dict[str, Probabilities]:
-        """Task -> ``[rows, classes]`` probabilities of raw rows."""
+        """Task -> ``[rows, classes]`` probabilities of raw rows; of a regression its numbers ``[rows, 1]``."""
         return self.combined(self.member_predictions(table))
 
     def member_predictions(self, table: Table) -> dict[str, dict[str, Probabilities]]:
@@ -107,10 +147,10 @@ class LateFusion:
     def combined(self, predictions: Mapping[str, Mapping[str, Probabilities]]) -> dict[str, Probabilities]:
         """Merge predictions that are already there."""
         found = {}
-        for task in self.tasks:
+        for task, labels in self.tasks.items():
             each = [predictions[name][task] for name in self.members]
             stacker = self.combiners.get(task)
-            found[task] = np.mean(each, axis=0) if stacker is None else stacker.predict(log_odds(each))
+            found[task] = np.mean(each, axis=0) if stacker is None else stacked(labels, stacker, each)
         return found
 
 
@@ -133,16 +173,15 @@ def fit_late_fusion(
     labels = spec.demand(dataset).labels
     rows = dataset.parts.train
     tasks = {task: label.fit(dataset.labelled(label.column, rows)) for task, label in labels.items()}
-    combiners: dict[str, LogisticRegression] = {}
+    combiners: dict[str, Stacker] = {}
     if isinstance(spec.combine, StackSpec):
         held_out = out_of_fold(spec, dataset, training, progress, tasks, checkpoints)
         weights = example_weights(dataset)
         for task, label in tasks.items():
-            codes = label.encode(dataset.labelled(label.column, rows))
-            known = codes >= 0
-            inputs = log_odds([held_out[name][task][known] for name in spec.members])
-            weight = None if weights is None else weights[rows][known]
-            combiners[task] = fit_logistic(inputs, codes[known], len(label.classes), l2=spec.combine.l2, weight=weight)
+            each = [held_out[name][task] for name in spec.members]
+            truth = label.encode(dataset.labelled(label.column, rows))
+            weight = None if weights is None else weights[rows]
+            combiners[task] = fit_stacker(label, each, truth, l2=spec.combine.l2, weight=weight)
     members = {
         name: fit_member(member, dataset, training, Staged(progress, f"member {name}:"), _part(checkpoints, name))
         for name, member in spec.members.items()
@@ -181,8 +220,7 @@ def out_of_fold(
     fold_of = folds(len(rows), spec.combine.folds, training.seed)
     within = training.model_copy(update={"refit": False})
     found = {
-        name: {task: np.zeros((len(rows), len(label.classes))) for task, label in tasks.items()}
-        for name in spec.members
+        name: {task: np.zeros((len(rows), label.num_outputs)) for task, label in tasks.items()} for name in spec.members
     }
     for fold in range(spec.combine.folds):
         inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
@@ -206,19 +244,6 @@ def folds(num_rows: int, num_folds: int, seed: int) -> Rows:
     return generator(seed, "folds").permutation(np.arange(num_rows) % num_folds)
 
 
-def log_odds(predictions: list[Probabilities]) -> Probabilities:
-    """The members' probabilities as inputs of the stacker.
-
-    Args:
-        predictions: Per member ``[rows, classes]``.
-
-    Returns:
-        ``[rows, inputs]``: for two classes each member's log-odds, for more each member's log-probabilities.
-    """
-    logs = [np.log(np.clip(values, _SMALLEST, 1.0)) for values in predictions]
-    return np.concatenate([log[:, 1:] - log[:, :1] if log.shape[1] == 2 else log for log in logs], axis=1)
-
-
 def aligned(
     member: Member, predictions: Mapping[str, Probabilities], tasks: Mapping[str, Labels]
 ) -> dict[str, Probabilities]:
@@ -227,11 +252,16 @@ def aligned(
     found = {}
     for task, label in tasks.items():
         own_task, own = by_column[label.column]
+        if label.kind == "regression":
+            found[task] = predictions[own_task]
+            continue
         values = np.zeros((len(predictions[own_task]), len(label.classes)))
         places = [label.classes.index(name) for name in own.classes if name in label.classes]
         kept = [place for place, name in enumerate(own.classes) if name in label.classes]
         values[:, places] = predictions[own_task][:, kept]
-        found[task] = values / np.maximum(values.sum(axis=1, keepdims=True), _SMALLEST)
+        if label.kind != "multilabel":  # there each label is for itself
+            values /= np.maximum(values.sum(axis=1, keepdims=True), _SMALLEST)
+        found[task] = values
     return found
 
 
@@ -270,7 +300,7 @@ def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
         try:
             for number, task in enumerate(sorted(tasks)):
                 parts = tensors[f"{number}/coefficients"], tensors[f"{number}/intercept"]
-                combiners[task] = LogisticRegression(*parts, iterations=0, converged=True)
+                combiners[task] = restored_stacker(tasks[task], *parts)
         except KeyError as error:
             raise RunError(f"{folder / 'combiner.safetensors'} lacks {error}; train the Run again.") from None
     return LateFusion(spec, members, tasks, combiners)

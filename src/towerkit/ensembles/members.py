@@ -16,6 +16,7 @@ from towerkit.data.readers import Table
 from towerkit.ensembles.xgboost import XgboostSpec
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
+from towerkit.heads import HeadSpec
 from towerkit.models.answer import TaskPredictor, known_part
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.objectives.balance import FixedBalanceSpec
@@ -40,7 +41,7 @@ class Member(Protocol):
         """Task -> its classes."""
 
     def predict(self, table: Table) -> dict[str, NDArray[np.float64]]:
-        """Task -> ``[rows, classes]`` probabilities of raw rows."""
+        """Task -> ``[rows, classes]`` probabilities of raw rows; of a regression its numbers ``[rows, 1]``."""
 
 
 @runtime_checkable
@@ -53,6 +54,11 @@ class SavedMember(Protocol):
 
 AnyMemberSpec = Annotated[TowerModelSpec | XgboostSpec, Field(discriminator="kind")]
 """The menu of members. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
+
+
+def heads_of(spec: AnyMemberSpec) -> tuple[HeadSpec, ...]:
+    """What a member predicts."""
+    return tuple(spec.heads.values()) if isinstance(spec, TowerModelSpec) else (spec.task,)
 
 
 def fit_member(
@@ -73,7 +79,7 @@ def predictor_of(spec: TowerModelSpec, trained: Trained) -> TaskPredictor:
     """A trained tower model, ready to answer raw rows."""
     encoded = trained.prepared.encoded
     known = {name: known_part(catalogue) for name, catalogue in encoded.catalogues.items()}
-    return TaskPredictor(spec, encoded.encoder, trained.model, known)
+    return TaskPredictor(spec, encoded.encoder, trained.model, known, trained.decisions)
 
 
 def save_member(folder: Path, member: Member) -> None:

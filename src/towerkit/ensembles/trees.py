@@ -139,8 +139,9 @@ class Sizes(_Checked):
 class Objective(_Checked):
     """What was lowered, with its settings."""
 
-    name: Literal["binary:logistic", "multi:softprob", "reg:squarederror"]
+    name: Literal["binary:logistic", "multi:softprob", "reg:squarederror", "reg:pseudohubererror"]
     reg_loss_param: dict[Literal["scale_pos_weight"], Real] | None = None
+    pseudo_huber_param: dict[Literal["huber_slope"], Real] | None = None
     softmax_multiclass_param: dict[Literal["num_class"], Whole] | None = None
 
 

@@ -10,8 +10,9 @@ from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from towerkit.artifact.models import load_encoder, save_encoder
 from towerkit.core.errors import RunError, SpecError
@@ -28,8 +29,8 @@ from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec, numbers
 from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand, Encoder, named
-from towerkit.features.labels import Labels
-from towerkit.heads.heads import AnyHeadSpec
+from towerkit.features.labels import Labels, Truth, is_known
+from towerkit.heads import AnyHeadSpec, HeadSpec, MultilabelHeadSpec, RegressionHeadSpec
 from towerkit.models.wiring import schema_of
 from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.training.progress import Progress
@@ -51,9 +52,11 @@ class XgboostMember:
         return self.encoder.labels
 
     def predict(self, table: Table) -> dict[str, NDArray[np.float64]]:
-        """Task -> ``[rows, classes]`` probabilities of raw rows."""
-        (task,) = self.tasks
+        """Task -> ``[rows, classes]`` probabilities of raw rows; of a regression its numbers ``[rows, 1]``."""
+        ((task, labels),) = self.tasks.items()
         raw = np.asarray(self.booster.predict(_matrix(self.encoder, table)), np.float64)
+        if labels.scale is not None:
+            return {task: labels.scale.outside(torch.from_numpy(raw)).numpy()[:, None]}
         found = np.stack([1.0 - raw, raw], axis=1) if raw.ndim == 1 else raw
         return {task: found / found.sum(axis=1, keepdims=True)}
 
@@ -76,6 +79,16 @@ class XgboostSpec(Spec):
     lr: float = Field(0.1, gt=0.0)
     min_child_weight: float = Field(1.0, ge=0.0)
     subsample: float = Field(1.0, gt=0.0, le=1.0)
+
+    @field_validator("task")
+    @classmethod
+    def _trees_give_one_answer(cls, task: HeadSpec) -> HeadSpec:
+        if isinstance(task, MultilabelHeadSpec):
+            raise ValueError(
+                f"an xgboost member predicts one class or one number per row; received the multilabel task of '{task.column}'. "
+                "Use a tower_model as the member, or predict a column of one label."
+            )
+        return task
 
     def demand(self, dataset: Dataset) -> Demand:
         """Numbers and categories of the example rows, and the label."""
@@ -134,26 +147,32 @@ class XgboostSpec(Spec):
 
     def _data(self, encoder: Encoder, dataset: Dataset, rows: Rows) -> Any:
         (labels,) = encoder.labels.values()
-        codes = labels.encode(dataset.labelled(labels.column, rows))
-        known = rows[codes >= 0]
+        truth = labels.encode(dataset.labelled(labels.column, rows))
+        known, truth = rows[is_known(truth)], truth[is_known(truth)]
+        if labels.scale is not None:
+            truth = labels.scale.inside(torch.from_numpy(truth)).numpy()
         table = Table(dataset.examples.data.take(known), dataset.examples.name, 0)
         weights = example_weights(dataset)
-        return _matrix(encoder, table, label=codes[codes >= 0], weight=None if weights is None else weights[known])
+        return _matrix(encoder, table, label=truth, weight=None if weights is None else weights[known])
 
     def _grow(self, encoder: Encoder, train: Any, watched: list[Any], rounds: int, seed: int) -> Any:
         (labels,) = encoder.labels.values()
-        binary = labels.kind == "binary"
         settings = {
-            "objective": "binary:logistic" if binary else "multi:softprob",
+            "objective": self._objective(),
             "max_depth": self.depth,
             "eta": self.lr,
             "min_child_weight": self.min_child_weight,
             "subsample": self.subsample,
             "seed": stream(seed, "xgboost") % 2**31,
             "verbosity": 0,
-        } | ({} if binary else {"num_class": len(labels.classes)})
+        } | ({} if self.task.kind in ("binary", "regression") else {"num_class": len(labels.classes)})
         early = {"early_stopping_rounds": 30, "verbose_eval": False} if watched else {}
         return _xgboost().train(settings, train, rounds, evals=[(data, "validation") for data in watched], **early)
+
+    def _objective(self) -> str:
+        if isinstance(self.task, RegressionHeadSpec):
+            return "reg:squarederror" if self.task.loss == "mse" else "reg:pseudohubererror"
+        return "binary:logistic" if self.task.kind == "binary" else "multi:softprob"
 
 
 def _xgboost() -> ModuleType:
@@ -166,7 +185,7 @@ def _xgboost() -> ModuleType:
 
 
 def _matrix(
-    encoder: Encoder, table: Table, label: NDArray[np.int64] | None = None, weight: NDArray[np.float32] | None = None
+    encoder: Encoder, table: Table, label: Truth | None = None, weight: NDArray[np.float32] | None = None
 ) -> Any:
     """Raw numbers (NaN where missing) and category codes (NaN where unknown); trees need no standardisation."""
     columns, types = [], []

@@ -12,9 +12,11 @@ from towerkit.evaluation.result import Evaluation
 from towerkit.metrics.significance import Difference, corrected
 
 _MUST_AGREE = {
-    "ranking": ("part", "split", "candidates", "seen", "positives", "cold_candidates", "exact"),
-    "prediction": ("part", "split", "rows", "threshold"),
+    "ranking": ("part", "split", "candidates", "seen", "positives", "cold_candidates", "exact", "gain"),
+    "prediction": ("part", "split", "rows"),
 }
+_USUAL = {"gain": "binary"}
+"""What a protocol that is silent about it means: it is of an older version."""
 _LEARNED = ("learned", "warnings")
 """Of a split: which training rows were learned from, and what is said about it; the rows measured are the same."""
 _COUNTING = ("positive", "events", "min_count", "k_core", "filter_on")
@@ -119,7 +121,7 @@ def _chosen(pairs: dict[str, Difference], metrics: Sequence[str] | None) -> dict
 
 
 def _check_protocols(first: Evaluation, second: Evaluation) -> None:
-    one, other = first.protocol, second.protocol
+    one, other = ({**_USUAL, **each.protocol} for each in (first, second))
     if not (first.details and second.details):
         raise RunError(
             "Runs are compared query by query or row by row, and one of the two keeps figures only, as a Run's baselines "

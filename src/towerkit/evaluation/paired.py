@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from towerkit.core.errors import RunError
-from towerkit.evaluation.prediction import THRESHOLD
+from towerkit.evaluation.prediction import SEGMENTS
 from towerkit.evaluation.result import Evaluation
-from towerkit.metrics.classification import ClassificationRows
+from towerkit.evaluation.task_details import stored_rows
 from towerkit.metrics.intervals import default_resamples
 from towerkit.metrics.significance import Difference, mean_differences, statistic_differences
 
-SEGMENTS = "segments"
-"""The table of an evaluation's details that says which queries or rows stand in which segment."""
 _SAME_TASK = ("column", "classes")
 
 
@@ -114,6 +110,8 @@ def _compare_rankings(one: pa.Table, other: pa.Table, seed: int) -> dict[str, Di
         raise RunError("The two Runs were evaluated on different queries; train both on the same data and split.")
     other = other.take(place)
     common = [metric for metric in one.column_names if metric != "query" and metric in other.column_names]
+    # A segment of candidates has no novelty: in the long table its column is empty there.
+    common = [metric for metric in common if not one.column(metric).null_count]
     a, b = ({metric: table.column(metric).to_numpy() for metric in common} for table in (one, other))
     return mean_differences(a, b, seed=seed)
 
@@ -132,14 +130,8 @@ def _compare_task(
         raise RunError(
             f"The task '{task}' was evaluated on different rows or labels; train both on the same data and split."
         )
-    kind, truth = about["kind"], one.column("truth").to_numpy()
-    probabilities = [_matrix(table) for table in (one, other)]
-    first_rows, second_rows = (
-        ClassificationRows(truth, each, kind=kind, threshold=THRESHOLD) for each in probabilities
-    )
-    both = ClassificationRows(
-        np.concatenate([truth, truth]), np.concatenate(probabilities), kind=kind, threshold=THRESHOLD
-    )
+    first_rows, second_rows = stored_rows([about], [one]), stored_rows([others], [other])
+    both = stored_rows([about, others], [one, other])
     several = len(_tasks(first)) > 1 or len(_tasks(second)) > 1
     found = statistic_differences(first_rows, second_rows, both, resamples=default_resamples(len(one)), seed=seed)
     return {f"{task}/{name}" if several else name: pair for name, pair in found.items()}
@@ -156,8 +148,3 @@ def _split(table: pa.Table) -> dict[tuple[str, str], pa.Table]:
     for place, key in enumerate(keys):
         places.setdefault(key, []).append(place)
     return {key: table.take(pa.array(rows)).drop_columns(["segment", "value"]) for key, rows in places.items()}
-
-
-def _matrix(table: pa.Table) -> NDArray[np.float64]:
-    names = [name for name in table.column_names if name.startswith("p")]
-    return np.stack([table.column(name).to_numpy() for name in names], axis=1)

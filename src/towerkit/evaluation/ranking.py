@@ -1,4 +1,4 @@
-"""Ranking evaluation: every candidate known before the cut-off is ranked, seen pairs removed, all k in one pass."""
+"""Ranking evaluation: every known candidate is ranked for each query in chunks, and all figures come from that one pass."""
 
 from __future__ import annotations
 
@@ -8,108 +8,132 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from towerkit.core.errors import DataError
+from towerkit.evaluation.ranking_task import RankingTask, entries
 from towerkit.evaluation.result import INTERVAL, Evaluation
-from towerkit.features.encoded import Catalogue
-from towerkit.index.ranker import Ranker
-from towerkit.metrics.intervals import mean_intervals
+from towerkit.evaluation.segments import Segment
+from towerkit.index.ranker import Ranker, candidate_tie_order
+from towerkit.metrics.beyond import expected_ranks, list_metrics, novelty, self_information, serendipity
+from towerkit.metrics.gains import Gain, Gains, gains_of, ideal_gains
+from towerkit.metrics.intervals import Interval, mean_intervals
 from towerkit.metrics.ranking import ranking_metrics
 
 RESAMPLES = 1000
 
+Values = dict[str, NDArray[np.float64]]
+
 
 @dataclass(frozen=True)
-class RankingTask:
-    """Which queries to answer, what is right, and what may not be answered."""
+class Answers:
+    """Where the right answers of a task came in a ranking."""
 
-    keys: pa.Array
-    """``[queries]`` the queries' keys."""
-    queries: NDArray[np.int64]
-    """``[queries]`` rows in the query catalogue; 0 for a query that training never saw."""
-    positives: csr_array
-    """``[queries, candidates]`` right answers that can be given."""
-    num_positives: NDArray[np.int64]
-    """``[queries]`` all right answers, those of cold candidates included: they can only be missed."""
-    exclude: csr_array
-    """``[queries, candidates]`` pairs seen in training; never answered."""
-    repeats: int
-    """Held-out pairs that training had seen: left out, since seen pairs cannot be answered."""
+    task: RankingTask
+    ks: Sequence[int]
+    rows: NDArray[np.int64]
+    """``[queries, depth]`` the ranked candidates, -1 where a list has ended."""
+    entry: NDArray[np.int64]
+    """``[queries, depth]`` which positive of the task stands there, -1 where none does."""
+    beaten: NDArray[np.float64] | None
+    """``[positives]`` the share of negatives that each one beats; None where nobody asked."""
+    gain: Gain = "linear"
 
-    @property
-    def cold_candidates(self) -> int:
-        """Right answers that are not in the catalogue."""
-        return int(self.num_positives.sum() - self.positives.nnz)
+    def relevance(
+        self, kept: NDArray[np.bool_] | None = None, kept_cold: NDArray[np.bool_] | None = None
+    ) -> tuple[Values, NDArray[np.int64]]:
+        """The metrics of finding right answers.
 
+        Args:
+            kept: ``[positives]`` which of them count as right; all when not given. The others keep their ranks.
+            kept_cold: ``[cold positives]`` likewise.
 
-def ranking_task(
-    query: Catalogue, candidate: Catalogue, seen: csr_array, query_keys: pa.Array, candidate_keys: pa.Array
-) -> RankingTask:
-    """Build the task from held-out pairs.
+        Returns:
+            ``{"recall@20": [asked], …}``, ``auc`` among them where it was asked for; and the queries that have a right answer.
+        """
+        task = self.task
+        kept = np.ones(task.positives.nnz, bool) if kept is None else kept
+        kept_cold = np.ones(task.cold_candidates, bool) if kept_cold is None else kept_cold
+        owner = np.concatenate([task.owner[kept], task.cold_owner[kept_cold]])
+        num_positives = np.bincount(owner, minlength=len(task.keys))
+        asked = np.flatnonzero(num_positives)
+        entry, counts = self.entry[asked], num_positives[asked]
+        hits = (entry >= 0) & np.append(kept, False)[entry]  # -1 reads the last one
+        gains = self._gains(hits, entry, owner, kept, kept_cold, asked) if task.graded else None
+        whole = self.rows.shape[1] == task.positives.shape[1]
+        values = ranking_metrics(hits, counts, self.ks, gains=gains, whole_ranking=whole)
+        if self.beaten is not None:
+            beaten = np.bincount(task.owner[kept], self.beaten[kept], minlength=len(task.keys))
+            values["auc"] = beaten[asked] / counts
+        return values, asked
 
-    Args:
-        query: The query catalogue.
-        candidate: The candidate catalogue; only its known part is ranked.
-        seen: ``[query rows, candidate rows]`` trained pairs; row 0 and column 0 stand for unknown.
-        query_keys: ``[pairs]`` keys of the held-out pairs, none missing; their order and repetitions mean nothing.
-        candidate_keys: ``[pairs]``.
+    def _gains(
+        self,
+        hits: NDArray[np.bool_],
+        entry: NDArray[np.int64],
+        owner: NDArray[np.int64],
+        kept: NDArray[np.bool_],
+        kept_cold: NDArray[np.bool_],
+        asked: NDArray[np.int64],
+    ) -> Gains:
+        own, cold = (gains_of(grades, self.gain) for grades in (self.task.positives.data, self.task.cold_grades))
+        depth = min(max(self.ks), int(np.bincount(owner).max()))
+        ideal = ideal_gains(owner, np.concatenate([own[kept], cold[kept_cold]]), len(self.task.keys), depth)
+        return Gains(np.where(hits, np.append(own, 0.0)[entry], 0.0), ideal[asked])
 
-    Raises:
-        DataError: If no pair is left to ask for.
-    """
-    pairs = pa.table({"query": query_keys, "candidate": candidate_keys})
-    pairs = pairs.group_by(["query", "candidate"]).aggregate([])
-    pairs = pairs.sort_by(
-        [("query", "ascending"), ("candidate", "ascending")]
-    )  # else the intervals follow the rows' order
-    query_keys, candidate_keys = (pairs.column(name).combine_chunks() for name in ("query", "candidate"))
-    query_rows, candidate_rows = query.rows(query_keys), candidate.rows(candidate_keys)
-    candidate_rows = np.where(candidate_rows <= candidate.num_known, candidate_rows, 0)
-    fresh = ~_contains(seen, query_rows, candidate_rows)
-    repeats = int((~fresh).sum())
-    encoded = pc.dictionary_encode(query_keys.filter(pa.array(fresh)))
-    keys = encoded.dictionary
-    if not len(keys):
-        raise DataError(
-            f"No held-out pair is left to evaluate: {repeats:,} of {len(pairs):,} were seen in training, and seen pairs "
-            "are removed. Give rows that training did not have."
+    def beyond(self) -> Values:
+        """Novelty and serendipity of every query at every ``k``; a cold positive is nowhere, so it is in neither."""
+        task = self.task
+        information = self_information(task.popularity, task.num_trained)
+        expected = expected_ranks(
+            self.rows, task.exclude, task.popularity, candidate_tie_order(task.positives.shape[1])
         )
-    owner = encoded.indices.to_numpy().astype(np.int64)
-    queries = query.rows(keys)
-    queries = np.where(queries <= query.num_known, queries, 0)
-    shape = (len(keys), candidate.num_known)
-    places = candidate_rows[fresh]
-    reachable = places > 0
-    positives = csr_array(
-        (np.ones(int(reachable.sum()), np.int8), (owner[reachable], places[reachable] - 1)), shape=shape
-    )
-    exclude = csr_array(seen[queries][:, 1 : candidate.num_known + 1])
-    return RankingTask(keys, queries, positives, np.bincount(owner, minlength=len(keys)), exclude, repeats)
+        hits = self.entry >= 0
+        return {f"novelty@{k}": novelty(self.rows, k, information) for k in self.ks} | {
+            f"serendipity@{k}": serendipity(hits, expected, k) for k in self.ks
+        }
 
 
-def ranking_values(ranker: Ranker, task: RankingTask, ks: Sequence[int]) -> dict[str, NDArray[np.float64]]:
-    """Every ranking metric of every query.
+def ranked(
+    ranker: Ranker, task: RankingTask, ks: Sequence[int], *, auc: bool = False, gain: Gain = "linear"
+) -> Answers:
+    """Rank all candidates for the queries of a task, once for all depths.
 
     Args:
         ranker: Ranks by query row; row 0 is the unknown query.
         task: What to ask.
         ks: How deep; a ``k`` above the number of candidates counts the missing places as misses.
+        auc: Also count the candidates that each right answer beats, in the same pass.
+        gain: What a grade is worth to NDCG.
+    """
+    depth = min(max(ks), ranker.num_candidates)  # behind the last candidate nothing can be hit
+    found = ranker.rank(task.queries, depth, exclude=task.exclude, positives=task.positives if auc else None)
+    rows = found.rows  # [queries, depth]
+    owner = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
+    entry = entries(task.positives, owner.ravel(), np.maximum(rows, 0).ravel()).reshape(rows.shape)
+    return Answers(task, ks, rows, np.where(rows >= 0, entry, -1), found.beaten, gain)
+
+
+def ranking_values(
+    ranker: Ranker, task: RankingTask, ks: Sequence[int], *, auc: bool = False, gain: Gain = "linear"
+) -> Values:
+    """Every metric of finding right answers, of every query; arguments as in :func:`ranked`.
 
     Returns:
         ``{"recall@20": [queries], …}``.
     """
-    depth = min(max(ks), ranker.num_candidates)  # behind the last candidate nothing can be hit
-    rows = ranker.rank(task.queries, depth, exclude=task.exclude).rows  # [queries, depth]
-    owner = np.broadcast_to(np.arange(len(rows))[:, None], rows.shape)
-    hits = _contains(task.positives, owner.ravel(), np.maximum(rows, 0).ravel()).reshape(rows.shape) & (rows >= 0)
-    return ranking_metrics(hits, task.num_positives, ks, whole_ranking=depth == ranker.num_candidates)
+    return ranked(ranker, task, ks, auc=auc, gain=gain).relevance()[0]
 
 
 def evaluate_ranking(
-    ranker: Ranker, task: RankingTask, ks: Sequence[int], *, part: str, split: Mapping[str, Any], seed: int = 0
+    ranker: Ranker,
+    task: RankingTask,
+    ks: Sequence[int],
+    *,
+    part: str,
+    split: Mapping[str, Any],
+    seed: int = 0,
+    gain: Gain = "linear",
+    segments: Sequence[Segment] = (),
 ) -> Evaluation:
     """Ranking metrics with intervals over queries.
 
@@ -120,35 +144,80 @@ def evaluate_ranking(
         part: Which part of the data this is, for the protocol.
         split: How the parts were made, for the protocol.
         seed: Of the bootstrap.
+        gain: What a grade is worth to NDCG, where pairs are graded.
+        segments: Also measure each value of these apart.
     """
-    values = ranking_values(ranker, task, ks)
-    protocol = {
+    answers = ranked(ranker, task, ks, auc=True, gain=gain)
+    values = {**answers.relevance()[0], **answers.beyond()}
+    metrics = mean_intervals(values, resamples=RESAMPLES, seed=seed)
+    for name, value in list_metrics(answers.rows, ks, ranker.num_candidates).items():
+        # A resample repeats queries, and repeated lists show less of the catalogue: it would say nothing of this figure.
+        metrics[name] = Interval(value, float("nan"), float("nan"), len(task.keys))
+    details = {"ranking": pa.table({"query": task.keys, **values})}
+    apart = {segment.name: _apart(segment, answers, values) for segment in segments}
+    if apart:
+        details["segments"] = _long(apart, task.keys)
+    figures = {
+        name: {value: mean_intervals(found, resamples=RESAMPLES, seed=seed) for value, (found, _) in of.items()}
+        for name, of in apart.items()
+    }
+    protocol = _protocol(ranker, task, ks, gain) | {"part": part, "split": dict(split)}
+    return Evaluation(protocol, metrics, details, segments=figures)
+
+
+def _protocol(ranker: Ranker, task: RankingTask, ks: Sequence[int], gain: Gain) -> dict[str, Any]:
+    return {
         "kind": "ranking",
-        "part": part,
-        "split": dict(split),
+        "part": "",
+        "split": {},
         "queries": len(task.keys),
         "unknown_queries": int((task.queries == 0).sum()),
+        "queries_without_positive": task.not_asked,
+        "empty": "queries without a positive are not asked",
         "candidates": ranker.num_candidates,
+        "candidates_are": "all known before the cut-off",
         "positives": int(task.num_positives.sum()),
+        "gain": gain if task.graded else "binary",
         "cold_candidates": task.cold_candidates,
         "repeats_left_out": task.repeats,
-        "seen": "training pairs removed",
+        "seen": "training pairs removed" if task.exclude_seen else "training pairs may be answered",
         "ties": "a fixed random order",
         "exact": ranker.exact,
         "k": list(ks),
         "interval": f"{INTERVAL} over queries, {RESAMPLES:,} resamples",
     }
-    details = pa.table({"query": task.keys, **values})
-    return Evaluation(protocol, mean_intervals(values, resamples=RESAMPLES, seed=seed), {"ranking": details})
 
 
-def _contains(matrix: csr_array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether the matrix stores an entry at each of some places, found by binary search."""
-    if not matrix.nnz or not len(rows):
-        return np.zeros(len(rows), bool)
-    matrix = matrix.sorted_indices()  # a copy: the caller's matrix stays as it is
-    owner = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    stored = owner * matrix.shape[1] + matrix.indices
-    wanted = rows * matrix.shape[1] + columns
-    place = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
-    return np.asarray(stored[place] == wanted)
+def _apart(segment: Segment, answers: Answers, values: Values) -> dict[str, tuple[Values, NDArray[np.int64]]]:
+    """Value of the segment -> its values per query, and which queries these are; values that nobody has are left out."""
+    task, found = answers.task, {}
+    for code, value in enumerate(segment.values):
+        if segment.side == "query":
+            chosen = np.flatnonzero(segment.codes[task.queries] == code)
+            of_value = {name: column[chosen] for name, column in values.items()}
+        else:
+            known = segment.codes[1:][task.positives.indices] == code
+            cold = np.full(task.cold_candidates, segment.codes[0] == code)
+            if not (known.any() or cold.any()):
+                continue
+            of_value, chosen = answers.relevance(known, cold)
+        if len(chosen):
+            found[value] = of_value, chosen
+    return found
+
+
+def _long(apart: Mapping[str, Mapping[str, tuple[Values, NDArray[np.int64]]]], keys: pa.Array) -> pa.Table:
+    """One row per segment, value and query; null where a metric is not measured for a segment."""
+    tables = [
+        pa.table(
+            {
+                "segment": pa.array([name] * len(chosen), pa.string()),
+                "value": pa.array([value] * len(chosen), pa.string()),
+                "query": keys.take(pa.array(chosen)),
+                **values,
+            }
+        )
+        for name, of in apart.items()
+        for value, (values, chosen) in of.items()
+    ]
+    return pa.concat_tables(tables, promote_options="default").combine_chunks()

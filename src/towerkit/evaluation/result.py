@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from towerkit.core.errors import RunError
 from towerkit.metrics.intervals import Interval
+from towerkit.metrics.shown import decision_line
 
 INTERVAL = "95 % percentile bootstrap"
 
@@ -23,17 +24,31 @@ class Evaluation:
     """``recall@20`` or, with several tasks, ``task/auc``."""
     details: Mapping[str, pa.Table] = field(default_factory=dict)
     """The values behind the figures: ``ranking`` has a row per query, a task's table a row per labelled row."""
-    confusion: Mapping[str, list[list[int]]] = field(default_factory=dict)
-    """Task -> rows are true classes, columns predicted ones."""
+    confusion: Mapping[str, list[Any]] = field(default_factory=dict)
+    """Task -> rows are true classes, columns predicted ones; of a multilabel task one such matrix for each label."""
+    segments: Mapping[str, Mapping[str, Mapping[str, Interval]]] = field(default_factory=dict)
+    """Segment -> value -> metric, of the queries or rows that have this value; behind them stands ``details["segments"]``."""
+    calibration: Mapping[str, list[dict[str, float]]] = field(default_factory=dict)
+    """Task -> bins of probability: ``low``, ``high``, the mean ``predicted``, the share ``observed``, and ``n`` statements."""
 
     def as_dict(self) -> dict[str, Any]:
         """The shape that ``evaluate --json`` promises."""
         found: dict[str, Any] = {
             "protocol": dict(self.protocol),
-            "metrics": {name: interval.as_dict() for name, interval in self.metrics.items()},
+            "metrics": _described(self.metrics),
         }
+        if self.segments:
+            found["segments"] = {
+                segment: {
+                    value: {"n": max((each.n for each in metrics.values()), default=0), "metrics": _described(metrics)}
+                    for value, metrics in values.items()
+                }
+                for segment, values in self.segments.items()
+            }
         if self.confusion:
             found["confusion"] = dict(self.confusion)
+        if self.calibration:
+            found["calibration"] = dict(self.calibration)
         return found
 
     @classmethod
@@ -44,10 +59,23 @@ class Evaluation:
             RunError: If the data is not an evaluation.
         """
         try:
-            metrics = {name: _interval(values) for name, values in data["metrics"].items()}
-            return cls(dict(data["protocol"]), metrics, details, data.get("confusion", {}))
+            segments = {
+                segment: {value: _intervals(one["metrics"]) for value, one in values.items()}
+                for segment, values in data.get("segments", {}).items()
+            }
+            metrics = _intervals(data["metrics"])
+            shown = data.get("confusion", {}), segments, data.get("calibration", {})
+            return cls(dict(data["protocol"]), metrics, details, *shown)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunError(f"A stored evaluation cannot be read ({error!r}); train the Run again.") from None
+
+
+def _described(metrics: Mapping[str, Interval]) -> dict[str, Any]:
+    return {name: interval.as_dict() for name, interval in metrics.items()}
+
+
+def _intervals(metrics: Mapping[str, Any]) -> dict[str, Interval]:
+    return {name: _interval(values) for name, values in metrics.items()}
 
 
 def _interval(values: Mapping[str, Any]) -> Interval:
@@ -78,9 +106,13 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
         parts = [f"{protocol['rows']:,} rows of the {protocol['part']} part"]
         for task, about in protocol["tasks"].items():
             unknown = f", {about['unknown_labels']:,} labels missing or unknown" if about["unknown_labels"] else ""
+            new = about.get("rows_with_new_labels")
+            unknown += f", {new:,} rows with a label that training never had" if new else ""
             named = about.get("positive") not in (None, "1")
             positive = f", positive class {about['positive']}" if named else ""
-            parts.append(f"{task}: {about['kind']}{positive}, {about['rows']:,} labelled rows{unknown}")
+            decided = f", {how}" if (how := decision_line(about)) else ""
+            parts.append(f"{task}: {about['kind']}{positive}, {about['rows']:,} labelled rows{unknown}{decided}")
+        parts += [f"not by {name}: {why}" for name, why in protocol.get("segments_left_out", {}).items()]
         if protocol.get("repeats"):
             parts.append(f"{protocol['repeats']:,} rows equal a training row in all that is read")
     split = protocol["split"]

@@ -11,12 +11,13 @@ import torch
 from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
-from towerkit.evaluation.ranking import RankingTask, ranking_task, ranking_values
+from towerkit.evaluation.ranking import ranking_values
+from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoded import Encoded
 from towerkit.index.vectors import VectorRanker
-from towerkit.metrics.classification import higher_is_better
 from towerkit.metrics.ranking import RANKING_METRICS
+from towerkit.metrics.tasks import higher_is_better
 from towerkit.models.two_tower import TwoTower
 from towerkit.training.loop import Selection
 from towerkit.training.recipes import pairs_matrix
@@ -31,7 +32,7 @@ def ranking_selection(spec: EvaluationSpec) -> Selection:
     Raises:
         SpecError: If the named figure is not measured.
     """
-    known = [f"{name}@{k}" for name in RANKING_METRICS for k in spec.k]
+    known = [*(f"{name}@{k}" for name in RANKING_METRICS for k in spec.k), "auc"]
     return _selection(spec.select_by or f"ndcg@{max(spec.k)}", known)
 
 
@@ -64,8 +65,10 @@ def ranking_validator(
         query, candidate = (encoded.catalogues[entity] for entity in entities)
         if not tasks:
             keys: list[pa.Array] = [dataset.labelled(entity, held_out) for entity in entities]
-            tasks.append(ranking_task(query, candidate, pairs_matrix(encoded, train, entities), *keys))
-        values = ranking_values(model_ranker(model, encoded), tasks[0], spec.k)
+            seen = pairs_matrix(encoded, train, entities)
+            tasks.append(ranking_task(query, candidate, seen, *keys, exclude_seen=spec.exclude_seen))
+        auc = spec.select_by == "auc"  # it is only counted where it decides: each epoch would pay for it
+        values = ranking_values(model_ranker(model, encoded), tasks[0], spec.k, auc=auc, gain=spec.gain)
         return {name: float(np.mean(value)) for name, value in values.items()}
 
     return validate

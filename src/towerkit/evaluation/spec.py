@@ -8,6 +8,7 @@ from towerkit.baselines import AnyBaselineSpec, BaselineSpec
 from towerkit.baselines.ranking import default_baselines
 from towerkit.core.errors import listed
 from towerkit.core.spec import Spec
+from towerkit.metrics.gains import Gain
 
 
 class EvaluationSpec(Spec):
@@ -18,6 +19,21 @@ class EvaluationSpec(Spec):
     """``ndcg@20`` and the like for rankings (the largest ``k`` when not given), ``loss`` or ``task/loss`` for tasks."""
     baselines: tuple[AnyBaselineSpec, ...] | None = Field(None, min_length=1)
     """Of rankings, by name or with settings; popularity, recent popularity where there is a time, and item-kNN when not given."""
+
+    exclude_seen: bool = True
+    """Whether pairs seen in training are kept out of a ranking; held-out pairs that repeat one are then left out."""
+    gain: Gain = "linear"
+    """What a grade of relevance is worth to NDCG: the grade, or ``2 ** grade - 1``."""
+    segments: tuple[str, ...] = ()
+    """Measured apart, value by value: ``cold_query``, ``cold_candidate``, ``activity``, ``popularity``, ``ENTITY.column``; of
+    predictions a column of the example rows, or ``ENTITY.column``."""
+
+    @field_validator("segments")
+    @classmethod
+    def _distinct(cls, segments: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(segments)) < len(segments):
+            raise ValueError(f"every segment may stand once; received {list(segments)}.")
+        return segments
 
     @field_validator("k")
     @classmethod

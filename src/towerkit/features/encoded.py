@@ -16,8 +16,9 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
-from towerkit.features.encoder import Encoder
+from towerkit.features.encoder import Encoder, named
 from towerkit.features.history import Histories
+from towerkit.features.labels import Truth, is_known
 from towerkit.features.vocabulary import Vocabulary
 
 
@@ -70,8 +71,8 @@ class Encoded:
     index: Mapping[str, NDArray[np.int64]]
     """Entity -> ``[examples]`` row in its table."""
     catalogues: Mapping[str, Catalogue]
-    labels: Mapping[str, NDArray[np.int64]]
-    """Task -> ``[examples]`` class code, -1 where unknown."""
+    labels: Mapping[str, Truth]
+    """Task -> its labels of all examples."""
     weights: NDArray[np.float32] | None
     histories: Mapping[str, Histories] = field(default_factory=dict)
     """Query entity -> what its rows met, where a tower reads histories."""
@@ -112,12 +113,12 @@ class Encoded:
             index[entity] = torch.from_numpy(place)
             if extra:
                 pool[entity] = tuple(each.block(where) for each, where in zip(extra, others, strict=True))
-        labels = {task: torch.from_numpy(codes[rows]) for task, codes in self.labels.items()}
+        labels = {task: truth[rows] for task, truth in self.labels.items()}
         return Batch(
             columns=columns,
             index=index,
-            labels=labels,
-            masks={task: codes >= 0 for task, codes in labels.items()},
+            labels={task: torch.from_numpy(truth) for task, truth in labels.items()},
+            masks={task: torch.from_numpy(is_known(truth)) for task, truth in labels.items()},
             weights=None if self.weights is None else torch.from_numpy(self.weights[rows]),
             pool=pool,
         )
@@ -154,7 +155,10 @@ def encode(encoder: Encoder, dataset: Dataset, learned: Rows | None = None) -> E
         catalogues[entity] = catalogue = catalogue_of(dataset, entity, learned)
         tables[entity] = encoder.encode(entity, catalogue.table)
         index[entity] = catalogue.rows(_whole_column(dataset, entity))
-    labels = {task: label.encode(_whole_column(dataset, label.column)) for task, label in encoder.labels.items()}
+    labels = {
+        task: named(dataset.examples.name, label.encode, _whole_column(dataset, label.column))
+        for task, label in encoder.labels.items()
+    }
     return Encoded(encoder, tables, index, catalogues, labels, example_weights(dataset))
 
 

@@ -20,6 +20,8 @@ from towerkit.features.base import Feature, FeatureSpec, State
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
 from towerkit.features.cyclic import CyclicSpec
 from towerkit.features.hashed import HashedSpec
+from towerkit.features.label_scale import Transform, label_numbers
+from towerkit.features.label_sets import SetForm
 from towerkit.features.labels import Labels, TaskKind
 from towerkit.features.multi_hot import MultiHotSpec
 from towerkit.features.ngrams import NgramsSpec
@@ -44,16 +46,38 @@ _MENU: TypeAdapter[FeatureSpec] = TypeAdapter(AnyFeatureSpec)
 
 @dataclass(frozen=True)
 class LabelSpec:
-    """A task's label column and what kind of classes it holds."""
+    """A task's label column and what it holds."""
 
     column: str
     kind: TaskKind
     positive: str | None = None
     """The positive class of a binary task; the second in order when not given."""
+    form: SetForm = SetForm()
+    """How the several labels of a row are written, for a multilabel task."""
+    min_count: int = 1
+    """Labels of fewer training rows are left out, for a multilabel task."""
+    transform: Transform = "none"
+    """What is done to a number before it is learned, for a regression."""
 
     def fit(self, values: pa.Array) -> Labels:
-        """Find the classes among the labels of the training rows; see :meth:`Labels.fit`."""
+        """Find the classes, or the unit of a number, among the labels of the training rows; see :class:`Labels`."""
+        if self.kind == "multilabel":
+            return Labels.fit_sets(self.column, values, self.form, self.min_count)
+        if self.kind == "regression":
+            return Labels.fit_numbers(self.column, values, self.transform)
         return Labels.fit(self.column, self.kind, values, self.positive)
+
+    def check(self, values: pa.Array) -> None:
+        """Refuse what can be no label, wherever it stands.
+
+        Args:
+            values: The whole column, so that a row is counted as in the file.
+
+        Raises:
+            DataError: Naming column, row and value.
+        """
+        if self.kind == "regression":
+            label_numbers(self.column, values, self.transform)
 
 
 @dataclass
@@ -118,10 +142,11 @@ class Encoder:
             }
             whole = dataset.entities[entity].table if entity in dataset.entities else dataset.examples
             features[entity] = tuple(_fitted(spec, fit_on[spec], whole) for spec in specs)
-        labels = {
-            task: named(dataset.examples.name, label.fit, dataset.labelled(label.column, rows))
-            for task, label in demand.labels.items()
-        }
+        everywhere = np.arange(dataset.examples.data.num_rows)
+        labels = {}
+        for task, label in demand.labels.items():
+            named(dataset.examples.name, label.check, dataset.labelled(label.column, everywhere))
+            labels[task] = named(dataset.examples.name, label.fit, dataset.labelled(label.column, rows))
         return cls(features, labels)
 
     def encode(self, entity: str, table: Table) -> dict[str, Column]:

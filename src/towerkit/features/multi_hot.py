@@ -98,7 +98,7 @@ def members_of(values: pa.Array, separator: str, name: str) -> tuple[NDArray[np.
         >>> rows.tolist(), members.to_pylist()
         ([0, 0, 2], ['a', 'b', 'b'])
     """
-    if _is_list(values.type):
+    if is_list(values.type):
         if pa.types.is_nested(values.type.value_type):
             raise DataError(
                 f"The column '{name}' must hold lists of plain values; it holds {values.type}. Flatten the inner lists."
@@ -114,5 +114,6 @@ def members_of(values: pa.Array, separator: str, name: str) -> tuple[NDArray[np.
     return rows[is_member.to_numpy(zero_copy_only=False)], members.filter(is_member)
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether values of this type are lists."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))

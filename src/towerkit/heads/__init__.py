@@ -1,1 +1,26 @@
 """Heads: a state to the logits of one task."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from towerkit.heads.heads import BinaryHeadSpec, Head, HeadSpec, MulticlassHeadSpec, OrdinalHeadSpec
+from towerkit.heads.multilabel import MultilabelHeadSpec
+from towerkit.heads.regression import RegressionHeadSpec
+
+AnyHeadSpec = Annotated[
+    BinaryHeadSpec | MulticlassHeadSpec | OrdinalHeadSpec | MultilabelHeadSpec | RegressionHeadSpec,
+    Field(discriminator="kind"),
+]
+"""The menu of heads."""
+
+__all__ = [
+    "AnyHeadSpec",
+    "BinaryHeadSpec",
+    "Head",
+    "HeadSpec",
+    "MulticlassHeadSpec",
+    "MultilabelHeadSpec",
+    "OrdinalHeadSpec",
+    "RegressionHeadSpec",
+]

@@ -1,8 +1,8 @@
-"""Heads: a state to the logits of one task, and logits to probabilities."""
+"""Heads of one class out of several: a state to the logits of one task, and logits to probabilities."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from towerkit.core.spec import Spec
 from towerkit.features.encoder import LabelSpec
-from towerkit.features.labels import TaskKind
+from towerkit.features.labels import Labels, TaskKind
+from towerkit.heads.decision import UNTOUCHED, Calibration, Threshold
 from towerkit.losses.tasks import binary_cross_entropy, cross_entropy, ordinal_cross_entropy, ordinal_log_probabilities
 from towerkit.towers.layers import perceptron
 
@@ -41,14 +42,14 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """``[batch, classes]``, each row summing to one."""
+        """``[batch, classes]``, each row summing to one where a row has one class; of a regression its number ``[batch, 1]``."""
         raise NotImplementedError
 
     def start_at(self, frequencies: Tensor) -> None:
         """Set the biases so that a state of zeros gives the classes their frequencies: the base rate needs no learning.
 
         Args:
-            frequencies: ``[classes]``, positive, summing to one.
+            frequencies: ``[classes]``, positive, summing to one where a row has one class.
         """
         raise NotImplementedError
 
@@ -145,17 +146,51 @@ class HeadSpec(Spec):
         kind: TaskKind = getattr(self, "kind")  # noqa: B009 - each concrete spec has it
         return LabelSpec(self.column, kind)
 
-    def build(self, in_dim: int, num_classes: int) -> Head:
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a temperature is chosen on validation rows."""
+        return False
+
+    @property
+    def threshold_rule(self) -> Threshold:
+        """From which probability a class is predicted."""
+        return UNTOUCHED.thresholds[0]
+
+    def build(self, in_dim: int, labels: Labels) -> Head:
         """Make the module.
 
         Args:
             in_dim: Width of the state.
-            num_classes: Classes found in the training labels.
+            labels: What was found among the training labels.
         """
         raise NotImplementedError
 
 
-class BinaryHeadSpec(HeadSpec):
+class ProbabilityHeadSpec(HeadSpec):
+    """What the heads of probabilities have."""
+
+    calibration: Calibration = "none"
+    """``temperature``: divide the logits by a number chosen on validation rows, so that probabilities are frequencies."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether a temperature is chosen on validation rows."""
+        return self.calibration == "temperature"
+
+
+class ThresholdHeadSpec(ProbabilityHeadSpec):
+    """What the heads have that predict a class from some probability on."""
+
+    threshold: Threshold = UNTOUCHED.thresholds[0]
+    """A probability, or ``{choose: f1}``, ``accuracy`` or ``balanced_accuracy``: what is best on validation rows."""
+
+    @property
+    def threshold_rule(self) -> Threshold:
+        """From which probability a class is predicted."""
+        return self.threshold
+
+
+class BinaryHeadSpec(ThresholdHeadSpec):
     """Yes or no."""
 
     kind: Literal["binary"] = "binary"
@@ -174,30 +209,26 @@ class BinaryHeadSpec(HeadSpec):
         """The label column and its positive class."""
         return LabelSpec(self.column, "binary", self.positive)
 
-    def build(self, in_dim: int, num_classes: int) -> Head:
+    def build(self, in_dim: int, labels: Labels) -> Head:
         """One logit."""
         return BinaryHead(in_dim, self.layers, 1)
 
 
-class MulticlassHeadSpec(HeadSpec):
+class MulticlassHeadSpec(ProbabilityHeadSpec):
     """One of several classes without an order."""
 
     kind: Literal["multiclass"] = "multiclass"
 
-    def build(self, in_dim: int, num_classes: int) -> Head:
+    def build(self, in_dim: int, labels: Labels) -> Head:
         """A logit per class."""
-        return MulticlassHead(in_dim, self.layers, num_classes)
+        return MulticlassHead(in_dim, self.layers, len(labels.classes))
 
 
-class OrdinalHeadSpec(HeadSpec):
+class OrdinalHeadSpec(ProbabilityHeadSpec):
     """One of several classes in an order, such as one to five stars."""
 
     kind: Literal["ordinal"] = "ordinal"
 
-    def build(self, in_dim: int, num_classes: int) -> Head:
+    def build(self, in_dim: int, labels: Labels) -> Head:
         """One score and a cut point between each two classes."""
-        return OrdinalHead(in_dim, self.layers, num_classes)
-
-
-AnyHeadSpec = Annotated[BinaryHeadSpec | MulticlassHeadSpec | OrdinalHeadSpec, Field(discriminator="kind")]
-"""The menu of heads."""
+        return OrdinalHead(in_dim, self.layers, len(labels.classes))

@@ -8,7 +8,7 @@ look better than chance.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import final
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from towerkit.core.errors import DataError, RunError, ShapeError, SpecError
 from towerkit.core.random import random_bits, stream
+from towerkit.index.beaten import beaten
 
 _BLOCK_BYTES = 64 * 2**20
 TILE_ROWS = 16
@@ -34,11 +35,13 @@ class Hits:
         rows: ``[queries, k]`` candidate rows; -1 where fewer than ``k`` candidates are left.
         scores: ``[queries, k]`` their float32 scores; minus infinity where there is none.
         counts: ``[queries]`` how many of the ``k`` places hold a candidate.
+        beaten: Of each positive, the share of its query's negatives that score below it, where positives were given.
     """
 
     rows: NDArray[np.int64]
     scores: NDArray[np.float32]
     counts: NDArray[np.int64]
+    beaten: NDArray[np.float64] | None = None
 
 
 @lru_cache(maxsize=8)  # a server ranks one catalogue again and again
@@ -118,6 +121,7 @@ class Ranker(ABC):
         *,
         exclude: csr_array | None = None,
         allowed: NDArray[np.bool_] | None = None,
+        positives: csr_array | None = None,
         chunk_rows: int | None = None,
     ) -> Hits:
         """Find the ``k`` best candidates of each query, exactly, whatever the chunks and the order of the queries.
@@ -128,31 +132,37 @@ class Ranker(ABC):
             exclude: ``[queries, candidates]``; row ``i`` belongs to ``queries[i]``. Every stored entry is
                 excluded, whatever its value.
             allowed: ``[candidates]``; False takes a candidate away from all queries.
+            positives: ``[queries, candidates]`` right answers; where given, the same pass over the scores tells how many of all
+                other candidates that may be ranked each of them beats (see :func:`towerkit.index.beaten.beaten`).
             chunk_rows: Queries scored at a time; by default as many as fill about 64 MB of scores.
 
         Returns:
             The hits, ordered by score, then by :func:`candidate_tie_order`.
 
         Raises:
-            ShapeError: If ``exclude``, ``allowed`` or the scores do not fit the queries and the candidates.
+            ShapeError: If ``exclude``, ``allowed``, ``positives`` or the scores do not fit the queries and the candidates.
             SpecError: If ``k`` or ``chunk_rows`` is below 1.
             RunError: If a score that could be ranked is not a number.
         """
         queries = _checked_queries(queries)
         _check_at_least_one(k=k, chunk_rows=chunk_rows)
-        _check_masks(len(queries), self.num_candidates, exclude, allowed)
+        _check_masks(len(queries), self.num_candidates, allowed, exclude=exclude, positives=positives)
         exclude = None if exclude is None else csr_array(exclude)  # another sparse layout would be read wrongly
+        positives = None if positives is None else csr_array(positives)
         ties = torch.from_numpy(candidate_tie_order(self.num_candidates).astype(np.int32))
         step = chunk_rows or _default_chunk_rows(self.num_candidates)
-        parts = []
+        parts, shares = [], []
         for start in range(0, len(queries), step):
             chunk = queries[start : start + step]
             block = self._block(chunk)
             _mask(block, start, exclude, allowed)
             parts.append(_best(torch.from_numpy(block), min(k, self.num_candidates), ties, chunk))
+            if positives is not None:
+                shares.append(beaten(block, positives[start : start + step]))
         rows = np.concatenate([part[0] for part in parts]) if parts else np.empty((0, 0), dtype=np.int64)
         scores = np.concatenate([part[1] for part in parts]) if parts else np.empty((0, 0), dtype=np.float32)
-        return _hits(rows, scores, k)
+        found = _hits(rows, scores, k)
+        return found if positives is None else replace(found, beaten=np.concatenate([np.empty(0), *shares]))
 
     def _block(self, chunk: NDArray[np.int64]) -> NDArray[np.float32]:
         """The scores of one chunk, checked, as an array that may be written to."""
@@ -243,13 +253,14 @@ def _check_at_least_one(**settings: int | None) -> None:
 
 
 def _check_masks(
-    num_queries: int, num_candidates: int, exclude: csr_array | None, allowed: NDArray[np.bool_] | None
+    num_queries: int, num_candidates: int, allowed: NDArray[np.bool_] | None, **pairs: csr_array | None
 ) -> None:
-    if exclude is not None and exclude.shape != (num_queries, num_candidates):
-        raise ShapeError(
-            f"exclude must be [queries, candidates], here {(num_queries, num_candidates)}; received {exclude.shape}. "
-            "Its row i belongs to queries[i]: select the rows of the queries first."
-        )
+    for name, matrix in pairs.items():
+        if matrix is not None and matrix.shape != (num_queries, num_candidates):
+            raise ShapeError(
+                f"{name} must be [queries, candidates], here {(num_queries, num_candidates)}; received {matrix.shape}. "
+                "Its row i belongs to queries[i]: select the rows of the queries first."
+            )
     if allowed is not None and (allowed.shape != (num_candidates,) or allowed.dtype != np.bool_):
         raise ShapeError(
             f"allowed must be one bool per candidate, here ({num_candidates},); received {allowed.shape} of "

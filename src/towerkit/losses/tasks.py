@@ -1,4 +1,4 @@
-"""Losses of prediction tasks: logits and class codes in, one loss per row out."""
+"""Losses of prediction tasks: what a head gives and labels in, one loss per row out."""
 
 from __future__ import annotations
 
@@ -70,3 +70,52 @@ def ordinal_log_probabilities(logits: Tensor) -> Tensor:
     gap = torch.clamp(logits[:, :-1] - logits[:, 1:], min=1e-6)
     middle = above[:, :-1] + below[:, 1:] + torch.log(-torch.expm1(-gap))
     return torch.cat([below[:, :1], middle, above[:, -1:]], dim=1)
+
+
+def multilabel_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negative log-likelihood of independent coins, one per label: the sum over the labels.
+
+    Args:
+        logits: ``[batch, labels]`` log-odds of having each label.
+        labels: ``[batch, labels]`` 0 or 1.
+
+    Returns:
+        ``[batch]`` nats.
+    """
+    coins = functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+    return coins.sum(dim=1)
+
+
+def half_squared_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """``(predicted - target)^2 / 2``: up to a constant, minus the log-likelihood of a normal of variance one.
+
+    So ``exp(-s) loss + s / 2`` with a learned ``s`` is that of a normal of variance ``exp(s)``, as for the other tasks.
+
+    Args:
+        predicted: ``[batch, 1]``.
+        target: ``[batch]``.
+
+    Returns:
+        ``[batch]`` nats.
+    """
+    return 0.5 * (predicted[:, 0] - target).square()
+
+
+def huber(predicted: Tensor, target: Tensor) -> Tensor:
+    """Half the squared error up to an error of one, beyond it the error less a half: outliers pull no harder.
+
+    Args:
+        predicted: ``[batch, 1]``.
+        target: ``[batch]``.
+
+    Returns:
+        ``[batch]``.
+
+    Example:
+        >>> import torch
+        >>> huber(torch.tensor([[0.5], [3.0]]), torch.zeros(2)).tolist()
+        [0.125, 2.5]
+
+    Reference: Huber, Robust Estimation of a Location Parameter, 1964.
+    """
+    return functional.huber_loss(predicted[:, 0], target, reduction="none")

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
-from towerkit.metrics.checks import Kind
-from towerkit.metrics.classification import ClassificationRows
+from towerkit.metrics.tasks import WITHOUT_INTERVAL, TaskRows
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +47,7 @@ class Interval:
 
 
 def default_resamples(rows: int) -> int:
-    """Resamples of :func:`bootstrap_classification` when none are asked for: 1,000 up to 20,000 rows, 200 above.
+    """Resamples of :func:`bootstrap_task` when none are asked for: 1,000 up to 20,000 rows, 200 above.
 
     Intervals of large tests are narrow; 200 resamples place their ends well enough in a fifth of the time.
 
@@ -134,26 +133,16 @@ def statistic_intervals(
     return intervals_of(values, np.array(draws, dtype=np.float64), level, n)
 
 
-def bootstrap_classification(
-    truth: ArrayLike,
-    probabilities: ArrayLike,
-    kind: Kind,
-    *,
-    threshold: float = 0.5,
-    resamples: int | None = None,
-    level: float = 0.95,
-    seed: int = 0,
+def bootstrap_task(
+    rows: TaskRows, *, resamples: int | None = None, level: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Every metric of :func:`towerkit.metrics.classification.classification_metrics`, with an interval.
+    """Every metric of a task's predictions, with an interval.
 
-    Rows are sorted once for AUC; each block of resamples reuses the order. Undefined values are treated as in
-    :func:`statistic_intervals`.
+    Rows are sorted once; each block of resamples reuses the order. Undefined values are treated as in
+    :func:`statistic_intervals`. The bounds of :data:`towerkit.metrics.tasks.WITHOUT_INTERVAL` are nan.
 
     Args:
-        truth: ``[rows]`` class codes.
-        probabilities: ``[rows, classes]``, each row summing to one; two columns for ``binary``.
-        kind: ``binary``, ``multiclass`` or ``ordinal``.
-        threshold: Probability of class 1 from which it is predicted; used by ``binary`` only.
+        rows: Checked predictions, from :func:`towerkit.metrics.tasks.task_rows`.
         resamples: Number of resamples; :func:`default_resamples` if not given, thus fewer above 20,000 rows.
         level: Share of the resampled metrics that the interval covers.
         seed: Seed of the resamples; the same seed and number of rows give the same ones.
@@ -162,15 +151,13 @@ def bootstrap_classification(
         ``{metric: Interval}``.
 
     Raises:
-        DataError: If there are no rows, or a code or probability is out of range.
-        ShapeError: If the arrays do not belong together or the number of columns does not fit ``kind``.
-        SpecError: If ``kind``, ``threshold``, ``resamples`` or ``level`` is not possible.
+        SpecError: If ``resamples`` or ``level`` is not possible.
 
     Example:
-        >>> bootstrap_classification([0, 1], [[0.9, 0.1], [0.2, 0.8]], "binary", resamples=20)["accuracy"]
+        >>> from towerkit.metrics.tasks import task_rows
+        >>> bootstrap_task(task_rows("binary", [0, 1], [[0.9, 0.1], [0.2, 0.8]]), resamples=20)["accuracy"]
         Interval(value=1.0, low=1.0, high=1.0, n=2)
     """
-    rows = ClassificationRows(truth, probabilities, kind=kind, threshold=threshold)
     n = rows.num_rows
     number = default_resamples(n) if resamples is None else resamples
     check_plan(n, number, level)
@@ -179,7 +166,9 @@ def bootstrap_classification(
         np.stack(list(rows.metrics(counts).values()), axis=1)  # [chunk, metrics]
         for counts in resample_counts(n, number, seed)
     ]
-    return intervals_of(values, np.concatenate(draws), level, n)
+    found = intervals_of(values, np.concatenate(draws), level, n)
+    bare = {name: replace(found[name], low=math.nan, high=math.nan) for name in WITHOUT_INTERVAL if name in found}
+    return found | bare
 
 
 def resample_counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:

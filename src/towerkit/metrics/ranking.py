@@ -3,7 +3,8 @@
 Two arrays describe a ranking of every query. ``hits[i, r]`` says whether the candidate at rank ``r`` (0 is the
 best) is a positive of query ``i``; ranks beyond the list that was returned are False. ``num_positives[i]``
 counts all positives of query ``i`` in the test, also those that no ranking could reach, so that a candidate
-missing from the catalogue costs recall.
+missing from the catalogue costs recall. Where positives are graded, :class:`~towerkit.metrics.gains.Gains` says
+what each of them is worth; only NDCG looks at it, and to all other metrics a positive is a positive.
 
 A query without a positive has no recall and no ideal ranking: it is refused, and the caller filters such
 queries (and reports how many there were). Every function returns float64 ``[queries]`` with values in [0, 1];
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError, ShapeError, SpecError
+from towerkit.metrics.gains import Gains, check_gains
 
 Hits = NDArray[np.bool_]
 Counts = NDArray[np.int64]
@@ -85,19 +87,35 @@ def hit_rate(hits: Hits, num_positives: Counts, k: int) -> PerQuery:
     return _hit_rate(_Running(hits, num_positives, [k]), k)
 
 
-def ndcg(hits: Hits, num_positives: Counts, k: int) -> PerQuery:
-    """Discounted gain of the hits, divided by that of the best possible ranking; arguments as in :func:`precision`.
+def ndcg(hits: Hits, num_positives: Counts, k: int, *, gains: Gains | None = None) -> PerQuery:
+    """Discounted gain of the hits, divided by that of the best possible ranking.
 
-    Gains are binary, the discount at rank ``r`` (from 1) is ``1 / log2(r + 1)``, and the best possible ranking
-    has hits at its first ``min(k, positives)`` ranks.
+    The discount at rank ``r`` (from 1) is ``1 / log2(r + 1)``. Without ``gains`` each hit gains 1, and the best
+    possible ranking has hits at its first ``min(k, positives)`` ranks.
+
+    Args:
+        hits: ``[queries, depth]`` bool.
+        num_positives: ``[queries]`` positives of each query, at least 1.
+        k: How many ranks count, at most ``depth``.
+        gains: What graded positives are worth.
+
+    Returns:
+        ``[queries]``.
+
+    Raises:
+        DataError: If a query has no positive, or fewer than it has hits, or a gain is not one.
+        ShapeError: If the arrays do not belong together.
+        SpecError: If ``k`` is not in 1 to ``depth``.
 
     Example:
         >>> ndcg(np.array([[False, False, True]]), np.array([1]), 3)
         array([0.5])
+        >>> ndcg(np.array([[True, False]]), np.array([2]), 1, gains=Gains(np.array([[1.0, 0.0]]), np.array([[2.0, 1.0]])))
+        array([0.5])
 
     Reference: Järvelin and Kekäläinen, ACM TOIS 2002.
     """
-    return _ndcg(_Running(hits, num_positives, [k]), k)
+    return _ndcg(_Running(hits, num_positives, [k], gains=gains), k)
 
 
 def mrr(hits: Hits, num_positives: Counts, k: int) -> PerQuery:
@@ -125,7 +143,12 @@ def average_precision(hits: Hits, num_positives: Counts, k: int) -> PerQuery:
 
 
 def ranking_metrics(
-    hits: Hits, num_positives: Counts, ks: Sequence[int], *, whole_ranking: bool = False
+    hits: Hits,
+    num_positives: Counts,
+    ks: Sequence[int],
+    *,
+    gains: Gains | None = None,
+    whole_ranking: bool = False,
 ) -> dict[str, PerQuery]:
     """Every metric of :data:`RANKING_METRICS` at every ``k``, from one pass over the ranks.
 
@@ -133,13 +156,14 @@ def ranking_metrics(
         hits: ``[queries, depth]`` bool.
         num_positives: ``[queries]`` positives of each query, at least 1.
         ks: How many ranks count, each in 1 to ``depth``.
+        gains: What graded positives are worth to NDCG; 1 each when not given.
         whole_ranking: The ranks hold every candidate there is, so a ``k`` may lie beyond them: nothing more can be hit.
 
     Returns:
         ``{"recall@20": [queries], …}``, ordered by metric and then as in ``ks``.
 
     Raises:
-        DataError: If a query has no positive, or fewer than it has hits.
+        DataError: If a query has no positive, or fewer than it has hits, or a gain is not one.
         ShapeError: If the arrays do not belong together.
         SpecError: If ``ks`` is empty or holds a number outside 1 to ``depth``.
 
@@ -148,19 +172,30 @@ def ranking_metrics(
         >>> values["recall@1"], values["recall@3"]
         (array([0.5]), array([1.]))
     """
-    running = _Running(hits, num_positives, ks, whole_ranking=whole_ranking)
+    running = _Running(hits, num_positives, ks, gains=gains, whole_ranking=whole_ranking)
     return {f"{name}@{k}": formula(running, k) for name, formula in _FORMULAS.items() for k in running.ks}
 
 
 class _Running:
     """Sums that run along the ranks, each made when first asked for and shared by all metrics and all ``k``."""
 
-    def __init__(self, hits: Hits, num_positives: Counts, ks: Sequence[int], *, whole_ranking: bool = False) -> None:
+    def __init__(
+        self,
+        hits: Hits,
+        num_positives: Counts,
+        ks: Sequence[int],
+        *,
+        gains: Gains | None = None,
+        whole_ranking: bool = False,
+    ) -> None:
         hits, num_positives = np.asarray(hits), np.asarray(num_positives)
         _check_arrays(hits, num_positives)
+        if gains is not None:
+            check_gains(gains, hits)
         self.ks = _checked_ks(ks, depth=None if whole_ranking else hits.shape[1])
         self.hits = hits[:, : max(self.ks)]
         self.num_positives = num_positives
+        self.gains = gains
         self.ranks = np.arange(1, self.hits.shape[1] + 1)
 
     def at(self, sums: NDArray[Any], k: int) -> NDArray[Any]:
@@ -175,13 +210,15 @@ class _Running:
     @cached_property
     def gain(self) -> NDArray[np.float64]:
         """``[queries, depth]`` discounted gain up to each rank."""
-        return np.cumsum(self.hits / np.log2(self.ranks + 1), axis=1)
+        gain = self.hits if self.gains is None else self.gains.found[:, : self.hits.shape[1]]
+        return np.cumsum(gain / np.log2(self.ranks + 1), axis=1)
 
     @cached_property
     def ideal_gain(self) -> NDArray[np.float64]:
-        """``[most positives]`` discounted gain of a ranking whose first ranks are all hits."""
+        """``[queries or 1, most positives]`` discounted gain up to each rank of a ranking that begins with the best."""
         most = min(max(self.ks), int(self.num_positives.max()))
-        return np.cumsum(1 / np.log2(np.arange(1, most + 1) + 1))
+        best = np.ones((1, most)) if self.gains is None else self.gains.ideal[:, :most]
+        return np.cumsum(best / np.log2(np.arange(1, best.shape[1] + 1) + 1), axis=1)
 
     @cached_property
     def precision_at_hits(self) -> NDArray[np.float64]:
@@ -212,8 +249,10 @@ def _hit_rate(running: _Running, k: int) -> PerQuery:
 
 
 def _ndcg(running: _Running, k: int) -> PerQuery:
-    ideal: PerQuery = running.ideal_gain[np.minimum(k, running.num_positives) - 1]
-    return running.at(running.gain, k) / ideal
+    ideal, last = running.ideal_gain, np.minimum(k, running.num_positives) - 1
+    row = np.zeros_like(last) if len(ideal) == 1 else np.arange(len(last))
+    best: PerQuery = ideal[row, np.minimum(last, ideal.shape[1] - 1)]
+    return running.at(running.gain, k) / best
 
 
 def _mrr(running: _Running, k: int) -> PerQuery:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
 from towerkit.features.history import Events, Histories, given_events
 from towerkit.features.labels import Labels
+from towerkit.heads.decision import UNTOUCHED, Decision
 from towerkit.models.side import Side
 from towerkit.models.tower_model import TowerModel, TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
@@ -39,6 +40,8 @@ class TaskPredictor:
     model: TowerModel
     entities: Mapping[str, Catalogue]
     """The entity tables that towers read beside the example rows."""
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """Task -> how its logits become an answer; a task that is not named is left as it is."""
 
     @property
     def tasks(self) -> Mapping[str, Labels]:
@@ -51,13 +54,13 @@ class TaskPredictor:
 
     @torch.no_grad()
     def predict(self, table: Table) -> dict[str, NDArray[np.float64]]:
-        """Probabilities of every task for raw rows; unseen ids and missing values have answers too.
+        """Probabilities of every task, or its numbers, for raw rows; unseen ids and missing values have answers too.
 
         Args:
             table: Rows with the columns that the towers read; labels are not needed.
 
         Returns:
-            Task -> ``[rows, classes]``.
+            Task -> ``[rows, classes]``; of a regression ``[rows, 1]`` in the label's own unit.
 
         Raises:
             DataError: If a column is missing or holds a value of another kind.
@@ -80,8 +83,9 @@ class TaskPredictor:
                 index={name: place for name, (_, place) in distinct.items()},
             )
             for task, logits in self.model(batch).items():
-                found[task].append(self.model.head(task).probabilities(logits.double()).numpy())
-        empty = {task: np.empty((0, len(labels.classes))) for task, labels in self.tasks.items()}
+                scaled = logits.double() / self.decisions.get(task, UNTOUCHED).temperature
+                found[task].append(self.model.head(task).probabilities(scaled).numpy())
+        empty = {task: np.empty((0, labels.num_outputs)) for task, labels in self.tasks.items()}
         return {task: np.concatenate(parts) if parts else empty[task] for task, parts in found.items()}
 
 

@@ -16,7 +16,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EXAMPLE
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
-from towerkit.heads.heads import AnyHeadSpec, Head
+from towerkit.heads import AnyHeadSpec, Head
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
@@ -103,6 +103,6 @@ class TowerModelSpec(Spec):
         backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()})
         heads = {}
         for task, head in self.heads.items():
-            heads[task] = head.build(backbone.out_dim, len(encoder.labels[task].classes))
+            heads[task] = head.build(backbone.out_dim, encoder.labels[task])
             heads[task].start_at(torch.tensor(encoder.labels[task].frequencies))
         return TowerModel(towers, entities, backbone, heads)

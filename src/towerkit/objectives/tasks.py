@@ -20,7 +20,9 @@ class TasksObjective(Objective):
             known = batch.masks[task]
             if not known.any():
                 continue
-            labels = batch.labels[task].clamp(min=0)
+            labels = batch.labels[task]
+            unknown = ~known if labels.dim() == 1 else ~known[:, None]
+            labels = labels.masked_fill(unknown, 0)  # any label will do: its loss weighs nothing, but must be finite
             losses = model.head(task).loss(logits, labels)  # [batch]
             weights = known.to(losses.dtype) if batch.weights is None else known * batch.weights
             terms[task] = weighted_mean(losses, weights)

@@ -226,7 +226,11 @@ def write_state(folder: Path, state: TrainState, stretch: Stretch, identity: Map
     }
     for name, history in {"history": stretch.history, "before": stretch.before}.items():
         if history is not None:
-            content[name] = {"best_epoch": history.best_epoch, "seconds": history.seconds}
+            content[name] = {
+                "best_epoch": history.best_epoch,
+                "seconds": history.seconds,
+                "decisions": history.decisions,
+            }
             lines = [json.dumps(record) for record in [*history.records, {"best": history.best}]]  # may hold NaN
             (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     write_json(folder / "state.json", content)
@@ -263,7 +267,8 @@ def _about() -> dict[str, Any]:
 
 def _history(folder: Path, name: str, content: Mapping[str, Any]) -> History:
     *records, last = map(json.loads, read_bytes(folder / f"{name}.jsonl", _MAX_HISTORY_BYTES).splitlines())
-    return History(records, content[name]["best_epoch"], last["best"], content[name]["seconds"])
+    about = content[name]
+    return History(records, about["best_epoch"], last["best"], about["seconds"], about.get("decisions", {}))
 
 
 def check_identity(was: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from towerkit.core.random import generator, stream
@@ -12,6 +12,7 @@ from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Drawn, Encoded
+from towerkit.heads.decision import Decision
 from towerkit.matching.negatives import AllCandidates, Negatives
 from towerkit.training.checkpoint import Checkpoints, Saved
 from towerkit.training.loop import History, Selection, Stretch, fit_loop
@@ -44,6 +45,9 @@ class Recipe(Protocol):
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Validation figures on held-out rows."""
 
+    def decide(self, prepared: Prepared, rows: Rows) -> Mapping[str, Decision]:
+        """Of each task, how its logits become an answer, read off held-out rows."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -51,6 +55,8 @@ class Trained:
 
     prepared: Prepared
     history: History
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """Task -> how its logits become an answer; nothing is read off where there are no tasks."""
 
     @property
     def model(self) -> Any:
@@ -75,7 +81,8 @@ def fit_recipe(
         checkpoints: Where to save and to go on from; None does neither.
 
     Returns:
-        The trained model. Its history holds both stretches.
+        The trained model. Its history holds both stretches. Thresholds and temperatures are read off the validation rows by
+        the model of the first one, since the second learns from these rows.
 
     Raises:
         TrainingError: If a loss is not a number, or a signal stopped the training.
@@ -89,9 +96,11 @@ def fit_recipe(
     if saved is None or saved.stretch.stage == "train":
         last = not (training.refit and has_validation)
         first = fit.run(Stretch("train"), training.epochs, saved, validated=has_validation, last=last)
+        first = replace(first, decisions=recipe.decide(first.prepared, dataset.parts.validation))
         if last:
             return first
         before = first.history
+        before.decisions = {task: decision.as_dict() for task, decision in first.decisions.items()}
     else:
         assert saved.stretch.before is not None
         before = saved.stretch.before
@@ -100,7 +109,8 @@ def fit_recipe(
     found = again.run(Stretch("refit", before=before), before.best_epoch, saved, validated=False, last=True)
     before.records += found.history.records
     before.seconds += found.history.seconds
-    return Trained(found.prepared, before)
+    decided = {task: Decision.from_dict(told).refitted() for task, told in before.decisions.items()}
+    return Trained(found.prepared, before, decided)
 
 
 @dataclass(frozen=True)

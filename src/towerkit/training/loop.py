@@ -44,6 +44,8 @@ class History:
     best_epoch: int = 0
     best: float | None = None
     seconds: float = 0.0
+    decisions: dict[str, Any] = field(default_factory=dict)
+    """What was then read off the validation rows, in plain data."""
 
 
 @dataclass

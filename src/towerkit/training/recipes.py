@@ -14,6 +14,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded, encode
 from towerkit.features.encoder import Demand, Encoder
+from towerkit.heads.decision import Decision
 from towerkit.matching.negatives import KnownPairs, Material
 from towerkit.matching.updates import AnyUpdateSpec
 from towerkit.models.histories import with_histories
@@ -23,6 +24,7 @@ from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.training.carry import Base
+from towerkit.training.decisions import decisions_of
 from towerkit.training.fit import Prepared
 from towerkit.training.forward import forward_of
 from towerkit.training.loop import Selection
@@ -72,6 +74,10 @@ class RetrievalRecipe:
         """Ranking metrics of the held-out rows."""
         return self.validate_ranking(prepared.state.model, prepared.encoded, dataset.parts.train, rows)
 
+    def decide(self, prepared: Prepared, rows: Rows) -> Mapping[str, Decision]:
+        """A ranking has no threshold."""
+        return {}
+
 
 @dataclass(frozen=True)
 class PredictionRecipe:
@@ -115,6 +121,10 @@ class PredictionRecipe:
             "loss": float(np.sum(weighted)) if weighted else float("nan"),
             **{f"{t}/loss": v for t, v in losses.items()},
         }
+
+    def decide(self, prepared: Prepared, rows: Rows) -> Mapping[str, Decision]:
+        """Temperatures and thresholds, where the heads ask for them."""
+        return decisions_of(self.model.heads, prepared.state.model, prepared.encoded, rows)
 
 
 def _encoder(demand: Demand, dataset: Dataset, rows: Rows, base: Base | None) -> Encoder:
