@@ -92,6 +92,8 @@ def test_set_reaches_into_parts_that_the_file_leaves_to_their_defaults() -> None
         ("evaluation.k=[]", "evaluation.k: needs 1 or more entries; received []."),
         ("evaluation.k=[5, 5]", "evaluation.k: every k must be at least 1 and stand once; received [5, 5]."),
         ("evaluation.k=[0]", "evaluation.k: every k must be at least 1 and stand once; received [0]."),
+        ("evaluation.k=[2147483648]", "evaluation.k: every k must be below 2**31; received [2147483648]."),
+        ("training.epochs=true", "training.epochs: input should be a valid integer; received True."),
         ("model.query.kind=text", "model.query.columns: is required and was not given."),
         ("data.examples={}", "data.examples.path: is required and was not given."),
         ("data=null", "data: must be a mapping of keys; received None."),

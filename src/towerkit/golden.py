@@ -27,7 +27,7 @@ def golden_request(model: Model) -> dict[str, Any]:
     A ranking model is asked for the first query rows and the unknown one; a predictor for rows made up from fitted
     statistics (one of typical values, one with everything missing), so that the Run stores no one's data.
     """
-    return {"format": 1, "answers": _answers(model)}
+    return {"answers": _answers(model)}
 
 
 def replay_golden(model: Model, golden: Mapping[str, Any], path: Path) -> None:

@@ -15,7 +15,9 @@ import pyarrow as pa
 
 from towerkit import recommend
 from towerkit.artifact.arrow import load_table
-from towerkit.artifact.models import load_predictor, load_retriever
+from towerkit.artifact.layout import check_layout
+from towerkit.artifact.models import RETRIEVER_KEYS, load_predictor, load_retriever
+from towerkit.artifact.space import hashes_in_manifest, space_id
 from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
 from towerkit.core.spec import parse
 from towerkit.data.readers import read_table
@@ -33,10 +35,12 @@ from towerkit.experiment import Model, new_labels_of, ranker_of, ranking_task_of
 from towerkit.golden import replay_golden
 from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import read_json
 from towerkit.storage.manifest import Manifest, verify
+from towerkit.storage.migrations import upgraded
 
-LOADERS: Mapping[str, Callable[[Path], Model]] = {
+LOADERS: Mapping[str, Callable[[Path, int], Model]] = {
     "two_tower": load_retriever,
     "tower_model": load_predictor,
     "late_fusion": load_late_fusion,
@@ -59,7 +63,9 @@ class Run:
             RunError: If the folder is not a Run, or a file is missing, unknown, truncated or changed.
         """
         folder = Path(path)
-        return cls(folder, verify(folder))
+        manifest = verify(folder)
+        check_layout(manifest.kind, manifest.files, str(folder))
+        return cls(folder, manifest)
 
     @property
     def kind(self) -> str:
@@ -69,7 +75,7 @@ class Run:
     @cached_property
     def spec(self) -> Mapping[str, Any]:
         """The spec it was trained with, every default written out."""
-        found: Mapping[str, Any] = read_json(self.path / "spec.json")
+        found: Mapping[str, Any] = upgraded("spec.json", read_json(self.path / "spec.json"), self.manifest.format)
         return found
 
     @cached_property
@@ -84,23 +90,51 @@ class Run:
                 f"{self.path} holds a model of kind '{self.kind}'; this version knows {listed(LOADERS)}. Upgrade towerkit."
             )
         with damaged_is_a_run_error(self.path):
-            model = LOADERS[self.kind](self.path / "model")
-            replay_golden(model, read_json(self.path / "golden.json"), self.path)
+            self.space  # noqa: B018 - vectors under another Run's id would be compared with what they do not fit
+            model = LOADERS[self.kind](self.path / "model", self.manifest.format)
+            golden = read_document(self.path / "golden.json", self.manifest.format, ("answers",))
+            replay_golden(model, golden, self.path)
         return model
+
+    @cached_property
+    def space(self) -> str | None:
+        """The embedding-space id; None for a model that has no vectors to compare.
+
+        Two Runs with the same id turn the same raw row into the same vector. It is 64 hexadecimal digits, a hash of weights,
+        fitted features and the model's spec; see :mod:`towerkit.artifact.space`.
+
+        Raises:
+            RunError: If the files are not those that the stored id was made of.
+        """
+        if self.kind != "two_tower":
+            return None
+        content = read_document(self.path / "model" / "model.json", self.manifest.format, RETRIEVER_KEYS)
+        found, stored = space_id(content, hashes_in_manifest(self.manifest.files)), self.manifest.space
+        if found != stored and self.manifest.format >= 2:
+            raise RunError(
+                f"{self.path}: its embedding-space id is {str(stored)[:12]}…, and its weights, features and spec give "
+                f"{found[:12]}…; its files do not belong together. Train the Run again."
+            )
+        return found
 
     @cached_property
     def evaluation(self) -> Evaluation:
         """What was measured on the held-out part when the Run was trained."""
         with damaged_is_a_run_error(self.path):
-            content = read_json(self.path / "metrics.json")
+            content = self._metrics
             details = {name: load_table(self.path / file) for name, file in content["details"].items()}
             return Evaluation.from_dict(content["model"], details)
+
+    @property
+    def _metrics(self) -> dict[str, Any]:
+        keys = ("model", "baselines", "details")
+        return read_document(self.path / "metrics.json", self.manifest.format, keys)
 
     @cached_property
     def baselines(self) -> dict[str, Evaluation]:
         """The baselines, measured on the same rows."""
         with damaged_is_a_run_error(self.path):
-            content = read_json(self.path / "metrics.json")["baselines"]
+            content = self._metrics["baselines"]
             return {name: Evaluation.from_dict(values, {}) for name, values in content.items()}
 
     @property
@@ -123,11 +157,12 @@ class Run:
         table = read_table(data)
         about: dict[str, Any] = {"part": f"new data ({table.name})", "split": {"kind": "none"}}
         if isinstance(self.model, Retriever):
+            spec = self._evaluation_spec()
             query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
             require_keys(table, query, candidate)
-            table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
+            with damaged_is_a_run_error(self.path):
+                table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
             about["split"] |= {"left_out": left_out} if left_out else {}
-            spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
             keys = values_of(table.data, query), values_of(table.data, candidate)
             task = ranking_task_of(self.model, *keys, exclude_seen=spec.exclude_seen)
             about |= {"gain": spec.gain, "segments": segments_of(self.model, spec)}
@@ -137,9 +172,13 @@ class Run:
         about |= {"decisions": self.model.decisions, **self._segments_of(table)}
         return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
 
+    def _evaluation_spec(self) -> EvaluationSpec:
+        with damaged_is_a_run_error(self.path):
+            return parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
+
     def _segments_of(self, table: Table) -> dict[str, Any]:
         """Those that new rows have; columns of entities are known as far as the model keeps them."""
-        spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
+        spec = self._evaluation_spec()
         kept: dict[str, EntityTable] = {}
         if isinstance(self.model, TaskPredictor):
             kept = {name: EntityTable(name, each.key, each.table) for name, each in self.model.entities.items()}

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from towerkit.artifact.arrow import save_table
-from towerkit.artifact.card import model_card
+from towerkit.artifact.card import CardFacts, model_card
 from towerkit.artifact.models import save_predictor, save_retriever
+from towerkit.artifact.space import space_on_disk
 from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import LateFusion, save_late_fusion
+from towerkit.evaluation.result import protocol_line
 from towerkit.evaluation.segments import segment_columns
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evaluate
@@ -125,7 +129,8 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
     with atomic_folder(folder, overwrite=overwrite) as draft:
         save_model(draft / "model", model, spec.evaluation)
         write_json(draft / "spec.json", plain(spec))
-        write_json(draft / "data.json", described_data(dataset))
+        described = described_data(dataset)
+        write_json(draft / "data.json", described)
         files = {name: f"details-{number}.arrow" for number, name in enumerate(evaluation.details)}
         for name, file in files.items():
             save_table(draft / file, evaluation.details[name])
@@ -144,9 +149,19 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
         extra: dict[str, Any] = {"seconds": round(outcome.seconds, 2)}
         if outcome.base is not None:
             extra["continues"] = {"run": Path(outcome.base.name).name, "sha256": outcome.base.seal}
-        card = model_card(plain(spec), evaluation, outcome.baselines, outcome.seconds, extra.get("continues"))
-        (draft / "card.md").write_text(card, encoding="utf-8")
-        write_manifest(draft, kind=spec.model.kind, extra=extra)
+        space = space_on_disk(draft) if isinstance(model, Retriever) else None
+        facts = CardFacts(
+            spec=plain(spec),
+            data=described,
+            protocol=protocol_line(evaluation.protocol),
+            seconds=outcome.seconds,
+            parameters=num_parameters(model),
+            bytes=sum(path.stat().st_size for path in (draft / "model").rglob("*") if path.is_file()),
+            space=space,
+            continues=extra.get("continues"),
+        )
+        (draft / "card.md").write_text(model_card(facts, evaluation, outcome.baselines), encoding="utf-8")
+        write_manifest(draft, kind=spec.model.kind, extra=extra, space=space)
     return Run.load(folder)
 
 
@@ -167,6 +182,13 @@ def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = N
         save_late_fusion(folder, model)
 
 
+def num_parameters(model: Model) -> int:
+    """Learned numbers of the modules, those that two towers share counted once; trees have none."""
+    if isinstance(model, LateFusion):
+        return sum(num_parameters(each) for each in model.members.values() if isinstance(each, TaskPredictor))
+    return sum(parameter.numel() for parameter in model.model.parameters())
+
+
 def described_data(dataset: Dataset) -> dict[str, Any]:
     """What the data looked like, in plain data: columns, roles, sizes and split, without a row of it."""
     return {
@@ -178,7 +200,20 @@ def described_data(dataset: Dataset) -> dict[str, Any]:
         },
         "rows": dataset.parts.sizes(),
         "split": dict(dataset.split),
+        "times": _times(dataset),
     }
+
+
+def _times(dataset: Dataset) -> dict[str, list[str]]:
+    """Part -> its first and its last time, as texts; nothing without a time column."""
+    column = dataset.roles.time
+    found = {}
+    for part, rows in vars(dataset.parts).items():
+        if column is not None and len(rows):
+            ends = pc.min_max(dataset.labelled(column, rows)).as_py()
+            if ends["min"] is not None:
+                found[part] = [str(ends["min"]), str(ends["max"])]
+    return found
 
 
 def _without_example(column: ColumnInfo) -> dict[str, Any]:

@@ -150,12 +150,54 @@ def test_weights_of_another_model_are_refused(runs: dict[str, Run], tmp_path: Pa
     weights = dict(load_tensors(tmp_path / "weights.safetensors"))
     name = next(name for name in weights if name.endswith("table"))
     save_tensors(tmp_path / "weights.safetensors", {**weights, name: weights[name][:-1]})
-    with pytest.raises(RunError, match=rf"weights\.safetensors does not fit its spec: (.|\n)*{name}"):
+    with pytest.raises(
+        RunError,
+        match=rf"weights\.safetensors does not fit its spec: the tensor '{name}' has the shape \[\d+, 4\], and the model needs",
+    ):
         load_retriever(tmp_path)
     del weights[name]
     save_tensors(tmp_path / "weights.safetensors", weights)
-    with pytest.raises(RunError, match=f"Missing key(.|\n)*{name}"):
+    with pytest.raises(RunError, match=rf"it lacks the tensors \['{name}'\] and has \[\] that no part"):
         load_retriever(tmp_path)
+
+
+@pytest.mark.parametrize(("small", "large"), [('"dim": 4', '"dim": 8192'), ('"buckets": 64', f'"buckets": {2**24}')])
+def test_a_table_larger_than_its_weights_is_refused_before_it_is_made(
+    runs: dict[str, Run], tmp_path: Path, small: str, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of the size that the spec names is allocated: the module is only ever made without memory."""
+    model = runs["two_tower"].model
+    assert isinstance(model, Retriever)
+    save_retriever(tmp_path, model)
+    for path in (tmp_path / "model.json", tmp_path / "encoder.json"):
+        path.write_text(path.read_text(encoding="utf-8").replace(small, large), encoding="utf-8")
+    devices: list[str] = []
+    original = torch.nn.Parameter.__new__
+
+    def watched(cls: Any, data: Any = None, requires_grad: bool = True) -> Any:
+        devices.append(str(data.device))
+        return original(cls, data, requires_grad)
+
+    monkeypatch.setattr(torch.nn.Parameter, "__new__", watched)
+    with pytest.raises(
+        RunError, match=rf"weights\.safetensors does not fit its spec: the tensor .* needs \[.*{large.split()[1]}"
+    ):
+        load_retriever(tmp_path)
+    assert set(devices) == {"meta"}
+
+
+def test_labels_that_are_no_texts_are_refused(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["tower_model"].model
+    assert isinstance(model, TaskPredictor)
+    save_predictor(tmp_path, model)
+    whole = json.loads((tmp_path / "encoder.json").read_text(encoding="utf-8"))
+    for column, classes in (("recommended", ["0", 1.5]), ("recommended", ["0", "0"]), (None, ["0", "1"])):
+        labels = {**whole["labels"], "liked": {**whole["labels"]["liked"], "column": column, "classes": classes}}
+        (tmp_path / "encoder.json").write_text(json.dumps({**whole, "labels": labels}), encoding="utf-8")
+        with pytest.raises(
+            RunError, match=r"encoder\.json: the task 'liked' has the column .* which must be texts, each once"
+        ):
+            load_predictor(tmp_path)
 
 
 def test_pairs_that_point_nowhere_are_refused(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -167,7 +209,14 @@ def test_pairs_that_point_nowhere_are_refused(runs: dict[str, Run], tmp_path: Pa
     beyond[0] = len(model.candidate.keys)
     for damaged in (
         {**pairs, "candidates": beyond},
+        {**pairs, "candidates": beyond - 2 * beyond[0]},
         {**pairs, "starts": pairs["starts"][:-1]},
+        {
+            **pairs,
+            "starts": np.where(np.arange(len(pairs["starts"])) == 2, pairs["starts"], 0),
+        },  # read from outside once
+        {**pairs, "starts": pairs["starts"].astype(np.int32)},
+        {**pairs, "more": pairs["starts"]},
         {"starts": pairs["starts"]},
     ):
         save_tensors(tmp_path / "seen.safetensors", damaged)

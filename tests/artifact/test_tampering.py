@@ -22,8 +22,9 @@ import pytest
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.core.errors import RunError, TowerkitError
 from towerkit.run import Run
-from towerkit.storage.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from towerkit.storage.manifest import MANIFEST_NAME, write_manifest
 from towerkit.storage.tensors import load_tensors, save_tensors
+from towerkit.testing.sealing import seal_again
 
 KINDS = ("two_tower", "tower_model", "late_fusion")
 
@@ -37,13 +38,6 @@ def copied(runs: dict[str, Run], tmp_path: Path, request: pytest.FixtureRequest)
 def files(run: Path) -> list[Path]:
     """Every file of a Run but its manifest."""
     return sorted(path for path in run.rglob("*") if path.is_file() and path.name != MANIFEST_NAME)
-
-
-def seal_again(run: Path) -> None:
-    """Make the manifest agree with whatever is there now, as someone who can write the folder could."""
-    kind = read_manifest(run).kind
-    (run / MANIFEST_NAME).unlink()
-    write_manifest(run, kind=kind)
 
 
 def use(run: Path) -> None:

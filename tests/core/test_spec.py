@@ -147,3 +147,34 @@ def test_a_long_value_is_cut() -> None:
 def test_the_order_of_named_parts_means_nothing() -> None:
     spec = parse(Painting, {"layers": {"b": {"kind": "red"}, "a": {"kind": "blue"}}, "width": 1})
     assert list(spec.layers) == ["a", "b"]
+
+
+class Numbers(Spec):
+    """Fields of many types."""
+
+    whole: int = 1
+    part: float | None = None
+    some: tuple[int, ...] = ()
+    flag: bool = False
+    either: bool | int = 0
+    yes: Literal[True, "maybe"] = "maybe"
+    alias: int = Field(0, alias="as")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"whole": True}, r"whole: input should be a valid integer; received True"),
+        ({"part": False}, r"part: input should be a valid number; received False"),
+        ({"some": [3, True]}, r"some\.1: input should be a valid integer; received True"),
+        ({"as": True}, r"as: input should be a valid integer; received True"),
+    ],
+)
+def test_true_and_false_are_no_numbers(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        parse(Numbers, data)
+
+
+def test_true_and_false_stay_where_they_belong() -> None:
+    found = parse(Numbers, {"flag": True, "either": True, "yes": True, "some": (1, 2), "whole": 1})
+    assert (found.flag, found.either, found.yes, found.some) == (True, True, True, (1, 2))

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from towerkit import _version
 from towerkit.core.errors import RunError
 from towerkit.storage.hashes import content_hash, json_bytes, sha256_bytes
-from towerkit.storage.manifest import FORMAT_VERSION, FileEntry, read_manifest, verify, write_manifest
+from towerkit.storage.manifest import FileEntry, read_manifest, verify, write_manifest
+from towerkit.storage.migrations import FORMAT_VERSION
 
 FILES = {
     "spec.json": b'{"kind": "late_fusion"}\n',
@@ -241,6 +242,7 @@ def test_not_a_run_says_where_one_is(run: Path) -> None:
         (b'{"format": true}', r"'format' must be a whole number, received True"),
         (b'{"format": "1"}', r"'format' must be a whole number, received '1'"),
         (b'{"format": 1}', r"the keys 'created', 'extra', 'files', 'kind', 'seal', 'towerkit' are missing"),
+        (b'{"format": 2}', r"the keys 'created', 'extra', 'files', 'kind', 'seal', 'space', 'towerkit' are missing"),
         (b'{"format": 1, "extra": NaN}', r"NaN is not a JSON number"),
     ],
 )
@@ -261,9 +263,13 @@ def test_manifest_over_the_cap(run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2, "towerkit": "9.1"}, rf"has format 2, written by towerkit '9\.1'; this is towerkit "
-         rf"{_version.__version__}, which reads format 1: pip install --upgrade"),
-        ({"format": 0, "towerkit": "0.0.9"}, r"has format 0, written by towerkit '0\.0\.9'; .* no migration from 0"),
+        ({"format": 3, "towerkit": "9.1"}, rf"has format 3, written by towerkit '9\.1'; this is towerkit "
+         rf"{_version.__version__}, which reads formats 1 to 2: pip install --upgrade towerkit, or train the Run again"),
+        ({"format": 0, "towerkit": "0.0.9"}, r"has format 0, written by towerkit '0\.0\.9'; .* was never a format 0"),
+        ({"format": -1}, r"has format -1, .* was never a format -1"),
+        ({"format": 1}, r"unknown key 'space'\. Only 'extra' may hold keys of your own"),
+        ({"space": "x"}, r"'space' must be 64 hex digits or null, received 'x'"),
+        ({"space": 7}, r"'space' must be 64 hex digits or null, received 7"),
         ({"kinds": "x"}, r"unknown key 'kinds'; did you mean 'kind'\? Only 'extra' may hold keys of your own"),
         ({"kind": 3}, r"'kind' must be a text, received 3"),
         ({"kind": ""}, r"'kind' must be a text, received ''"),

@@ -23,7 +23,8 @@ def load_table(path: Path) -> pa.Table:
     """
     try:
         with pa.OSFile(str(path), "rb") as source:
-            table = pa.ipc.open_file(source).read_all()
+            # From memory: no length that the file names can ask for more than it holds.
+            table = pa.ipc.open_file(pa.BufferReader(source.read_buffer())).read_all()
         table.validate(full=True)
     except (OSError, pa.ArrowException, pa.ArrowInvalid) as error:
         raise RunError(

@@ -2,108 +2,184 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from towerkit.artifact.markdown import block, name, table
 from towerkit.metrics.shown import decision_line, headlines, value_place
 
+_FEW = 200
+"""Below so many queries or rows a figure says little; the card says so."""
 
-def model_card(
-    spec: Mapping[str, Any],
-    evaluation: Any,
-    baselines: Mapping[str, Any],
-    seconds: float,
-    continues: Mapping[str, str] | None = None,
-) -> str:
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card tells, beside the figures."""
+
+    spec: Mapping[str, Any]
+    """In plain data."""
+    data: Mapping[str, Any]
+    """The content of ``data.json``."""
+    protocol: str
+    """The protocol as one line."""
+    seconds: float
+    """What training and evaluation took."""
+    parameters: int
+    """Learned numbers."""
+    bytes: int
+    """Size of the model's files."""
+    space: str | None = None
+    """The embedding-space id."""
+    continues: Mapping[str, str] | None = None
+    """The name and the hash of the Run that the training went on from."""
+
+
+def model_card(facts: CardFacts, evaluation: Any, baselines: Mapping[str, Any]) -> str:
     """A page of Markdown.
 
     Args:
-        spec: The spec in plain data.
+        facts: What is told beside the figures.
         evaluation: The model's evaluation.
         baselines: The baselines' evaluations, on the same rows.
-        seconds: What training and evaluation took.
-        continues: The name and the hash of the Run that the training went on from.
     """
-    names = [*baselines, "model"]
-    columns = [*baselines.values(), evaluation]
+    parts = [
+        [f"# A {facts.spec['model']['kind']} trained by towerkit", "", *_summary(facts)],
+        ["## Data", "", *_data(facts.data)],
+        ["## Figures", "", *_figures(evaluation, baselines), *_decisions(evaluation.protocol)],
+        *_segments({**baselines, "model": evaluation}),
+        ["## Protocol", "", name(facts.protocol, limit=4000), "", *block(dict(evaluation.protocol))],
+        ["## Limits", "", *_limits(facts, evaluation)],
+        ["## How to load it", "", *_loading(facts.spec["model"]["kind"])],
+        ["## Spec", "", *block(dict(facts.spec))],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+
+
+def _summary(facts: CardFacts) -> list[str]:
     lines = [
-        f"# A {spec['model']['kind']} trained by towerkit",
-        "",
-        f"Trained and evaluated in {seconds:.1f} s.",
-        *_continued(continues),
-        "",
-        "## Figures",
-        "",
-        "| metric | " + " | ".join(names) + " |",
-        "|---" * (len(names) + 1) + "|",
+        f"Trained and evaluated in {facts.seconds:.1f} s. {facts.parameters:,} learned numbers; the model's files take "
+        f"{_size(facts.bytes)}."
     ]
-    for metric in evaluation.metrics:
-        cells = [_cell(column.metrics.get(metric)) for column in columns]
-        lines.append(f"| {metric} | " + " | ".join(cells) + " |")
-    lines += _decisions(evaluation.protocol)
-    lines += _segments(dict(zip(names, columns, strict=True)))
-    lines += [
-        "",
-        "## Protocol",
-        "",
-        "```json",
-        json.dumps(dict(evaluation.protocol), indent=2, ensure_ascii=False),
-        "```",
-        "",
-        "## Limits",
-        "",
-        "- The figures hold for the split above and for data like it; they say nothing about another time or place.",
-        "- An id that training never saw is answered by the mean vector, and the answer says that it is cold.",
-        "- The folder holds keys of the entities it was trained on; treat it as you treat that data.",
-        "",
-        "## Spec",
-        "",
-        "```json",
-        json.dumps(dict(spec), indent=2, ensure_ascii=False),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
+    if facts.space is not None:
+        lines += ["", f"Embedding space `{facts.space}`: vectors of Runs with this id may be compared, others may not."]
+    if facts.continues is not None:
+        run = facts.continues
+        lines += [
+            "",
+            f"The training went on from the Run {_run(run['run'])} (SHA-256 of its files `{run['sha256'][:16]}…`): known keys "
+            "began at the vectors they had there, and means and deviations of numbers are those of its data.",
+        ]
+    return lines
 
 
-def _continued(run: Mapping[str, str] | None) -> list[str]:
-    if run is None:
-        return []
+def _run(text: str) -> str:
+    shown = name(text)
+    return shown if shown.startswith("`") else f"`{shown}`"
+
+
+def _data(data: Mapping[str, Any]) -> list[str]:
+    roles = ", ".join(f"{role} {name(column)}" for role, column in data["roles"].items() if isinstance(column, str))
+    lines = [f"Examples: {name(data['examples'])}{f' ({roles})' if roles else ''}."]
+    for entity, about in data["entities"].items():
+        lines.append(f"Rows of {name(entity)}: {name(about['table'])}.")
+    times = data.get("times", {})
+    head = ["part", "rows", *(["first", "last"] if times else [])]
+    rows = [
+        [part, f"{count:,}", *([name(each) for each in times.get(part, ("–", "–"))] if times else [])]
+        for part, count in data["rows"].items()
+    ]
+    split = {key: value for key, value in data["split"].items() if key not in ("warnings", "left_out")}
+    settings = ", ".join(f"{key} {name(value)}" for key, value in split.items() if value not in (None, (), [], {}))
+    lines += ["", *table(head, rows), "", f"Split: {settings}."]
+    left_out = data["split"].get("left_out") or {}
+    if left_out:
+        counts = ", ".join(f"{count:,} ({name(reason)})" for reason, count in left_out.items())
+        lines += ["", f"Left out of the data: {counts} rows."]
+    for entity, columns in data["columns"].items():
+        title = "Columns of the examples" if entity == "example" else f"Columns of {name(entity)}"
+        cells = [[name(c["name"]), c["type"], c["role"], f"{c['distinct']:,}", f"{c['missing']:.1%}"] for c in columns]
+        lines += ["", f"{title}:", "", *table(["column", "type", "role", "distinct", "missing"], cells)]
+    return lines
+
+
+def _figures(evaluation: Any, baselines: Mapping[str, Any]) -> list[str]:
+    columns = {**baselines, "model": evaluation}
+    rows = [
+        [name(metric), f"{interval.n:,}", *(_cell(column.metrics.get(metric)) for column in columns.values())]
+        for metric, interval in evaluation.metrics.items()
+    ]
+    lines = table(["metric", "n", *map(name, columns)], rows)
     return [
+        *lines,
         "",
-        f"The training went on from the Run `{run['run']}` (SHA-256 of its files `{run['sha256'][:16]}…`): known keys began at "
-        "the vectors they had there, and means and deviations of numbers are those of its data.",
+        f"In brackets: {name(str(evaluation.protocol.get('interval', 'the interval')))}. A dash: not measured.",
     ]
 
 
 def _decisions(protocol: Mapping[str, Any]) -> list[str]:
     """A line for each task whose probabilities were scaled, or whose classes do not begin at a half."""
     told = {task: decision_line(about) for task, about in protocol.get("tasks", {}).items()}
-    lines = [f"- {_plain(task)}: {line}; every answer goes through it." for task, line in told.items() if line]
+    lines = [
+        f"- {name(task)}: {name(line, limit=400)}; every answer goes through it." for task, line in told.items() if line
+    ]
     return ["", *lines] if lines else []
 
 
-def _segments(columns: Mapping[str, Any]) -> list[str]:
-    """A table per segment and task, with one figure of each model."""
-    lines: list[str] = []
+def _segments(columns: Mapping[str, Any]) -> list[list[str]]:
+    """A part per segment and task: a table with one figure of each model."""
+    parts = []
     for segment, values in columns["model"].segments.items():
         for metric in headlines(columns["model"].metrics):
-            lines += ["", f"## {metric} by {segment}", "", f"| {segment} | n | " + " | ".join(columns) + " |"]
-            lines.append("|---" * (len(columns) + 2) + "|")
+            rows = []
             for value in sorted((value for value in values if metric in values[value]), key=value_place):
                 cells = [_cell(each.segments.get(segment, {}).get(value, {}).get(metric)) for each in columns.values()]
-                lines.append(f"| {_plain(value)} | {values[value][metric].n:,} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def _plain(value: str) -> str:
-    """A value of the data cannot break the table it stands in."""
-    return " ".join(value.split()).replace("|", "\\|")
+                rows.append([name(value), f"{values[value][metric].n:,}", *cells])
+            head = [name(segment), "n", *map(name, columns)]
+            parts.append([f"## {name(metric)} by {name(segment)}", "", *table(head, rows)])
+    return parts
 
 
 def _cell(interval: Any) -> str:
-    if interval is None or interval.value != interval.value:
+    if interval is None:
         return "–"
-    known = interval.low == interval.low  # a figure of all lists together has no interval
-    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]" if known else f"{interval.value:.4f}"
+    if math.isnan(interval.value):
+        return "undefined"
+    bounds = [interval.low, interval.high]
+    return f"{interval.value:.4f}" + ("" if any(map(math.isnan, bounds)) else " [{:.4f}, {:.4f}]".format(*bounds))
+
+
+def _limits(facts: CardFacts, evaluation: Any) -> list[str]:
+    lines = [
+        "- The figures hold for the split above and for data like it; they say nothing about another time or place.",
+        "- An id that training never saw is answered by the mean vector, and the answer says that it is cold.",
+        "- The folder holds keys of the entities it was trained on; treat it as you treat that data.",
+    ]
+    fewest = min((interval.n for interval in evaluation.metrics.values()), default=0)
+    if fewest < _FEW:
+        lines.append(
+            f"- Some figures rest on {fewest:,} queries or rows alone: read their intervals, not their values."
+        )
+    undefined = [metric for metric, interval in evaluation.metrics.items() if math.isnan(interval.value)]
+    if undefined:
+        lines.append(f"- Undefined here, for lack of rows that could decide: {', '.join(map(name, undefined))}.")
+    protocol = evaluation.protocol
+    cold = protocol.get("cold_candidates")
+    if cold:
+        lines.append(
+            f"- {cold:,} of {protocol['positives']:,} held-out positives are candidates that training never saw."
+        )
+    lines += [f"- {name(warning, limit=400)}" for warning in facts.data["split"].get("warnings", ())]
+    return lines
+
+
+def _loading(kind: str) -> list[str]:
+    asked = 'run.recommend("a key", k=10)' if kind == "two_tower" else 'run.predict("rows.csv")'
+    command = "recommend RUN --query KEY" if kind == "two_tower" else "predict RUN rows.csv"
+    code = ["import towerkit as tk", "", 'run = tk.load("RUN")  # every file is checked; no code is run', asked]
+    return ["```python", *code, "```", "", f"On the command line: `towerkit {command}`."]
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} kB"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -16,20 +16,29 @@ from torch import nn
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.events import load_events, save_events
 from towerkit.core.errors import RunError, listed
-from towerkit.core.spec import Spec, parse
+from towerkit.core.spec import Spec, parse, short
 from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
+from towerkit.features.labels import Labels
 from towerkit.heads.decision import Decision
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
-from towerkit.storage.hashes import read_json, write_json
-from towerkit.storage.tensors import load_tensors, save_tensors
+from towerkit.storage.documents import read_document
+from towerkit.storage.hashes import write_json
+from towerkit.storage.migrations import FORMAT_VERSION
+from towerkit.storage.tensors import load_tensors, save_tensors, tensor_shapes
 from towerkit.towers.id import num_ids
 
 S = TypeVar("S", bound=Spec)
+M = TypeVar("M", bound=nn.Module)
+RETRIEVER_KEYS = ("spec", "query", "candidate", "queries_average_candidates", "titles")
+PREDICTOR_KEYS = ("spec", "entities")
+"""The keys of ``model.json``."""
+OPTIONAL_KEYS = ("decisions",)
+"""Those of a tower model that Runs written before them lack."""
 
 
 def save_predictor(
@@ -53,16 +62,18 @@ def save_predictor(
         save_table(folder / f"entity-{number}.arrow", kept)
 
 
-def load_predictor(folder: Path) -> TaskPredictor:
+def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor:
     """Read a tower model from a folder.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
-    content, spec, encoder = _load_parts(folder, TowerModelSpec)
-    with torch.random.fork_rng(devices=[]):
-        model = spec.build(encoder)
-    load_weights(folder, model)
+    content, spec, encoder = _load_parts(folder, TowerModelSpec, version, PREDICTOR_KEYS)
+    model = built(folder, lambda: spec.build(encoder))
     entities = {
         name: _load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
     }
@@ -122,28 +133,20 @@ def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequenc
         save_events(folder / "history.safetensors", retriever.events)
 
 
-def load_retriever(folder: Path) -> Retriever:
+def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
     """Read a two-tower from a folder.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
-    content, spec, encoder = _load_parts(folder, TwoTowerSpec)
-    with torch.random.fork_rng(devices=[]):
-        model = spec.build(encoder, (content["query"], content["candidate"]))
-    load_weights(folder, model)
+    content, spec, encoder = _load_parts(folder, TwoTowerSpec, version, RETRIEVER_KEYS)
+    model = built(folder, lambda: spec.build(encoder, (content["query"], content["candidate"])))
     query, candidate = _load_catalogue(folder / "query.arrow"), _load_catalogue(folder / "candidate.arrow")
-    pairs = load_tensors(folder / "seen.safetensors")
-    shape = (query.num_known, candidate.num_known)
-    try:
-        seen = csr_array(
-            (np.ones(len(pairs["candidates"]), np.float32), pairs["candidates"], pairs["starts"]), shape=shape
-        )
-        seen.check_format(full_check=True)  # an index beyond the catalogue would be read from outside the array
-    except (KeyError, ValueError) as error:
-        raise RunError(
-            f"{folder / 'seen.safetensors'} does not fit the catalogues ({error}); train the Run again."
-        ) from None
+    seen = _load_seen(folder / "seen.safetensors", (query.num_known, candidate.num_known))
     _check_titles(folder, content["titles"], candidate, content["candidate"])
     events = None
     if model.query.reaches():
@@ -161,6 +164,30 @@ def load_retriever(folder: Path) -> Retriever:
     )
 
 
+def _load_seen(path: Path, shape: tuple[int, int]) -> csr_array:
+    """Which query had which candidate. A place beyond its table would be read from outside the array.
+
+    SciPy's own check of the format does not look at the starts where the last of them is 0.
+    """
+    pairs = load_tensors(path)
+    fits = pairs.keys() == {"starts", "candidates"}
+    if fits:
+        starts, places = pairs["starts"], pairs["candidates"]
+        fits = (
+            starts.dtype == np.dtype(np.int64)
+            and places.dtype == np.dtype(np.int32)
+            and (starts.shape, places.ndim) == ((shape[0] + 1,), 1)
+            and starts[0] == 0
+            and starts[-1] == len(places)
+            and bool((np.diff(starts) >= 0).all() and (places >= 0).all() and (places < shape[1]).all())
+        )
+    if not fits:
+        raise RunError(
+            f"{path} does not fit the catalogues of {shape[0]:,} queries and {shape[1]:,} candidates; train the Run again."
+        )
+    return csr_array((np.ones(len(places), np.float32), places, starts), shape=shape)
+
+
 def _check_titles(folder: Path, titles: Any, candidate: Catalogue, entity: str) -> None:
     """The title of an answer is looked up long after the Run was opened."""
     title = titles.get(entity) if isinstance(titles, dict) else titles
@@ -171,20 +198,43 @@ def _check_titles(folder: Path, titles: Any, candidate: Catalogue, entity: str) 
         )
 
 
-def load_weights(folder: Path, model: nn.Module) -> None:
-    """Fill a module with the weights of a folder and set it to evaluation.
+def built(folder: Path, build: Callable[[], M]) -> M:
+    """Make a module, fill it with the weights of a folder and set it to evaluation.
+
+    It is made without memory first, to compare names and shapes with the file: a spec that asks for more than the file holds
+    is refused before anything of that size is allocated.
+
+    Args:
+        folder: Holds ``weights.safetensors``.
+        build: Makes the module; called twice, so it must be a pure function but for its random start.
 
     Raises:
         RunError: If names or shapes differ from the module's.
     """
-    tensors = {
-        name: torch.from_numpy(np.array(array)) for name, array in load_tensors(folder / "weights.safetensors").items()
-    }
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise RunError(f"{folder / 'weights.safetensors'} does not fit its spec: {error}") from None
-    model.eval()
+    path = folder / "weights.safetensors"
+    stored = tensor_shapes(path)
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            wanted = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+        _check_weights(path, wanted, stored)
+        model = build()
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in load_tensors(path).items()})
+    return model.eval()
+
+
+def _check_weights(path: Path, wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]) -> None:
+    if wanted.keys() != stored.keys():
+        lacks, has = listed(wanted.keys() - stored.keys()), listed(stored.keys() - wanted.keys())
+        raise RunError(
+            f"{path} does not fit its spec: it lacks the tensors [{lacks}] and has [{has}] that no part of the model reads; "
+            "train the Run again."
+        )
+    for name, shape in wanted.items():
+        if stored[name] != shape:
+            raise RunError(
+                f"{path} does not fit its spec: the tensor '{name}' has the shape {list(stored[name])}, and the model needs "
+                f"{list(shape)}; train the Run again."
+            )
 
 
 def save_encoder(folder: Path, encoder: Encoder) -> None:
@@ -195,13 +245,17 @@ def save_encoder(folder: Path, encoder: Encoder) -> None:
         save_table(folder / f"vocabulary-{number}.arrow", pa.table({"value": values}))
 
 
-def load_encoder(folder: Path) -> Encoder:
+def load_encoder(folder: Path, version: int = FORMAT_VERSION) -> Encoder:
     """Read a fitted encoder.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_json(folder / "encoder.json")
+    content = read_document(folder / "encoder.json", version, ("features", "labels"))
     try:
         numbers = {
             entry["vocabulary"]
@@ -210,7 +264,9 @@ def load_encoder(folder: Path) -> Encoder:
             if "vocabulary" in entry
         }
         files = [folder / f"vocabulary-{number}.arrow" for number in range(len(numbers))]
-        return Encoder.from_dict(content, [values_of(load_table(file), "value") for file in files])
+        encoder = Encoder.from_dict(content, [values_of(load_table(file), "value") for file in files])
+        check_labels(folder / "encoder.json", encoder.labels)
+        return encoder
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, RunError):
             raise
@@ -223,9 +279,27 @@ def _save_parts(folder: Path, spec: Spec, encoder: Encoder, model: nn.Module, ex
     save_tensors(folder / "weights.safetensors", dict(model.state_dict()))
 
 
-def _load_parts(folder: Path, spec_type: type[S]) -> tuple[dict[str, Any], S, Encoder]:
-    content = read_json(folder / "model.json")
-    return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder)
+def check_labels(path: Path, labels: Mapping[str, Labels]) -> None:
+    """Refuse stored labels whose column or classes are no texts, or stand twice; they are compared with raw rows much later.
+
+    Raises:
+        RunError: Names the task.
+    """
+    for task, label in labels.items():
+        texts = all(isinstance(text, str) for text in (label.column, *label.classes))
+        if not texts or len(set(label.classes)) < len(label.classes):
+            raise RunError(
+                f"{path}: the task '{task}' has the column {short(label.column)} and the classes {short(label.classes)}, which "
+                "must be texts, each once; train the Run again."
+            )
+
+
+def _load_parts(
+    folder: Path, spec_type: type[S], version: int, keys: tuple[str, ...]
+) -> tuple[dict[str, Any], S, Encoder]:
+    optional = OPTIONAL_KEYS if spec_type is TowerModelSpec else ()
+    content = read_document(folder / "model.json", version, keys, optional)
+    return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder, version)
 
 
 def _needed(catalogue: Catalogue, encoder: Encoder, entity: str, others: Sequence[str] = ()) -> pa.Table:

@@ -6,6 +6,7 @@ A spec is plain data. It says what a part is and how to build it; the built part
 from __future__ import annotations
 
 import reprlib
+import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -64,8 +65,33 @@ class Spec(BaseModel):
                             "known": listed(known, limit=30),
                         },
                     )
-            return {key: _sorted(value) for key, value in data.items()}
+            types = {field.alias or name: field.annotation for name, field in cls.model_fields.items()}
+            return {key: _strict(_sorted(value), types[key]) for key, value in data.items()}
         return data
+
+
+class _YesOrNo:
+    """True or False where neither belongs. Python counts with them as with 1 and 0, and so would pydantic."""
+
+    def __init__(self, value: bool) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def _strict(value: Any, annotation: Any) -> Any:
+    """The value, but no type will take its true or false for a number: ``epochs: yes`` must not train for one epoch."""
+    if isinstance(value, bool):
+        return value if _takes_bool(annotation) else _YesOrNo(value)
+    return [_strict(item, annotation) for item in value] if type(value) in (list, tuple) else value
+
+
+def _takes_bool(annotation: Any) -> bool:
+    """Whether true or false stands anywhere in a field's type."""
+    if annotation in (bool, Any, object) or isinstance(annotation, bool):
+        return True
+    return any(map(_takes_bool, typing.get_args(annotation)))
 
 
 def _sorted(value: Any) -> Any:

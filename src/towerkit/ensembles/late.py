@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from towerkit.artifact.models import check_labels
 from towerkit.core.errors import DataError, RunError, SpecError
 from towerkit.core.random import generator
 from towerkit.core.spec import Name, Spec, parse
@@ -23,7 +24,9 @@ from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.features.labels import Labels
 from towerkit.heads.decision import UNTOUCHED, Decision
 from towerkit.models.tower_model import TowerModelSpec
-from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.documents import read_document
+from towerkit.storage.hashes import write_json
+from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.storage.tensors import load_tensors, save_tensors
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.progress import Progress, Staged
@@ -276,16 +279,21 @@ def save_late_fusion(folder: Path, fusion: LateFusion) -> None:
     save_tensors(folder / "combiner.safetensors", tensors)
 
 
-def load_late_fusion(folder: Path) -> LateFusion:
+def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
     """Read a late fusion and its members.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_json(folder / "model.json")
+    content = read_document(folder / "model.json", version, ("spec", "tasks"))
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
-    members = {name: load_member(folder / "members" / name, member) for name, member in spec.members.items()}
+    check_labels(folder / "model.json", tasks)
+    members = {name: load_member(folder / "members" / name, member, version) for name, member in spec.members.items()}
     combiners = {}
     if isinstance(spec.combine, StackSpec):
         tensors = load_tensors(folder / "combiner.safetensors")

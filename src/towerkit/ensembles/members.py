@@ -20,6 +20,7 @@ from towerkit.heads import HeadSpec
 from towerkit.models.answer import TaskPredictor, known_part
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.objectives.balance import FixedBalanceSpec
+from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.fit import Trained, fit_recipe
 from towerkit.training.loop import Selection
@@ -90,10 +91,15 @@ def save_member(folder: Path, member: Member) -> None:
         member.save(folder)
 
 
-def load_member(folder: Path, spec: AnyMemberSpec) -> Member:
+def load_member(folder: Path, spec: AnyMemberSpec, version: int = FORMAT_VERSION) -> Member:
     """Read a member of this spec from its folder.
+
+    Args:
+        folder: Its files.
+        spec: What it was fitted from.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing or damaged.
     """
-    return load_predictor(folder) if isinstance(spec, TowerModelSpec) else spec.load(folder)
+    return load_predictor(folder, version) if isinstance(spec, TowerModelSpec) else spec.load(folder, version)

@@ -24,6 +24,7 @@ from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.table import values_of
+from towerkit.ensembles.trees import read_trees
 from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec, numbers
 from towerkit.features.encoded import example_weights
@@ -31,6 +32,7 @@ from towerkit.features.encoder import Demand, Encoder, named
 from towerkit.features.labels import Labels, Truth, is_known
 from towerkit.heads import AnyHeadSpec, HeadSpec, MultilabelHeadSpec, RegressionHeadSpec
 from towerkit.models.wiring import schema_of
+from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.training.progress import Progress
 from towerkit.training.spec import TrainingSpec
 
@@ -63,6 +65,7 @@ class XgboostMember:
         folder.mkdir(parents=True, exist_ok=True)
         save_encoder(folder, self.encoder)
         self.booster.save_model(str(folder / "trees.json"))
+        read_trees(folder / "trees.json")  # what could not be read again is not worth keeping
 
 
 class XgboostSpec(Spec):
@@ -121,21 +124,26 @@ class XgboostSpec(Spec):
             booster = booster[: booster.best_iteration + 1]
         return XgboostMember(self, encoder, booster)
 
-    def load(self, folder: Path) -> XgboostMember:
+    def load(self, folder: Path, version: int = FORMAT_VERSION) -> XgboostMember:
         """Read the member from a folder.
+
+        Args:
+            folder: Its files.
+            version: The format of its Run.
 
         Raises:
             RunError: If a file is missing or damaged.
         """
+        checked = read_trees(folder / "trees.json")
         xgboost = _xgboost()
         booster = xgboost.Booster()
         try:
-            booster.load_model(str(folder / "trees.json"))
+            booster.load_model(checked)
         except xgboost.core.XGBoostError as error:
             raise RunError(
                 f"{folder / 'trees.json'} cannot be read by XGBoost ({str(error).splitlines()[0]})."
             ) from None
-        return XgboostMember(self, load_encoder(folder), booster)
+        return XgboostMember(self, load_encoder(folder, version), booster)
 
     def _data(self, encoder: Encoder, dataset: Dataset, rows: Rows) -> Any:
         (labels,) = encoder.labels.values()

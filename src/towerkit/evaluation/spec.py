@@ -40,6 +40,8 @@ class EvaluationSpec(Spec):
     def _positive_and_distinct(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
         if min(ks) < 1 or len(set(ks)) < len(ks):
             raise ValueError(f"every k must be at least 1 and stand once; received {list(ks)}.")
+        if max(ks) >= 2**31:
+            raise ValueError(f"every k must be below 2**31; received {list(ks)}.")
         return ks
 
     @field_validator("baselines")

@@ -162,8 +162,8 @@ def parse_json(data: bytes, source: str) -> Any:
 
 def _depth(text: str) -> int:
     level = deepest = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
-        level += 1 if bracket in "[{" else -1
+    for bracket in _BRACKET.finditer(_STRING.sub("", text)):  # not a list of them: a hostile file is all brackets
+        level += 1 if bracket[0] in "[{" else -1
         deepest = max(deepest, level)
     return deepest
 

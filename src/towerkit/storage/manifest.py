@@ -19,10 +19,11 @@ from towerkit._version import __version__
 from towerkit.core.errors import RunError, listed, nearest
 from towerkit.storage.atomic import MANIFEST_NAME, atomic_write_bytes, is_run, why_missing
 from towerkit.storage.hashes import MAX_JSON_BYTES, content_hash, json_bytes, parse_json, read_bytes, sha256_file
+from towerkit.storage.migrations import FORMAT_VERSION, upgraded
 
-FORMAT_VERSION = 1
-
-_KEYS = ("format", "towerkit", "kind", "created", "files", "extra", "seal")
+_FIRST_KEYS = ("format", "towerkit", "kind", "created", "files", "extra", "seal")
+_KEYS = {1: _FIRST_KEYS, 2: (*_FIRST_KEYS, "space")}
+"""Format -> the keys of its manifest."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FORBIDDEN = re.compile(r"[\\:\x00-\x1f\x7f\ud800-\udfff]")  # a colon is a drive or a stream on Windows
 _AGAIN = "copy the Run again from where it was whole, or train again"
@@ -41,7 +42,7 @@ class Manifest:
     """The content of ``manifest.json``."""
 
     format: int
-    """Version of the folder layout; this library reads :data:`FORMAT_VERSION`."""
+    """Version of the folder layout it was written in; the other fields are brought to this version's format."""
     towerkit: str
     """Version of the library that wrote the Run."""
     kind: str
@@ -52,15 +53,20 @@ class Manifest:
     """Relative POSIX path -> entry, for every file but the manifest itself, sub-folders included."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Whatever the writer wants to keep; the only place for unknown keys."""
+    space: str | None = None
+    """The embedding-space id, as written; None where the model has no vectors to compare, or format 1 wrote no id."""
 
 
-def write_manifest(folder: str | Path, *, kind: str, extra: Mapping[str, Any] | None = None) -> Manifest:
+def write_manifest(
+    folder: str | Path, *, kind: str, extra: Mapping[str, Any] | None = None, space: str | None = None
+) -> Manifest:
     """Hash every file in ``folder``, sub-folders included, and write its ``manifest.json``. Do this last.
 
     Args:
         folder: A folder that holds all files of the Run.
         kind: What the Run holds.
         extra: A JSON-able mapping to keep beside the hashes.
+        space: The embedding-space id, 64 hexadecimal digits.
 
     Returns:
         The manifest as written.
@@ -81,7 +87,7 @@ def write_manifest(folder: str | Path, *, kind: str, extra: Mapping[str, Any] | 
             raise RunError(f"{folder}: the file name {name!r} {problem}; rename the file.")
         files[name] = FileEntry(sha256_file(folder / name), (folder / name).stat().st_size)
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    manifest = Manifest(FORMAT_VERSION, __version__, kind, created, files, dict(extra or {}))
+    manifest = Manifest(FORMAT_VERSION, __version__, kind, created, files, dict(extra or {}), space)
     # Not dataclasses.asdict, which would follow a value that holds itself without end.
     content = vars(manifest) | {"files": {name: vars(entry) for name, entry in files.items()}}
     data = _sealed_bytes(content, folder / MANIFEST_NAME)
@@ -108,10 +114,11 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise RunError(f"{path}: must hold a JSON object, received a {type(content).__name__}; {_AGAIN}.")
     _check_format(content, path)
     _check_fields(content, path)
-    if _sealed_bytes({key: content[key] for key in _KEYS if key != "seal"}, path) != data:
+    if _sealed_bytes({key: value for key, value in content.items() if key != "seal"}, path) != data:
         raise RunError(f"{path}: was changed after it was written (its seal does not match its content); {_AGAIN}.")
     files = {name: FileEntry(entry["sha256"], entry["bytes"]) for name, entry in content["files"].items()}
-    return Manifest(**{key: content[key] for key in _KEYS if key not in ("files", "seal")}, files=files)
+    fields = upgraded(MANIFEST_NAME, content, content["format"]) | {"files": files}
+    return Manifest(**{key: value for key, value in fields.items() if key != "seal"})
 
 
 def verify(folder: str | Path) -> Manifest:
@@ -195,20 +202,21 @@ def _check_format(content: dict[str, Any], path: Path) -> None:
         raise RunError(f"{path}: 'format' must be a whole number, received {_short(version)}; {_AGAIN}.")
     here = f"{path}: has format {version}, written by towerkit {_short(writer)}; this is towerkit {__version__}, which"
     if version > FORMAT_VERSION:
-        raise RunError(f"{here} reads format {FORMAT_VERSION}: pip install --upgrade towerkit.")
-    if version < FORMAT_VERSION:
         raise RunError(
-            f"{here} reads format {FORMAT_VERSION} and has no migration from {version}: load and save the Run with a "
-            "towerkit version that reads both."
+            f"{here} reads formats 1 to {FORMAT_VERSION}: pip install --upgrade towerkit, or train the Run again with this "
+            "version."
         )
+    if version not in _KEYS:
+        raise RunError(f"{here} reads formats 1 to {FORMAT_VERSION}, and there was never a format {version}; {_AGAIN}.")
 
 
 def _check_fields(content: dict[str, Any], path: Path) -> None:
-    unknown, missing = content.keys() - set(_KEYS), set(_KEYS) - content.keys()
+    keys = _KEYS[content["format"]]
+    unknown, missing = content.keys() - set(keys), set(keys) - content.keys()
     if unknown:
         first = min(unknown)
         raise RunError(
-            f"{path}: unknown key '{first}'{nearest(first, _KEYS) or '.'} Only 'extra' may hold keys of your own."
+            f"{path}: unknown key '{first}'{nearest(first, keys) or '.'} Only 'extra' may hold keys of your own."
         )
     if missing:
         raise RunError(f"{path}: the keys {listed(missing)} are missing; {_AGAIN}.")
@@ -218,6 +226,9 @@ def _check_fields(content: dict[str, Any], path: Path) -> None:
     for key in ("files", "extra"):
         if not isinstance(content[key], dict):
             raise RunError(f"{path}: '{key}' must be an object, received {_short(content[key])}; {_AGAIN}.")
+    space = content.get("space")
+    if space is not None and not (isinstance(space, str) and _SHA256.fullmatch(space)):
+        raise RunError(f"{path}: 'space' must be 64 hex digits or null, received {_short(space)}; {_AGAIN}.")
     for name, entry in content["files"].items():
         _check_entry(name, entry, path)
 

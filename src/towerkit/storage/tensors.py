@@ -104,6 +104,17 @@ def load_tensors(path: str | Path) -> dict[str, Array]:
     return {name: found[name] for name in sorted(found)}
 
 
+def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
+    """The names and shapes in a safetensors file, tied names included; no array is read.
+
+    Raises:
+        RunError: As :func:`load_tensors`.
+    """
+    header = _read_header(Path(path), str(path))
+    shapes = {name: entry.shape for name, entry in header.entries.items()}
+    return shapes | {alias: shapes[name] for alias, name in header.aliases.items()}
+
+
 def _check_names(path: str | Path, tensors: Mapping[str, object]) -> None:
     if len(tensors) > MAX_TENSORS:
         raise RunError(f"{path}: {len(tensors):,} tensors are more than the {MAX_TENSORS:,} allowed; stack some.")

@@ -1,0 +1,70 @@
+"""Which files a Run of each kind may hold: a name that is not listed here is refused, whatever the manifest says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from towerkit.core.errors import RunError, listed
+
+_ABOUT = (
+    "spec.json",
+    "data.json",
+    "metrics.json",
+    "details-N.arrow",
+    "history.jsonl",
+    "golden.json",
+    "card.md",
+)
+_PARTS = ("encoder.json", "vocabulary-N.arrow")
+_TOWERS = ("model.json", *_PARTS, "weights.safetensors")
+_PREDICTOR = (*_TOWERS, "entity-N.arrow")
+_TREES = (*_PARTS, "trees.json")
+
+MODEL_FILES = {
+    "two_tower": (*_TOWERS, "query.arrow", "candidate.arrow", "seen.safetensors", "history.safetensors"),
+    "tower_model": _PREDICTOR,
+    "late_fusion": (
+        "model.json",
+        "combiner.safetensors",
+        *(f"members/NAME/{name}" for name in dict.fromkeys([*_PREDICTOR, *_TREES])),
+    ),
+}
+"""Kind -> the files below ``model/``; ``N`` stands for a number, ``NAME`` for the name of a member."""
+
+
+def check_layout(kind: str, names: Iterable[str], source: str) -> None:
+    """Refuse a Run that lacks one of the files that every Run has, or has one that no Run of this kind has.
+
+    Args:
+        kind: Of the Run; one that this version does not know is refused when the model is loaded.
+        names: Its files, as relative POSIX paths, without the manifest.
+        source: What to call the Run in the message.
+
+    Raises:
+        RunError: Names the files.
+
+    Example:
+        >>> about = ["spec.json", "data.json", "metrics.json", "history.jsonl", "golden.json", "card.md"]
+        >>> check_layout("tower_model", [*about, "model/entity-0.arrow"], "runs/mine")
+    """
+    if kind not in MODEL_FILES:
+        return
+    found = set(names)
+    lost = [name for name in _ABOUT if name not in found and "N" not in name]
+    if lost:
+        raise RunError(
+            f"{source}: {listed(lost)} missing, which every Run has; towerkit did not write it so. Train again."
+        )
+    known = [_pattern(name) for name in [*_ABOUT, *(f"model/{name}" for name in MODEL_FILES[kind])]]
+    strange = [name for name in found if not any(pattern.fullmatch(name) for pattern in known)]
+    if strange:
+        raise RunError(
+            f"{source}: this version knows no file {listed(strange)} in a {kind}; towerkit did not write it, or a newer "
+            "towerkit did: upgrade, or train the Run again."
+        )
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    text = re.escape(name).replace("\\-N\\.", r"-(?:0|[1-9]\d{0,4})\.")
+    return re.compile(text.replace("NAME", "[A-Za-z][A-Za-z0-9_-]{0,63}"))
