@@ -20,6 +20,7 @@ from towerkit.evaluation.compare import compare, compare_runs
 from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.result import Evaluation
 from towerkit.features.labels import Labels
+from towerkit.heads.decision import Decision
 from towerkit.metrics.intervals import mean_intervals
 from towerkit.metrics.significance import holm
 
@@ -95,6 +96,14 @@ def test_identical_predictions_differ_by_nothing_and_better_ones_clearly() -> No
     assert found["accuracy"].difference > 0.2 and found["accuracy"].is_clear
     assert found["log_loss"].difference < 0 and found["log_loss"].is_clear
     assert found["accuracy"].second - found["accuracy"].first == pytest.approx(found["accuracy"].difference)
+
+
+def test_each_model_keeps_its_own_threshold() -> None:
+    half, high = (prediction(GOOD, TRUTH, decisions=made) for made in ({}, {"liked": Decision(thresholds=(0.9,))}))
+    found = compare(half, high)
+    assert found["recall"].difference == pytest.approx(high.metrics["recall"].value - half.metrics["recall"].value)
+    assert found["recall"].difference < -0.5 and found["recall"].p_value < 0.01
+    assert found["auc"].difference == found["log_loss"].difference == 0.0
 
 
 @pytest.mark.parametrize(
