@@ -23,6 +23,7 @@ from towerkit.spec import ExperimentSpec
 from towerkit.storage.atomic import check_target, why_missing
 from towerkit.storage.hashes import read_json
 from towerkit.storage.manifest import verify
+from towerkit.storage.tensors import load_tensors
 from towerkit.testing.faults import CASES
 from towerkit.training.progress import Silent
 
@@ -97,6 +98,21 @@ def _everywhere(name: str, replacement: Callable[..., Any]) -> list[Any]:
     return [mock.patch(f"towerkit.{place}.{name}", replacement) for place in places[name]]
 
 
+def no_checkpoints(self: Any, state: Any, stretch: Any) -> None:
+    """Nothing is saved after a step."""
+
+
+def by_time(self: Any) -> list[Path]:
+    """The generations by the time of their files."""
+    return sorted(self.folder.glob("0*"), key=lambda path: path.stat().st_mtime)
+
+
+def forgetful(path: str | Path) -> dict[str, Any]:
+    """A checkpoint without the moments of its optimizer."""
+    tensors = load_tensors(path)
+    return {name: value * 0 if name.startswith("optimizer.") else value for name, value in tensors.items()}
+
+
 @contextlib.contextmanager
 def no_lock(target: str | Path) -> Iterator[Path]:
     """Everybody may write."""
@@ -107,7 +123,12 @@ BROKEN: dict[str, Callable[[], list[Any]]] = {
     "in place": lambda: [*_everywhere("atomic_folder", in_place), *_everywhere("atomic_file", file_in_place)],
     "bare errors": lambda: [mock.patch("towerkit.storage.atomic.as_run_error", as_it_came)],
     "no cleaning": lambda: [mock.patch("towerkit.storage.atomic._leftovers", lambda target: [])],
+    "no checkpoints": lambda: [mock.patch("towerkit.training.checkpoint.Checkpoints.after_step", no_checkpoints)],
+    "no moments": lambda: [mock.patch("towerkit.training.checkpoint.load_tensors", forgetful)],
     "no lock": lambda: _everywhere("folder_lock", no_lock),
+    "nobody is dead": lambda: [mock.patch("towerkit.storage.lock.process_is_alive", lambda pid: True)],
+    "order by time": lambda: [mock.patch("towerkit.training.checkpoint.Checkpoints._generations", by_time)],
+    "no look ahead": lambda: [mock.patch("towerkit.training.checkpoint.Checkpoints.held", contextlib.nullcontext)],
 }
 """Name -> what must be patched to take one mechanism away: the negative controls."""
 

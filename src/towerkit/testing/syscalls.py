@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +30,10 @@ from typing import Any
 _NUMBERS: dict[str, dict[str, dict[int, int]]] = {
     # number -> which argument is the path or descriptor; negative: the descriptor of a folder comes before the path
     "open": {"x86_64": {2: 0, 85: 0, 257: -1}, "aarch64": {56: -1}},
-    "write": {"x86_64": {1: 0, 18: 0, 20: 0, 77: 0, 285: 0, 296: 0}, "aarch64": {46: 0, 47: 0, 64: 0, 66: 0, 68: 0, 70: 0}},
+    "write": {
+        "x86_64": {1: 0, 18: 0, 20: 0, 77: 0, 285: 0, 296: 0},
+        "aarch64": {46: 0, 47: 0, 64: 0, 66: 0, 68: 0, 70: 0},
+    },
     "sync": {"x86_64": {74: 0, 75: 0}, "aarch64": {82: 0, 83: 0}},
     "rename": {"x86_64": {82: 0, 264: -1, 316: -1}, "aarch64": {38: -1, 276: -1}},
     "mkdir": {"x86_64": {83: 0, 258: -1}, "aarch64": {34: -1}},
@@ -93,7 +97,7 @@ class Ending:
     was_killed: bool = False
 
 
-def watched(work: Callable[[], Any], folder: Path, answer: Answer) -> Ending:
+def watched(work: Callable[[], Any], folder: Path, answer: Answer, *, kill_after_s: float | None = None) -> Ending:
     """Run ``work`` in a forked child and answer each of its calls on files under ``folder``.
 
     Nothing of torch may have run in this process: a forked child has none of its threads.
@@ -102,6 +106,7 @@ def watched(work: Callable[[], Any], folder: Path, answer: Answer) -> Ending:
         work: What it gives must fit JSON.
         folder: Calls on other files pass.
         answer: Asked for each call.
+        kill_after_s: Also kill it at this moment, counted from its start, whatever it does.
 
     Raises:
         Stopped: If this system has no such filters.
@@ -113,12 +118,13 @@ def watched(work: Callable[[], Any], folder: Path, answer: Answer) -> Ending:
         ours.close()
         _child(work, theirs, number_of)
     theirs.close()
+    ends_at = None if kill_after_s is None else time.monotonic() + kill_after_s
     with ours:
         _, descriptors, *_ = socket.recv_fds(ours, 1, 1)
         ending = Ending()
         if descriptors:
             try:
-                _attend(descriptors[0], child, number_of, os.path.realpath(folder), answer, ending)
+                _attend(descriptors[0], child, number_of, os.path.realpath(folder), answer, ending, ends_at)
             finally:
                 os.close(descriptors[0])
         told = b"".join(iter(lambda: ours.recv(1 << 16), b""))
@@ -200,7 +206,13 @@ def _install(number_of: dict[int, tuple[str, int]]) -> int:
 
 
 def _attend(
-    listener: int, child: int, number_of: dict[int, tuple[str, int]], folder: str, answer: Answer, ending: Ending
+    listener: int,
+    child: int,
+    number_of: dict[int, tuple[str, int]],
+    folder: str,
+    answer: Answer,
+    ending: Ending,
+    ends_at: float | None,
 ) -> None:
     """Answer calls until the child has ended."""
     ended = os.pidfd_open(child)
@@ -209,7 +221,11 @@ def _attend(
     poll.register(ended, select.POLLIN)
     try:
         while True:
-            ready = dict(poll.poll())
+            left = None if ends_at is None else max(0.0, ends_at - time.monotonic())
+            ready = dict(poll.poll(None if left is None else left * 1000))
+            if left == 0.0:
+                os.kill(child, signal.SIGKILL)  # not yet waited for, so its number is its own
+                ends_at = None
             if ready.get(listener, 0) & select.POLLIN:
                 _answer_one(listener, child, number_of, folder, answer, ending)
             elif ended in ready or listener in ready:
