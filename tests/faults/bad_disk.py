@@ -10,6 +10,7 @@ With ``--broken`` a mechanism is taken away, and the script ends well only if th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -218,11 +219,9 @@ def case_clock(root: Path) -> list[str]:
                 raise KeyboardInterrupt
 
     now = time.time
-    with mock.patch("time.time", lambda: now() - years[0] * 365 * 86_400):
-        try:
+    with mock.patch("time.time", side_effect=lambda: now() - years[0] * 365 * 86_400):
+        with contextlib.suppress(KeyboardInterrupt):
             train_run(root / "run", spec, data, Back())
-        except KeyboardInterrupt:
-            pass
         for path in checkpoint_folder(root / "run").glob("0*"):
             age = int(path.name) * 86_400 * 365
             os.utime(path, (now() - age, now() - age))
@@ -239,36 +238,37 @@ def case_clock(root: Path) -> list[str]:
 
 
 def case_two_writers(root: Path) -> list[str]:
-    """Two processes train into one folder at once: one writes, the other is told who does, before its first step."""
-    answers: list[tuple[int, Any]] = []
-    go = time.time() + 0.2
+    """While one process trains, another begins in the same folder: it is told who does, before its first step."""
+    started, go_on = os.pipe(), os.pipe()
 
-    def work() -> list[Any]:
-        time.sleep(max(0.0, go - time.time()))
-        steps = Counted()
-        said = attempt(lambda: train_run(root / "run", *world(0), steps))
-        return [os.getpid(), said, steps.steps]
+    class Waits(Counted):
+        """Waits after its first step until the other has had its answer."""
 
-    readers = []
-    for _ in range(2):
-        reading, writing = os.pipe()
-        if os.fork() == 0:
-            with os.fdopen(writing, "w") as pipe:
-                json.dump(work(), pipe)
-            os._exit(0)
-        os.close(writing)
-        readers.append(reading)
-    for reading in readers:
-        with os.fdopen(reading) as pipe:
-            answers.append(tuple(json.loads(pipe.read())))
-        os.wait()
-    done = [one for one in answers if one[1] is None]
-    refused = [one for one in answers if one[1] is not None]
-    if len(done) != 1:
-        return [f"{len(done)} of 2 wrote: {answers}"]
-    bad = typed(refused[0][1], f"being written by process {done[0][0]}", ".lock")
-    bad += [f"the refused one trained {refused[0][2]} steps first"] if refused[0][2] else []
-    bad += is_whole(root / "run", {"0"})
+        def step(self, step: Step) -> None:
+            super().step(step)
+            if self.steps == 1:
+                os.write(started[1], b"x")
+                os.read(go_on[0], 1)
+
+    def work(steps: Counted) -> list[Any]:
+        return [attempt(lambda: train_run(root / "run", *world(0), steps)), steps.steps]
+
+    reading, writing = os.pipe()
+    first = os.fork()
+    if first == 0:
+        with os.fdopen(writing, "w") as pipe:
+            json.dump(work(Waits()), pipe)
+        os._exit(0)
+    os.close(writing)
+    os.read(started[0], 1)
+    said, steps = forked(lambda: work(Counted()))
+    os.write(go_on[1], b"x")
+    with os.fdopen(reading) as pipe:
+        first_said, _ = json.load(pipe)
+    os.waitpid(first, 0)
+    bad = typed(said, f"being written by process {first}", ".lock")
+    bad += [f"the refused one trained {steps} steps first"] if steps else []
+    bad += [f"the first one: {first_said}"] if first_said else is_whole(root / "run", {"0"})
     return bad + ([] if os.listdir(root) == ["run"] else [f"left: {sorted(os.listdir(root))}"])
 
 

@@ -23,8 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from worlds import BROKEN, MEMORY, RunError, broken, outcome, seed_of, world, write
+from worlds import BROKEN, MEMORY, broken, outcome, seed_of, world, write
 
+from towerkit.core.errors import RunError
 from towerkit.core.random import stream
 from towerkit.experiment import checkpoints_of, recipe_of
 from towerkit.storage.atomic import atomic_write_bytes, recover

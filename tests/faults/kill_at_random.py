@@ -198,7 +198,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         killer = Killer(Path(folder), every=2)
         for how in ("moment", "call"):
-            way, draw, started, number = Way(), random.Random(f"{chosen.seed} {how}"), time.perf_counter(), 0  # noqa: S311
+            way, draw, started, number = Way(), random.Random(f"{chosen.seed} {how}"), time.perf_counter(), 0
             with broken(chosen.broken):
                 while way.kills < chosen.kills // 2 and number < 4 * chosen.kills:
                     killer.kill(way, how, draw, number)

@@ -14,7 +14,8 @@ from unittest import mock
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a forked child inherits no threads, so none may be needed
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from towerkit.core.errors import RunError
+import numpy as np
+
 from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset, read_dataset
 from towerkit.experiment import Outcome, train_and_evaluate
@@ -110,7 +111,7 @@ def by_time(self: Any) -> list[Path]:
 def forgetful(path: str | Path) -> dict[str, Any]:
     """A checkpoint without the moments of its optimizer."""
     tensors = load_tensors(path)
-    return {name: value * 0 if name.startswith("optimizer.") else value for name, value in tensors.items()}
+    return {name: np.zeros_like(value) if name.startswith("optimizer.") else value for name, value in tensors.items()}
 
 
 @contextlib.contextmanager
@@ -122,11 +123,11 @@ def no_lock(target: str | Path) -> Iterator[Path]:
 BROKEN: dict[str, Callable[[], list[Any]]] = {
     "in place": lambda: [*_everywhere("atomic_folder", in_place), *_everywhere("atomic_file", file_in_place)],
     "bare errors": lambda: [mock.patch("towerkit.storage.atomic.as_run_error", as_it_came)],
-    "no cleaning": lambda: [mock.patch("towerkit.storage.atomic._leftovers", lambda target: [])],
+    "no cleaning": lambda: [mock.patch("towerkit.storage.atomic._leftovers", return_value=[])],
     "no checkpoints": lambda: [mock.patch("towerkit.training.checkpoint.Checkpoints.after_step", no_checkpoints)],
     "no moments": lambda: [mock.patch("towerkit.training.checkpoint.load_tensors", forgetful)],
     "no lock": lambda: _everywhere("folder_lock", no_lock),
-    "nobody is dead": lambda: [mock.patch("towerkit.storage.lock.process_is_alive", lambda pid: True)],
+    "nobody is dead": lambda: [mock.patch("towerkit.storage.lock.process_is_alive", return_value=True)],
     "order by time": lambda: [mock.patch("towerkit.training.checkpoint.Checkpoints._generations", by_time)],
     "no look ahead": lambda: [mock.patch("towerkit.training.checkpoint.Checkpoints.held", contextlib.nullcontext)],
 }

@@ -266,11 +266,11 @@ def _path_of(thread: int, kind: str, where: int, arguments: list[int]) -> str | 
     """The file that a call is about; None where it has no name, as a pipe has none."""
     try:
         if kind in _BY_DESCRIPTOR:
-            return os.readlink(f"/proc/{thread}/fd/{arguments[where]}")
+            return str(Path(f"/proc/{thread}/fd/{arguments[where]}").readlink())
         text = _text_at(thread, arguments[where if where >= 0 else 1])
         base = ctypes.c_int32(arguments[0] & 0xFFFFFFFF).value if where < 0 else _AT_FDCWD
-        start = os.readlink(f"/proc/{thread}/cwd" if base == _AT_FDCWD else f"/proc/{thread}/fd/{base}")
-        return os.path.normpath(os.path.join(start, text))
+        start = Path(f"/proc/{thread}/cwd" if base == _AT_FDCWD else f"/proc/{thread}/fd/{base}").readlink()
+        return os.path.normpath(start / text)
     except OSError:
         return None
 
