@@ -206,3 +206,44 @@ def test_liveness() -> None:
     assert not process_is_alive(0)
     assert not process_is_alive(-1)
     assert not process_is_alive(10**30)
+    assert process_is_alive(1)  # belongs to someone else, or to us
+
+
+def test_a_lock_that_cannot_be_read_or_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_path(tmp_path / "folder").mkdir()
+    with pytest.raises(RunError, match=r"Cannot read the lock .*\.folder\.lock \(Is a directory\); delete it"):
+        folder_lock(tmp_path / "folder").__enter__()
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(RunError, match=r"Cannot write the lock .*\.run\.lock \(No space left on device\); free some"):
+        folder_lock(tmp_path / "run").__enter__()
+    assert os.listdir(tmp_path) == [".folder.lock"]
+
+
+def test_a_lock_released_between_two_looks_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, answers = lock._create, iter([False, True])
+    monkeypatch.setattr(lock, "_create", lambda path, me: next(answers) and create(path, me))
+    with folder_lock(tmp_path / "run") as path:
+        assert path.exists()
+
+
+def test_someone_elses_process_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refused)
+    assert process_is_alive(10)
+
+
+def test_a_parent_that_cannot_be_listed_is_locked_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(folder: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", refused)
+        with folder_lock(tmp_path / "run") as path:
+            assert path.exists()
+    assert os.listdir(tmp_path) == []

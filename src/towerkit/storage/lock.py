@@ -91,7 +91,7 @@ def process_is_alive(pid: int) -> bool:
     return True
 
 
-def _windows_process_is_alive(pid: int) -> bool:
+def _windows_process_is_alive(pid: int) -> bool:  # pragma: no cover - only Windows has these calls
     import ctypes
 
     query_limited_information, still_active = 0x1000, 259
