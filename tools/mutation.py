@@ -159,21 +159,11 @@ def run_tests(module: str, folder: Path) -> None:
         os.dup2(quiet, stream)
     sys.path.insert(0, str(folder))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    os.environ |= {"HYPOTHESIS_PROFILE": "ci", "PYTHONDONTWRITEBYTECODE": "1"}
+    os.environ |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "HYPOTHESIS_PROFILE": "ci", "PYTHONDONTWRITEBYTECODE": "1"}
     sys.dont_write_bytecode = True
     tests = [str(ROOT / "tests" / name) for name in TESTS[module] if (ROOT / "tests" / name).exists()]
-    options = [
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "--basetemp",
-        str(folder / "tmp"),
-        "-c",
-        str(ROOT / "pytest.ini"),
-    ]
+    options = ["-x", "-q", "-p", "pytest_timeout", "-p", "no:cacheprovider"]
+    options += ["--basetemp", str(folder / "tmp"), "-c", str(ROOT / "pytest.ini")]
     status = 1
     try:
         status = int(pytest.main([*options, *tests]))

@@ -278,7 +278,9 @@ def test_a_part_is_inside_and_shares_the_rest(tmp_path: Path) -> None:
 def test_another_training_is_refused_with_both_values(tmp_path: Path) -> None:
     Checkpoints(tmp_path / "c", IDENTITY).save(state_of(), Stretch())
     other = {"spec": {"model": {"dim": 3}}, "data": {"the table a": "2", "the split": "1"}}
-    message = r"000000001 belongs to another training: model\.dim was 2 and is 3; the split is another one; the table a is"
+    message = (
+        r"000000001 belongs to another training: model\.dim was 2 and is 3; the split is another one; the table a is"
+    )
     with pytest.raises(RunError, match=message):
         Checkpoints(tmp_path / "c", other).load()
     with pytest.raises(RunError, match=r"another training: the table a is another one\."):
