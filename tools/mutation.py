@@ -205,7 +205,8 @@ def main() -> None:
     ):
         __import__(heavy)
     every = [one for module in chosen.module for one in mutants_of(module) if not is_elsewhere(one)]
-    sample = random.Random(chosen.seed).sample(every, min(chosen.sample or len(every)  # noqa: S311 - a sample
+    number = min(chosen.sample or len(every), len(every))
+    sample = random.Random(chosen.seed).sample(every, number)  # noqa: S311 - a sample of places in the code
     for module in chosen.module:
         if not survives(Mutant(module, 0, "unchanged", (PACKAGE / module).read_text()), 10 * chosen.limit):
             raise SystemExit(f"the tests of {module} fail without any change, or take longer than the limit")
