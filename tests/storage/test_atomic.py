@@ -8,17 +8,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from towerkit.core.errors import RunError
+from towerkit.storage import atomic
 from towerkit.storage.atomic import atomic_file, atomic_folder, atomic_write_bytes, check_target, recover, why_missing
 from towerkit.storage.manifest import read_manifest, verify, write_manifest
 
@@ -265,6 +270,119 @@ def test_failed_second_rename_puts_the_old_run_back(tmp_path: Path, monkeypatch:
         make_run(tmp_path / "run", "new", overwrite=True)
     assert verify(tmp_path / "run").kind == "old"
     assert os.listdir(tmp_path) == ["run"]
+
+
+def test_failed_first_rename_leaves_the_old_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run", "old")
+    monkeypatch.setattr(os, "rename", refusing(OSError(5, "Input/output error")))
+    with pytest.raises(RunError, match=r"Cannot put .*run in place: Input/output error; check the free space"):
+        make_run(tmp_path / "run", "new", overwrite=True)
+    assert verify(tmp_path / "run").kind == "old"
+    assert os.listdir(tmp_path) == ["run"]
+
+
+def test_what_cannot_be_put_back_is_kept_in_both_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run", "old")
+    rename = os.rename
+
+    def only_aside(source: Path, target: Path) -> None:
+        if ".old-" not in str(target):
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", only_aside)
+        with pytest.raises(RunError, match=r"Cannot put .*run in place: Permission denied"):
+            make_run(tmp_path / "run", "new", overwrite=True)
+    kinds = {verify(path).kind for path in tmp_path.iterdir()}
+    assert kinds == {"old", "new"}
+    assert recover(tmp_path / "run")
+    assert verify(tmp_path / "run").kind == "new"
+    assert os.listdir(tmp_path) == ["run"]
+    assert not recover(tmp_path / "run")
+
+
+def test_an_error_of_the_system_inside_the_block_is_a_run_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RunError, match=r"Cannot write .*run: No space left; check the free space"),
+        atomic_folder(tmp_path / "run"),
+    ):
+        raise OSError(28, "No space left")
+    with pytest.raises(RunError, match=r"Cannot write .*x: No space left"), atomic_file(tmp_path / "x"):
+        raise OSError(28, "No space left")
+    with pytest.raises(RunError, match=r"Cannot write .*x: without a number"), atomic_file(tmp_path / "x"):
+        raise OSError("without a number")
+    assert os.listdir(tmp_path) == []
+
+
+def refusing(error: OSError) -> Callable[..., Any]:
+    """A system call that fails."""
+
+    def refuse(*arguments: object) -> Any:
+        raise error
+
+    return refuse
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run", "old")
+    monkeypatch.setattr(os, "listdir", refusing(PermissionError(13, "Permission denied")))
+    assert why_missing(tmp_path / "other") is None  # the reader's own error says more
+    with pytest.raises(RunError, match=rf"Cannot list the folder {tmp_path}: Permission denied"):
+        check_target(tmp_path / "other")
+    with pytest.raises(RunError, match=r"Cannot clean up what an interrupted writer left beside .*run: Permission"):
+        recover(tmp_path / "run")
+    atomic_write_bytes(tmp_path / "file", b"x")  # needs no list
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+def test_killed_writers_of_files_leave_nothing_for_long(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    here, elsewhere = atomic._machine(), "0" * 8
+    kept = {f".x.tmp-{os.getppid()}-{here}00000000", f".x.tmp-{gone.pid}-{elsewhere}00000000"}
+    for name in [*kept, f".x.tmp-{gone.pid}-{here}00000000"]:
+        (tmp_path / name).write_text("half")
+    atomic_write_bytes(tmp_path / "x", b"whole")
+    assert set(os.listdir(tmp_path)) == {*kept, "x"}
+    assert len(here) == 8 and atomic._new_token().startswith(here) and len(atomic._new_token()) == 16
+
+
+def test_disks_that_cannot_flush_a_folder_are_used_and_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, is_fine in {errno.EINVAL: True, errno.ENOTSUP: True, errno.EIO: False}.items():
+
+        def flush(descriptor: int, number: int = number) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "fsync", flush)
+        if is_fine:
+            atomic_write_bytes(tmp_path / str(number), b"x")
+        else:
+            with pytest.raises(RunError, match=r"Cannot write .*: Input/output error"):
+                atomic_write_bytes(tmp_path / str(number), b"x")
+
+
+@posix_only
+def test_a_link_in_the_folder_is_not_followed(tmp_path: Path, flushed: list[object]) -> None:
+    (tmp_path / "outside").write_text("x")
+    with atomic_folder(tmp_path / "run") as folder:
+        (folder / "link").symlink_to(tmp_path / "outside")
+        (folder / "dangling").symlink_to(tmp_path / "nowhere")
+    assert (tmp_path / "outside").stat().st_ino not in flushed
+
+
+def test_a_living_writer_between_its_renames_is_named(tmp_path: Path) -> None:
+    token = "0123456789abcdef"
+    for role in ("old", "tmp"):
+        make_run(tmp_path / role, role)
+    for role in ("old", "tmp"):
+        (tmp_path / role).rename(tmp_path / f".run.{role}-{os.getppid()}-{token}")
+    assert why_missing(tmp_path / "run") == f"process {os.getppid()} is replacing it at this moment; try again."
+    assert not recover(tmp_path / "run")
+    assert len(os.listdir(tmp_path)) == 2
 
 
 def test_existing_target_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 - one holder at a time, between processes and between threads of one process; the refusal names the process;
 - the lock is gone after the block, also after an error;
-- a lock of a dead process is taken over, and by exactly one of several writers that find it;
+- a lock of a dead process is taken over, and by exactly one of several writers that find it; so is what a process left
+  that died while it took over; the clock has no say in it;
 - a lock that we cannot judge (another machine) is never taken over.
 """
 
@@ -108,32 +109,59 @@ def test_lock_of_another_machine_is_kept(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_lock_that_never_got_its_number_is_taken_over_only_when_old(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("days", [-1000, 0, 1000])
+def test_a_lock_that_never_got_its_number_is_taken_over_after_a_second(
+    tmp_path: Path, days: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = lock_path(tmp_path / "run")
+    clock = [0.0]
+    monkeypatch.setattr(lock.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(lock.time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
     path.write_text("")
-    with folder_lock(tmp_path / "run"):  # waited for, then taken for dead
-        pass
-    monkeypatch.setattr("towerkit.storage.lock._PAUSE_S", 0.0)
-    path.write_text("")
-    with (
-        pytest.raises(RunError, match=r"\.run\.lock did not become free in 40 attempts"),
-        folder_lock(tmp_path / "run"),
-    ):
-        pass
-    os.utime(path, (time.time() - 60, time.time() - 60))
+    os.utime(path, (time.time() + days * 86_400,) * 2)  # a clock that was put forward or back says nothing
     with folder_lock(tmp_path / "run"):
-        pass
+        assert 1.0 < clock[0] < 1.2
+    assert os.listdir(tmp_path) == []
 
 
-def test_a_claim_left_by_a_dead_process_is_named(tmp_path: Path) -> None:
+def test_a_lock_that_never_got_its_number_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its writer may be slow; without the wait it would lose its lock."""
+    path = lock_path(tmp_path / "run")
+    path.write_text("")
+    monkeypatch.setattr(lock, "_PAUSE_S", 0.0)
+    with pytest.raises(RunError, match=r"\.run\.lock did not become free in 40 attempts; .* delete that file"):
+        folder_lock(tmp_path / "run").__enter__()
+    assert path.exists()
+
+
+CLAIMS = {
+    "a claim": {"0123456789abcdef": "one"},
+    "a claim on a claim": {"0123456789abcdef": "one", "one": "two"},
+    "a claim without its number": {"0123456789abcdef": ""},
+    "a claim on a lock that is gone": {"other": "one"},
+}
+
+
+@pytest.mark.parametrize("claims", CLAIMS.values(), ids=list(CLAIMS))
+def test_what_died_while_it_took_over_is_taken_over(tmp_path: Path, claims: dict[str, str]) -> None:
     gone = dead_pid()
     path = write_lock(tmp_path / "run", gone)
+    for on, token in claims.items():
+        claim = path.with_name(f".run.lock.claim-{on}")
+        claim.write_text(json.dumps({"pid": gone, "host": platform.node(), "token": token}) if token else "")
+    with folder_lock(tmp_path / "run"):
+        assert os.listdir(tmp_path) == [".run.lock"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_claim_of_a_living_process_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_lock(tmp_path / "run", dead_pid())
     claim = path.with_name(".run.lock.claim-0123456789abcdef")
-    claim.write_text(json.dumps({"pid": gone, "host": platform.node(), "token": "x"}))
-    with pytest.raises(RunError, match=r"delete .*\.run\.lock\.claim-0123456789abcdef"), folder_lock(tmp_path / "run"):
-        pass
+    claim.write_text(json.dumps({"pid": os.getppid(), "host": platform.node(), "token": "x"}))
+    monkeypatch.setattr(lock, "_PAUSE_S", 0.0)
+    with pytest.raises(RunError, match=r"did not become free in 40 attempts"):
+        folder_lock(tmp_path / "run").__enter__()
+    assert path.exists() and claim.exists()
 
 
 def test_a_slow_writer_does_not_remove_the_lock_of_a_faster_one(tmp_path: Path) -> None:
@@ -143,7 +171,7 @@ def test_a_slow_writer_does_not_remove_the_lock_of_a_faster_one(tmp_path: Path) 
     assert stale is not None
     with folder_lock(tmp_path / "run"):
         taken_over = path.read_bytes()
-        lock._remove_stale(path, stale, lock._Holder(os.getpid(), platform.node(), "slow"))
+        lock._remove_stale(path, stale, lock._Holder(os.getpid(), platform.node(), "slow"), {})
         assert path.read_bytes() == taken_over
     assert os.listdir(tmp_path) == []
 
@@ -178,3 +206,44 @@ def test_liveness() -> None:
     assert not process_is_alive(0)
     assert not process_is_alive(-1)
     assert not process_is_alive(10**30)
+    assert process_is_alive(1)  # belongs to someone else, or to us
+
+
+def test_a_lock_that_cannot_be_read_or_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock_path(tmp_path / "folder").mkdir()
+    with pytest.raises(RunError, match=r"Cannot read the lock .*\.folder\.lock \(Is a directory\); delete it"):
+        folder_lock(tmp_path / "folder").__enter__()
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(RunError, match=r"Cannot write the lock .*\.run\.lock \(No space left on device\); free some"):
+        folder_lock(tmp_path / "run").__enter__()
+    assert os.listdir(tmp_path) == [".folder.lock"]
+
+
+def test_a_lock_released_between_two_looks_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    create, answers = lock._create, iter([False, True])
+    monkeypatch.setattr(lock, "_create", lambda path, me: next(answers) and create(path, me))
+    with folder_lock(tmp_path / "run") as path:
+        assert path.exists()
+
+
+def test_someone_elses_process_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", refused)
+    assert process_is_alive(10)
+
+
+def test_a_parent_that_cannot_be_listed_is_locked_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(folder: Path) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", refused)
+        with folder_lock(tmp_path / "run") as path:
+            assert path.exists()
+    assert os.listdir(tmp_path) == []

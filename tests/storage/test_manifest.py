@@ -351,3 +351,25 @@ def test_names_that_are_not_portable_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a\\b").write_text("x")
     with pytest.raises(RunError, match=r"the file name 'a\\\\b' holds a backslash, .*; rename the file"):
         write_manifest(tmp_path, kind="x")
+
+
+def test_what_cannot_be_listed_or_looked_at_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refused)
+        with pytest.raises(RunError, match=rf"Cannot list {run} \(Permission denied\); check that you may read it"):
+            verify(run)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", refused)
+        with pytest.raises(RunError, match=r"There is no folder .*absent; check the path."):
+            read_manifest(tmp_path / "absent")
+    name = next(iter(read_manifest(run).files))
+    with monkeypatch.context() as patched:
+        patched.setattr("towerkit.storage.manifest._files_on_disk", lambda folder: read_manifest(run).files)
+        (run / name).unlink()
+        with pytest.raises(RunError, match=rf"Cannot read {run / name} \(No such file or directory\)"):
+            verify(run)

@@ -20,6 +20,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from safetensors import SafetensorError
 
 from towerkit.core.errors import RunError
 from towerkit.storage.tensors import load_tensors, save_tensors
@@ -246,3 +247,19 @@ def test_a_damaged_file_loads_or_gives_the_typed_error(
         assert str(path) in str(error)
     else:  # a changed letter of a name, or another type of the same width
         assert sum(array.nbytes for array in loaded.values()) >= array.nbytes + 3
+
+
+def test_errors_of_the_library_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    save_tensors(tmp_path / "x", {"a": np.ones(2)})
+    with monkeypatch.context() as patched:
+        patched.setattr("towerkit.storage.tensors.safe_open", refused)
+        with pytest.raises(RunError, match=r"x: cannot be read: No space left on device; copy or write it again"):
+            load_tensors(tmp_path / "x")
+    monkeypatch.setattr("towerkit.storage.tensors.save_file", refused)
+    with pytest.raises(RunError, match=r"x: cannot be written: No space left on device; check the free space"):
+        save_tensors(tmp_path / "x", {"a": np.zeros(2)})
+    assert load_tensors(tmp_path / "x")["a"].tolist() == [1.0, 1.0]
+    assert os.listdir(tmp_path) == ["x"]

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -62,8 +64,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     path = Path(os.path.abspath(path))
     temporary = _beside(path, "tmp", _new_token())
     try:
-        with _as_run_error(f"write {path}"):
+        with as_run_error(f"write {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_of_dead_writers(path)
             yield temporary
             _sync_file(temporary)
             os.replace(temporary, path)
@@ -87,12 +90,12 @@ def atomic_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pa
         The folder to fill, named ``.<name>.tmp-<pid>-<random>``.
 
     Raises:
-        RunError: Before any work, as :func:`check_target` and :func:`~towerkit.storage.lock.folder_lock`; at the end,
-            if the operating system refuses a step.
+        RunError: Before any work, as :func:`check_target` and :func:`~towerkit.storage.lock.folder_lock`; later, if the
+            operating system refuses a step, also one inside the block.
     """
     check_target(target, overwrite)
     target = Path(os.path.abspath(target))
-    with _as_run_error(f"create the folder {target.parent}"):
+    with as_run_error(f"create the folder {target.parent}"):
         target.parent.mkdir(parents=True, exist_ok=True)
     with folder_lock(target):
         _recover(target)
@@ -100,15 +103,17 @@ def atomic_folder(target: str | Path, *, overwrite: bool = False) -> Iterator[Pa
         token = _new_token()
         temporary = _beside(target, "tmp", token)
         try:
-            with _as_run_error(f"create the folder {temporary}"):
+            with as_run_error(f"create the folder {temporary}"):
                 temporary.mkdir()
-            yield temporary
-            with _as_run_error(f"put {target} in place"):
+            with as_run_error(f"write {target}"):
+                yield temporary
+            with as_run_error(f"put {target} in place"):
                 _sync_tree(temporary)
                 _swap(temporary, target, token)
         finally:
-            if not _interrupted(target):  # it is, if the old version could not be put back: keep both
-                shutil.rmtree(temporary, ignore_errors=True)  # after a success this is the old version
+            with contextlib.suppress(OSError):  # who cannot look keeps what is there
+                if not _interrupted(target):  # it is, if the old version could not be put back: keep both
+                    shutil.rmtree(temporary, ignore_errors=True)  # after a success this is the old version
 
 
 def check_target(target: str | Path, overwrite: bool = False) -> None:
@@ -124,7 +129,8 @@ def check_target(target: str | Path, overwrite: bool = False) -> None:
         raise RunError(f"{target} is the root of a disk; give the path of a new folder.")
     if not os.path.lexists(target):
         _check_parent(target)
-        stopped = _interrupted(target)
+        with as_run_error(f"list the folder {target.parent}"):
+            stopped = _interrupted(target)
         if stopped and not overwrite:
             raise RunError(f"{target} already exists: {_how_it_stopped(stopped)}")
         return
@@ -175,7 +181,10 @@ def _interrupted(target: Path) -> list[_Leftover]:
 
 def why_missing(target: str | Path) -> str | None:
     """Why a Run is not there although versions of it are, for the errors of readers; None when there are none."""
-    stopped = _interrupted(Path(os.path.abspath(target)))
+    try:
+        stopped = _interrupted(Path(os.path.abspath(target)))
+    except OSError:  # the reader's own error says more
+        return None
     return _how_it_stopped(stopped) if stopped else None
 
 
@@ -195,8 +204,8 @@ def recover(target: str | Path) -> bool:
 
 def _recover(target: Path) -> bool:
     """Recover while the lock is held."""
-    stopped = [one for one in _interrupted(target) if one.abandoned]
-    with _as_run_error(f"clean up what an interrupted writer left beside {target}"):
+    with as_run_error(f"clean up what an interrupted writer left beside {target}"):
+        stopped = [one for one in _interrupted(target) if one.abandoned]
         if stopped:
             os.rename(stopped[0].path, target)
             _sync_folder(target.parent)
@@ -240,7 +249,7 @@ def _leftovers(target: Path) -> list[_Leftover]:
     pattern = re.compile(rf"\.{re.escape(target.name)}\.(tmp|old)-(\d{{1,10}})-([0-9a-f]{{16}})")
     try:
         names = sorted(os.listdir(target.parent))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     matches = [match for match in map(pattern.fullmatch, names) if match]
     return [_Leftover(target.parent / match[0], match[1], int(match[2]), match[3]) for match in matches]
@@ -251,7 +260,20 @@ def _beside(target: Path, role: str, token: str) -> Path:
 
 
 def _new_token() -> str:
-    return secrets.token_hex(8)
+    return _machine() + secrets.token_hex(4)
+
+
+def _machine() -> str:
+    """Stands for this machine in a token: on a shared disk, only here can be asked whether a process of it lives."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _remove_of_dead_writers(path: Path) -> None:
+    """Remove what killed processes of this machine left beside a file; no lock says that we are alone."""
+    with contextlib.suppress(OSError):  # it is no reason not to write
+        for leftover in _leftovers(path):
+            if leftover.token.startswith(_machine()) and not process_is_alive(leftover.pid):
+                leftover.path.unlink()
 
 
 def _sync_tree(folder: Path) -> None:
@@ -287,7 +309,12 @@ def _sync_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _as_run_error(step: str) -> Iterator[None]:
+def as_run_error(step: str) -> Iterator[None]:
+    """Inside the block, what the operating system refuses becomes a :class:`RunError`.
+
+    Args:
+        step: What is done, after "Cannot".
+    """
     try:
         yield
     except OSError as error:

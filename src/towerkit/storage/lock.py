@@ -3,7 +3,8 @@
 The file is created with ``O_CREAT | O_EXCL``, which every common file system decides for exactly one process. A
 holder that died leaves its file behind; the next writer takes it over. To take over, a writer first creates a
 *claim* named after the dead holder's token: only the owner of that claim may remove that lock, so two writers that
-both find it stale cannot remove each other's new lock.
+both find it stale cannot remove each other's new lock. A claim whose owner died is taken over in the same way; what
+claims are left when a writer holds the lock belong to locks that are gone, and it removes them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from towerkit.core.errors import RunError
 
 _ATTEMPTS = 40
 _PAUSE_S = 0.05
-# A holder writes its number microseconds after it creates the file; a file that is still empty after this was left
-# by a process that died in between. Shorter than all attempts together, so that the next writer outlasts it.
+_CLAIM = ".claim-"
+# A holder writes its number microseconds after it creates the file; a file that stays empty before our eyes for this
+# long was left by a process that died in between. Shorter than all attempts together, so that the next writer outlasts
+# it; not told from the file's time, since the clock may have gone back.
 _UNWRITTEN_IS_STALE_AFTER_S = 1.0
 _HELD: set[str] = set()  # tokens of the locks that this process holds
 
@@ -88,7 +91,7 @@ def process_is_alive(pid: int) -> bool:
     return True
 
 
-def _windows_process_is_alive(pid: int) -> bool:
+def _windows_process_is_alive(pid: int) -> bool:  # pragma: no cover - only Windows has these calls
     import ctypes
 
     query_limited_information, still_active = 0x1000, 259
@@ -103,14 +106,16 @@ def _windows_process_is_alive(pid: int) -> bool:
 
 
 def _acquire(path: Path, me: _Holder) -> None:
+    met: dict[str, float] = {}  # token -> when we first saw it
     for _ in range(_ATTEMPTS):
         if _create(path, me):
+            _remove_old_claims(path)
             return
         holder = _read(path)
         if holder is None:  # released since we tried to create it
             continue
-        if _is_stale(path, holder):
-            _remove_stale(path, holder, me)
+        if _is_stale(holder, met):
+            _remove_stale(path, holder, me, met)
         elif holder.pid:
             raise RunError(_refusal(path, holder))
         else:  # just created, its number not yet written
@@ -157,12 +162,9 @@ def _read(path: Path) -> _Holder | None:
         return _Holder(0, "", f"unwritten-{modified}")
 
 
-def _is_stale(path: Path, holder: _Holder) -> bool:
+def _is_stale(holder: _Holder, met: dict[str, float]) -> bool:
     if not holder.pid:
-        try:
-            return time.time() - path.stat().st_mtime > _UNWRITTEN_IS_STALE_AFTER_S
-        except FileNotFoundError:
-            return False
+        return time.monotonic() - met.setdefault(holder.token, time.monotonic()) > _UNWRITTEN_IS_STALE_AFTER_S
     if holder.host != platform.node():  # a shared disk: nobody here can ask about that process
         return False
     if holder.pid == os.getpid():  # ours, or of an earlier process that had our number (usual in containers)
@@ -170,24 +172,30 @@ def _is_stale(path: Path, holder: _Holder) -> bool:
     return not process_is_alive(holder.pid)
 
 
-def _remove_stale(path: Path, holder: _Holder, me: _Holder) -> None:
-    """Remove the lock of ``holder``, and only that one, under a claim that one process at a time can own."""
+def _remove_stale(path: Path, holder: _Holder, me: _Holder, met: dict[str, float]) -> None:
+    """Remove the lock or claim of ``holder``, and only that one, under a claim that one process at a time can own."""
     digest = "".join(letter for letter in holder.token if letter.isalnum() or letter == "-")[:48]
-    claim = path.with_name(f"{path.name}.claim-{digest}")
+    claim = path.with_name(f"{path.name.partition(_CLAIM)[0]}{_CLAIM}{digest}")
     if not _create(claim, me):
         owner = _read(claim)
-        if owner is not None and owner.pid and not process_is_alive(owner.pid) and owner.host == platform.node():
-            raise RunError(
-                f"The lock {path} was left by process {holder.pid}, and process {owner.pid} ended while it took the "
-                f"lock over; delete {claim} and run again."
-            )
-        time.sleep(_PAUSE_S)
+        if owner is not None and owner.token != holder.token and _is_stale(owner, met):
+            _remove_stale(claim, owner, me, met)
+        else:
+            time.sleep(_PAUSE_S)
         return
     try:
         if _read(path) == holder:  # still the stale one: without our claim nobody else may remove it
             _remove(path)
     finally:
         _remove(claim)
+
+
+def _remove_old_claims(path: Path) -> None:
+    """Remove the claims on earlier locks; we hold the lock, so whoever still has one finds nothing to remove."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.parent):
+            if name.startswith(path.name + _CLAIM):
+                _remove(path.with_name(name))
 
 
 def _release(path: Path, me: _Holder) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from towerkit._version import __version__
 from towerkit.core.errors import RunError
 from towerkit.core.nesting import below
-from towerkit.storage.atomic import atomic_folder
+from towerkit.storage.atomic import as_run_error, atomic_folder
 from towerkit.storage.hashes import read_bytes, read_json, write_json
 from towerkit.storage.lock import folder_lock
 from towerkit.storage.manifest import verify, write_manifest
@@ -86,16 +86,22 @@ class Checkpoints:
         """Keep other processes away from the folder.
 
         Raises:
-            RunError: If another process trains there.
+            RunError: If another process trains there, or nothing can be written there.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with as_run_error(f"create the folder {self.folder.parent}"):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
         with folder_lock(self.folder):
             yield
 
     @property
     def exists(self) -> bool:
-        """Whether there is something to go on from."""
-        return any(self.folder.rglob("state.json"))
+        """Whether there is something to go on from.
+
+        Raises:
+            RunError: If the folder cannot be read.
+        """
+        with as_run_error(f"list the folder {self.folder}"):
+            return any(self.folder.rglob("state.json"))
 
     def remove(self) -> None:
         """Remove the folder: the Run is written."""
@@ -157,10 +163,10 @@ class Checkpoints:
         number = int(known[-1].name) + 1 if known else 1
         with atomic_folder(self.folder / f"{number:09d}") as draft:
             write_state(draft, state, stretch, self.identity)
-        for old in known[:-1]:
-            shutil.rmtree(old, ignore_errors=True)
-        for rest in self.folder.glob(".*.tmp-*"):  # of a process that was killed while it wrote; we hold the lock
-            shutil.rmtree(rest, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the next one tries again
+            for old in known[:-1]:
+                shutil.rmtree(old, ignore_errors=True)
+            self._remove_rests()
         self._saved_at = time.perf_counter()
         self._cost = self._saved_at - started
 
@@ -194,11 +200,19 @@ class Checkpoints:
             self.stop.received,
         )
 
+    def _remove_rests(self) -> None:
+        """What processes that were killed left in the folder; we hold its lock."""
+        for rest in self.folder.glob(".*.tmp-*"):
+            shutil.rmtree(rest, ignore_errors=True)
+        for lock in self.folder.glob(".*.lock*"):
+            lock.unlink(missing_ok=True)
+
     def _generations(self) -> list[Path]:
         """The folders, the oldest first."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(path for path in self.folder.iterdir() if _GENERATION.fullmatch(path.name) and path.is_dir())
+        with as_run_error(f"list the folder {self.folder}"):
+            if not self.folder.is_dir():
+                return []
+            return sorted(path for path in self.folder.iterdir() if _GENERATION.fullmatch(path.name) and path.is_dir())
 
 
 def checkpoint_folder(run: Path) -> Path:

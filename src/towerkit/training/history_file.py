@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from towerkit.storage.atomic import as_run_error
 from towerkit.training.progress import Silent
 
 
@@ -23,10 +24,15 @@ class HistoryFile(Silent):
         self._mode = "w"
 
     def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
-        """Write one line."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open(self._mode, encoding="utf-8") as file:  # closing it hands the line to the system
-            file.write(history_line(record))
+        """Write one line.
+
+        Raises:
+            RunError: If the disk refuses.
+        """
+        with as_run_error(f"write {self.path}"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open(self._mode, encoding="utf-8") as file:  # closing it hands the line to the system
+                file.write(history_line(record))
         self._mode = "a"
 
 
