@@ -199,6 +199,8 @@ def _check_new_pairs(dataset: Dataset) -> None:
 
 
 def _check_baselines(evaluation: EvaluationSpec, dataset: Dataset) -> None:
+    for baseline in evaluation.baselines or ():
+        baseline.check(dataset)
     if dataset.roles.time is None and "recent_popularity" in evaluation.ranking_baselines(has_time=False):
         raise SpecError(
             f"evaluation.baselines: 'recent_popularity' needs a time, and {dataset.examples.name} has no time column. Set "
@@ -257,7 +259,9 @@ def _retrieval(
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
     about |= {"gain": spec.evaluation.gain, "segments": segments_of(retriever, spec.evaluation)}
     specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
-    interactions = interactions_of(retriever.seen, last_times(retriever, dataset, learned))
+    interactions = interactions_of(
+        retriever.seen, last_times(retriever, dataset, learned), retriever.query, retriever.candidate
+    )
     baselines = {
         name: evaluate_ranking(ranker, task, spec.evaluation.k, **about)
         for name, ranker in ranking_baselines(interactions, specs)
