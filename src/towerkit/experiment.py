@@ -255,7 +255,8 @@ def _retrieval(
         histories=encoded.histories.get(entities[0]),
     )
     keys = (dataset.labelled(entity, held_out) for entity in entities)
-    task = ranking_task_of(retriever, *keys, exclude_seen=spec.evaluation.exclude_seen)
+    grades = None if dataset.grades is None else dataset.grades[held_out]
+    task = ranking_task_of(retriever, *keys, exclude_seen=spec.evaluation.exclude_seen, grades=grades)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
     about |= {"gain": spec.evaluation.gain, "segments": segments_of(retriever, spec.evaluation)}
     specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
@@ -307,12 +308,23 @@ def ranker_of(retriever: Retriever) -> VectorRanker:
 
 
 def ranking_task_of(
-    retriever: Retriever, query_keys: pa.Array, candidate_keys: pa.Array, *, exclude_seen: bool = True
+    retriever: Retriever,
+    query_keys: pa.Array,
+    candidate_keys: pa.Array,
+    *,
+    exclude_seen: bool = True,
+    grades: NDArray[np.float64] | None = None,
 ) -> RankingTask:
-    """The ranking task that held-out pairs of keys ask of a trained retriever."""
+    """The ranking task that held-out pairs of keys ask of a trained retriever; see :func:`ranking_task`."""
     seen = seen_with_unknown(retriever.seen)
     return ranking_task(
-        retriever.query, retriever.candidate, seen, query_keys, candidate_keys, exclude_seen=exclude_seen
+        retriever.query,
+        retriever.candidate,
+        seen,
+        query_keys,
+        candidate_keys,
+        grades=grades,
+        exclude_seen=exclude_seen,
     )
 
 

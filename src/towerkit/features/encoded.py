@@ -87,6 +87,10 @@ class Encoded:
         own = take(self.tables[entity], rows)
         return {**own, **self.histories[entity].of_queries(rows.numpy())} if entity in self.histories else own
 
+    def known(self, entity: str) -> Columns:
+        """The columns of the rows of an entity that are known before the cut-off, the unknown row left out."""
+        return take(self.tables[entity], torch.arange(1, self.catalogues[entity].num_known + 1))
+
     def batch(self, rows: Rows, drawn: Mapping[str, Sequence[Drawn]] | None = None) -> Batch:
         """Some examples as tensors.
 

@@ -133,7 +133,8 @@ def test_smart_faults(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_trec_topics_old_and_new(tmp_path: Path) -> None:
-    old = "<top>\n<num> Number: 301\n<title> organized\ncrime\n\n<desc> Description:\nWhich ones?\n<narr> Narrative:\nAll.\n</top>\n"
+    old = "<top>\n<num> Number: 301\n<title> organized\ncrime\n\n<desc> Description:\nWhich ones?\n<narr> Narrative:\nAll.\n"
+    old += "</top>\n"
     new = "<top><num>302</num><title>A &amp; B</title></top>"
     assert read_trec_topics(file(tmp_path, old + new)).data.to_pylist() == [
         {"id": "301", "title": None, "text": "organized\ncrime", "description": "Which ones?", "narrative": "All."},
@@ -187,7 +188,8 @@ def test_faults_of_judgements(tmp_path: Path, form: str, text: str, message: str
 
 
 def test_scifact(tmp_path: Path) -> None:
-    corpus = "doc_id,title,abstract,structured\n4983,One,\"['It''s.'\n 'So (p = 1) it\\'s' \"\"can't be.\"\"]\",False\n7,Two,[],True\n"
+    abstract = """\"['It''s.'\n 'So (p = 1) it\\'s' \"\"can't be.\"\"]\""""
+    corpus = f"doc_id,title,abstract,structured\n4983,One,{abstract},False\n7,Two,[],True\n"
     found = read_scifact_documents(file(tmp_path, corpus, "c.csv"))
     assert [row["text"] for row in found.data.to_pylist()] == ["It s. So (p = 1) it's can't be.", ""]
     claims = (
