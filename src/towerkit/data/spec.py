@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from towerkit.core.errors import listed
 from towerkit.core.spec import Spec
@@ -73,8 +73,15 @@ class EntitySpec(SourceSpec):
     """Column shown to people beside the key."""
 
 
+def _examples_or_collection(schema: dict[str, Any]) -> None:
+    schema["required"] = [name for name in schema.get("required", ()) if name != "examples"]
+    schema["anyOf"] = [{"required": ["examples"]}, {"required": ["collection"]}]
+
+
 class DataSpec(Spec):
     """Where the data lies, which column plays which role, how it is split, and which training rows are learned from."""
+
+    model_config = ConfigDict(json_schema_extra=_examples_or_collection)
 
     examples: ExamplesSpec
     collection: CollectionSpec | None = None
@@ -105,7 +112,7 @@ class DataSpec(Spec):
         if given is None:
             return data
         collection = CollectionSpec.model_validate(given)
-        own = {"path": collection.files().qrels, "query": QUERY, "candidate": DOCUMENT, "relevance": RELEVANCE}
+        own: dict[str, Any] = {"path": collection.files().qrels, "query": QUERY, "candidate": DOCUMENT, "relevance": RELEVANCE}
         if collection.grades is not None:
             own["grades"] = collection.grades
         examples = data.get("examples") or {}

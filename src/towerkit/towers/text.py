@@ -45,10 +45,10 @@ class NgramsTower(Tower):
     ) -> None:
         super().__init__()
         self.feature, self.out_dim, self.sparse_rows, self.begins_from_rows = feature, out_dim, sparse_rows, spectral
-        self.table = nn.Parameter(torch.randn(num_buckets, out_dim) * 0.1) if like is None else like.table
-        self.bias = nn.Parameter(torch.zeros(out_dim)) if like is None else like.bias
+        self.table: nn.Parameter = nn.Parameter(torch.randn(num_buckets, out_dim) * 0.1) if like is None else like.table
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(out_dim)) if like is None else like.bias
         # not zeros: a cosine has no gradient there
-        self.absent = nn.Parameter(torch.randn(out_dim) * 0.01) if like is None else like.absent
+        self.absent: nn.Parameter = nn.Parameter(torch.randn(out_dim) * 0.01) if like is None else like.absent
         self.dropout = nn.Dropout(dropout)
 
     @torch.no_grad()
