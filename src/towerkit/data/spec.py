@@ -112,7 +112,12 @@ class DataSpec(Spec):
         if given is None:
             return data
         collection = CollectionSpec.model_validate(given)
-        own: dict[str, Any] = {"path": collection.files().qrels, "query": QUERY, "candidate": DOCUMENT, "relevance": RELEVANCE}
+        own: dict[str, Any] = {
+            "path": collection.files().qrels,
+            "query": QUERY,
+            "candidate": DOCUMENT,
+            "relevance": RELEVANCE,
+        }
         if collection.grades is not None:
             own["grades"] = collection.grades
         examples = data.get("examples") or {}
