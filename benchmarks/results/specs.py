@@ -117,17 +117,18 @@ EXAMPLES = [
     ),
     Example(
         "scifact",
-        "SciFact: search among 5,183 abstracts, no abstract shared",
-        "examples/scifact_search.yaml",
-        "two-tower of words",
+        "SciFact: search among 5,183 abstracts",
+        "examples/scifact_hybrid.yaml",
+        "hybrid of the two members",
         SEARCH,
-        "Train claims in a split of our own, by topic: no abstract that is right for a test claim is right for a training claim.",
+        "Train claims in a split of our own, by topic: no abstract that is right for a test claim is right for a training claim. "
+        "The members are BM25 (words) and a text two-tower (vectors, the model of `examples/scifact_search.yaml`).",
     ),
     Example(
         "scifact_by_claim",
         "SciFact: the same, split by claim alone",
-        "examples/scifact_search.yaml",
-        "two-tower of words",
+        "examples/scifact_hybrid.yaml",
+        "hybrid of the two members",
         SEARCH,
         "Here only the claims are new. SciFact has many claims in pairs, a statement and its denial, about one abstract: a "
         "trained model gains from what it remembers of the abstract, BM25 does not. How well it searches stands above.",
