@@ -79,8 +79,8 @@ def page(content: dict[str, Any]) -> str:
 EXAMPLES_HEAD = """
 ## Prediction and search
 
-The examples of this repository as they are, over {seeds} seeds: each seed draws its own split and its own training, and reads
-its test part once. A figure is the mean over seeds; ± is half of a 95 % t-interval over seeds, [ ] the bootstrap interval
+The examples of this repository as they are: each seed draws its own split and its own training, and reads its test part
+once. A figure is the mean over seeds; ± is half of a 95 % t-interval over seeds, [ ] the bootstrap interval
 over the test queries or rows of the first seed. The settings in the files were chosen on validation parts.
 `python benchmarks/results/examples.py --out build/results` does it again.
 """
@@ -88,8 +88,7 @@ over the test queries or rows of the first seed. The settings in the files were 
 
 def examples_part(runs: list[dict[str, Any]]) -> str:
     """The sections of the examples."""
-    seeds = max(len([run for run in runs if run["example"] == example.name]) for example in EXAMPLES)
-    parts = [EXAMPLES_HEAD.format(seeds=seeds)]
+    parts = [EXAMPLES_HEAD]
     for example in EXAMPLES:
         own = sorted(
             (run for run in runs if run["example"] == example.name), key=lambda run: run["settings"]["training.seed"]
@@ -106,7 +105,8 @@ def example_section(example: Example, runs: list[dict[str, Any]]) -> str:
         size = f"{about['queries']:,} queries, {about['candidates']:,} candidates, {about['positives']:,} test pairs"
     else:
         size = f"{about['rows']:,} test rows"
-    lines = [f"### {example.title}", "", f"{example.about} {size} (first seed). `{example.spec}`", ""]
+    seeds = f"{len(runs)} seeds; in the first {size}" if len(runs) > 1 else f"One seed; {size}"
+    lines = [f"### {example.title}", "", f"{example.about} {seeds}. `{example.spec}`", ""]
     lines += ["| | " + " | ".join(example.metrics) + " |", "|---" * (len(example.metrics) + 1) + "|"]
     for name in runs[0]["metrics"]:
         figures = [spread([run["metrics"][name][metric] for run in runs]) for metric in example.metrics]
@@ -150,7 +150,9 @@ def section(title: str, runs: list[dict[str, Any]], costs: dict[str, Any]) -> st
 def spread(values: list[dict[str, float]]) -> str:
     """Mean ± half interval over seeds, and the first seed's interval over queries."""
     figures = [value["value"] for value in values]
-    half = T_95[len(figures)] * statistics.stdev(figures) / math.sqrt(len(figures)) if len(figures) > 1 else math.nan
+    if len(figures) == 1:
+        return f"{short(figures[0])} {interval(values[0])}"
+    half = T_95[len(figures)] * statistics.stdev(figures) / math.sqrt(len(figures))
     return f"{short(statistics.mean(figures))} ± {short(half)} {interval(values[0])}"
 
 
