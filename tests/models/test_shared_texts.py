@@ -3,7 +3,7 @@
 Pinned here:
 - `of: candidate` is one set of weights: counted once, moved together, one after saving and loading;
 - a query that never trained is answered from its text, by words that only documents taught;
-- `start: spectral` begins at the texts of all known rows, before the first step;
+- `start: spectral` begins at the texts that training rows point to, before the first step, and looks at no other;
 - settings that would not share one meaning of a word are refused, naming it.
 """
 
@@ -45,14 +45,15 @@ def spec_of(query: dict[str, Any], candidate: dict[str, Any], **training: Any) -
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Forty documents of two rare words each; a query is one of the words of its document."""
+    """Forty documents of two rare words each; a query is one of the words of its document, so each has two queries."""
     documents = pa.table({"d": [f"d{n}" for n in range(40)], "title": [f"alpha{n}" for n in range(40)],
                           "text": [f"about beta{n} and more" for n in range(40)]})  # fmt: skip
-    queries = pa.table({"q": [f"q{n}" for n in range(40)], "text": [f"beta{n}" for n in range(40)]})
-    judged = pa.table({"q": queries.column("q"), "d": documents.column("d")})
+    words = [f"{word}{n}" for n in range(40) for word in ("alpha", "beta", "about beta")]
+    queries = pa.table({"q": [f"q{n}" for n in range(120)], "text": words})
+    judged = pa.table({"q": queries.column("q"), "d": [f"d{n // 3}" for n in range(120)]})
     dataset = api.read(
         judged, query="q", candidate="d", entities={"q": queries, "d": documents},
-        split={"kind": "grouped", "validation": 0.2, "test": 0.5},
+        split={"kind": "grouped", "validation": 0.1, "test": 0.2},
     )  # fmt: skip
     wide = {"dim": 64}
     return api.fit(
@@ -74,7 +75,7 @@ def test_one_set_of_weights(run: Run) -> None:
 
 def test_a_query_that_never_trained_is_answered_from_its_text(run: Run) -> None:
     assert run.evaluation.protocol["unknown_queries"] == 0
-    assert run.evaluation.metrics["recall@1"].value > 0.9  # chance is 1 in 40; two words may share a bucket
+    assert run.evaluation.metrics["recall@1"].low > 0.3  # chance is 1 in 40; some words share a bucket
     texts = {"q": ["new"], "text": ["beta7"]}
     assert run.recommend(rows=pa.table(texts), k=1).column("d").to_pylist() == ["d7"]
     by_title = run.recommend(rows=pa.table({"q": ["new"], "text": ["alpha9"]}), k=1)
@@ -101,7 +102,7 @@ def test_random_start_knows_nothing_yet() -> None:
         retriever = model_of(api.fit(spec_of({**own, "of": "candidate"}, candidate, epochs=1), dataset))
         tables.append(next(retriever.model.candidate.each())[1].table)
     used = tables[1].abs().sum(dim=1) > 1e-3
-    assert 50 <= used.sum() <= 60  # sixty words, of which a few share a bucket
+    assert 40 <= used.sum() <= 48  # two words of each of the 24 documents in training, of which a few share a bucket
     assert (tables[0].abs().sum(dim=1) > 1e-3).all()
     assert not torch.equal(tables[0], tables[1])
 

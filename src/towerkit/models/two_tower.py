@@ -90,16 +90,16 @@ class TwoTower(nn.Module):
         for query, candidate in zip(*paired, strict=True):
             query.begin_with(candidate, pairs)
 
-    def begin_from(self, known: Callable[[str], Columns]) -> None:
-        """Show what is known of their entity to the towers that begin from it, before the first step.
+    def begin_from(self, learned: Callable[[str], Columns]) -> None:
+        """Show the rows of their entity to the towers that begin from them, before the first step.
 
         Args:
-            known: Gives the encoded rows of an entity that are known before the cut-off.
+            learned: Gives the encoded rows of an entity that training rows point to.
         """
         for side, entity in ((self.query, self.query_entity), (self.candidate, self.candidate_entity)):
             for _, tower in side.each():
                 if tower.begins_from_rows:
-                    tower.begin_from(known(entity))
+                    tower.begin_from(learned(entity))
 
 
 class TwoTowerSpec(Spec):

@@ -27,7 +27,7 @@ class Tower(nn.Module):
     paired: bool = False
     """Whether it begins together with a tower of the other side, by :meth:`begin_with`."""
     begins_from_rows: bool = False
-    """Whether it begins from the known rows of its entity, by :meth:`begin_from`."""
+    """Whether it begins from rows of its entity, by :meth:`begin_from`."""
     reach: Reach | None = None
     """How far its histories go back; None for a tower that reads none."""
 
@@ -54,12 +54,12 @@ class Tower(nn.Module):
         """
 
     def begin_from(self, columns: Columns) -> None:
-        """Begin from the known rows of its own entity, before the first step; called where ``begins_from_rows``.
+        """Begin from rows of its own entity, before the first step; called where ``begins_from_rows``.
 
         Not called when a trained model is loaded: whatever was taken must be among the weights.
 
         Args:
-            columns: Encoded columns of the rows known before the cut-off.
+            columns: Encoded columns of the rows that training rows point to.
         """
 
     def start_step(self) -> None:

@@ -53,7 +53,7 @@ class NgramsTower(Tower):
 
     @torch.no_grad()
     def begin_from(self, columns: Columns) -> None:
-        """Take the directions of the words from the texts of all known rows."""
+        """Take the directions of the words from the texts of these rows."""
         bag = columns[self.feature]
         assert isinstance(bag, Bag)
         self.table.copy_(word_directions(bag, *self.table.shape))
@@ -99,7 +99,7 @@ class TextTowerSpec(TowerSpec):
     of: Literal["own", "candidate"] = "own"
     """Whose weights it has: its own, or those of the candidate side's text tower, so that a word means one thing."""
     start: Literal["random", "spectral"] = "random"
-    """Where the vectors of the words begin: ``spectral`` at the strongest directions of the entity's texts."""
+    """Where the vectors of the words begin: ``spectral`` at the strongest directions of the texts that training has."""
 
     @model_validator(mode="after")
     def _begins_once(self) -> TextTowerSpec:

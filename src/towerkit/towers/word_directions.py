@@ -22,7 +22,7 @@ def word_directions(texts: Bag, num_buckets: int, dim: int) -> Tensor:
     row of ``V``, so that the sum over a text is the text in that space. All have one scale; one in no text is zeros.
 
     Args:
-        texts: ``[texts]`` n-grams of the known rows.
+        texts: ``[texts]`` n-grams of the rows that training has.
         num_buckets: Rows of the table.
         dim: Width; directions beyond the rank of the texts are zeros.
 
