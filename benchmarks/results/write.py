@@ -106,7 +106,7 @@ def example_section(example: Example, runs: list[dict[str, Any]]) -> str:
     else:
         size = f"{about['rows']:,} test rows"
     seeds = f"{len(runs)} seeds; in the first {size}" if len(runs) > 1 else f"One seed; {size}"
-    lines = [f"### {example.title}", "", f"{example.about} {seeds}. `{example.spec}`", ""]
+    lines = [f"### {example.title}", "", f"{example.about} {seeds}. The spec: {example.spec}.", ""]
     lines += ["| | " + " | ".join(example.metrics) + " |", "|---" * (len(example.metrics) + 1) + "|"]
     for name in runs[0]["metrics"]:
         figures = [spread([run["metrics"][name][metric] for run in runs]) for metric in example.metrics]

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines, seen_with_unknown
 from towerkit.baselines.tasks import task_baselines
