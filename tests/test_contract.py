@@ -85,6 +85,8 @@ ATTRIBUTES = {
 MET = {"kind": "history", "dim": 8, "half_life_days": 30.0}
 PROFILE_AND_MET = {"towers": {"met": MET, "profile": PROFILE["towers"]["profile"]}}
 ID_AND_MET = {"kind": "id_history", "dim": 8, "of": "own", "length": 5, "half_life_events": 3, "gate": "learned"}
+SHARED = {"kind": "text", "dim": 8, "encoder": {"kind": "hashed_ngrams", "buckets": 512, "together": True}}
+ASKED, SHOWN = {**SHARED, "columns": ["city"], "of": "candidate"}, {**SHARED, "columns": ["title"], "start": "spectral"}
 PRODUCT = {"kind": "table", "entity": "product_id", "columns": ["brand", "price"], "layers": [], "dim": 8}
 MEMBERS = {
     "text": {"kind": "tower_model", "towers": {"text": WORDS}, "heads": {"liked": LIKED}},
@@ -126,6 +128,7 @@ def cases() -> list[ModelContract]:
         retrieval("two_tower_history", PROFILE_AND_MET, ATTRIBUTES, update={"kind": "two_backprop"}, entities=True),
         retrieval("two_tower_history_alone", {"kind": "history", "dim": 8}, ID, update={"kind": "ema"}, entities=False),
         retrieval("two_tower_id_history", ID_AND_MET, ID, update={"kind": "one_backprop", "beta": 0.9}, entities=False),
+        retrieval("two_tower_shared_words", ASKED, SHOWN, update={"kind": "two_backprop"}, entities=True),
         prediction("tower_model", {"kind": "tower_model", "towers": towers, "heads": heads}),
         prediction(
             "tower_model_entity",

@@ -47,6 +47,27 @@ def test_tables_and_parts(spec: Path) -> None:
     assert "train 48 · validation 6 · test 6" in printed
 
 
+def test_a_search_collection(tmp_path: Path) -> None:
+    (tmp_path / "docs").write_text("".join(f".I {n}\n.T\ntitle {n}\n.W\nthe text {n}\n" for n in range(20)))
+    (tmp_path / "queries").write_text("".join(f".I {n}\n.W\nwhich is {n}\n" for n in range(20)))
+    (tmp_path / "judged").write_text("".join(f"{n} {n}\n" for n in range(20)) + "3 99\n")
+    files = "documents: docs, queries: queries, qrels: judged"
+    (tmp_path / "spec.yaml").write_text(f"data: {{collection: {{format: smart, {files}}}}}\n")
+    found, printed = look(tmp_path / "spec.yaml")
+    assert found["problems"] == []
+    assert {name: table["rows"] for name, table in found["tables"].items()} == {
+        "examples": 20,
+        "query": 20,
+        "document": 20,
+    }
+    assert found["parts"] == {"train": 16, "validation": 2, "test": 2}
+    assert "1 of 21 judgements are of a document that docs lacks" in printed
+    (tmp_path / "judged").write_text("1 2 3 4 5\n")
+    found, printed = look(tmp_path / "spec.yaml")
+    assert found["problems"] == [found["problems"][0]]
+    assert "judged, line 1: a judgement of format: smart is" in printed
+
+
 def test_every_problem_is_told(spec: Path) -> None:
     (spec.parent / "items.csv").write_text("id,name\ni1,One\ni1,Two\ni2,Three\n")
     clicks = (spec.parent / "clicks.csv").read_text().replace("u3,i3,1700000003", "u3,,1700000003")

@@ -77,3 +77,61 @@ VARIANTS = [
     ),
 ]
 SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Example:
+    """An example whose figures stand on the page as they are measured, beside its baselines."""
+
+    name: str
+    title: str
+    spec: str
+    """From the root of the repository."""
+    model: str
+    """What the page calls it."""
+    metrics: tuple[str, ...]
+    about: str
+    """What the page says of it."""
+    settings: Settings = field(default_factory=dict)
+
+
+SEARCH = ("ndcg@10", "recall@100", "mrr@10")
+EXAMPLES = [
+    Example(
+        "clothing_multitask",
+        "Women's clothing reviews: stars and recommendation from text and table",
+        "examples/clothing_multitask.yaml",
+        "tower model",
+        ("rating/f1_macro", "rating/mae", "recommended/auc", "recommended/log_loss"),
+        "Stars from 1 to 5 (`rating`, ordered) and whether the product is recommended, from the words, the age and the "
+        "helpful votes.",
+    ),
+    Example(
+        "clothing_late",
+        "Women's clothing reviews: late fusion of text and XGBoost",
+        "examples/clothing_late.yaml",
+        "late fusion",
+        ("recommended/auc", "recommended/log_loss"),
+        "A text model and XGBoost on the table (which has the stars), stacked on out-of-fold predictions; each member "
+        "alone beside it.",
+    ),
+    Example(
+        "scifact",
+        "SciFact: search among 5,183 abstracts",
+        "examples/scifact_hybrid.yaml",
+        "hybrid of the two members",
+        SEARCH,
+        "Train claims in a split of our own, by topic: no abstract that is right for a test claim is right for a training claim. "
+        "The members are BM25 (words) and a text two-tower (vectors, the model of `examples/scifact_search.yaml`).",
+    ),
+    Example(
+        "scifact_by_claim",
+        "SciFact: the same, split by claim alone",
+        "examples/scifact_hybrid.yaml",
+        "hybrid of the two members",
+        SEARCH,
+        "Here only the claims are new. SciFact has many claims in pairs, a statement and its denial, about one abstract: a "
+        "trained model gains from what it remembers of the abstract, BM25 does not. How well it searches stands above.",
+        {"data.split.column": "query"},
+    ),
+]

@@ -1,4 +1,4 @@
-"""Make docs/results.md from benchmarks/results/results.json, which measure.py wrote; ``--check`` only compares."""
+"""Make docs/results.md from what measure.py and examples.py wrote beside this file; ``--check`` only compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from specs import BETA, DATA, LR, VARIANTS
+from specs import BETA, DATA, EXAMPLES, LR, VARIANTS, Example
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "results.md"
@@ -18,9 +18,15 @@ METRICS = ("recall@20", "ndcg@20")
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """Two-sided 95 % quantile of Student's t by number of seeds."""
 
-HEAD = """# Results: two backpropagations or one
+HEAD = """# Results
 
-<!-- made by benchmarks/results/write.py from benchmarks/results/results.json; do not edit by hand -->
+<!-- made by benchmarks/results/write.py from results.json and examples.json beside it; do not edit by hand -->
+
+Every figure has an interval and stands beside baselines on the same rows. First
+[two backpropagations or one](#two-backpropagations-or-one), on three sets of ratings and visits; then
+[prediction and search](#prediction-and-search), on reviews and abstracts.
+
+## Two backpropagations or one
 
 Does a query side need gradients? Here three updates train the same towers with the same loss, negatives and budget:
 `two_backprop` (both sides by gradient), `one_backprop` (queries move after each batch towards what they met, the start
@@ -44,7 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if the page is not what would be written")
     options = parser.parse_args()
+    examples = HERE / "examples.json"
     text = page(json.loads((HERE / "results.json").read_text()))
+    text += examples_part(json.loads(examples.read_text())) if examples.exists() else ""
     if options.check:
         if PAGE.read_text() != text:
             sys.exit(f"{PAGE} is not what {HERE / 'results.json'} gives; run python benchmarks/results/write.py.")
@@ -68,11 +76,49 @@ def page(content: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+EXAMPLES_HEAD = """
+## Prediction and search
+
+The examples of this repository as they are: each seed draws its own split and its own training, and reads its test part
+once. A figure is the mean over seeds; ± is half of a 95 % t-interval over seeds, [ ] the bootstrap interval
+over the test queries or rows of the first seed. The settings in the files were chosen on validation parts.
+`python benchmarks/results/examples.py --out build/results` does it again.
+"""
+
+
+def examples_part(runs: list[dict[str, Any]]) -> str:
+    """The sections of the examples."""
+    parts = [EXAMPLES_HEAD]
+    for example in EXAMPLES:
+        own = sorted(
+            (run for run in runs if run["example"] == example.name), key=lambda run: run["settings"]["training.seed"]
+        )
+        if own:
+            parts.append(example_section(example, own))
+    return "\n".join(parts)
+
+
+def example_section(example: Example, runs: list[dict[str, Any]]) -> str:
+    """One example: the model, its members and its baselines."""
+    about = runs[0]["protocol"]
+    if "queries" in about:
+        size = f"{about['queries']:,} queries, {about['candidates']:,} candidates, {about['positives']:,} test pairs"
+    else:
+        size = f"{about['rows']:,} test rows"
+    seeds = f"{len(runs)} seeds; in the first {size}" if len(runs) > 1 else f"One seed; {size}"
+    lines = [f"### {example.title}", "", f"{example.about} {seeds}. The spec: {example.spec}.", ""]
+    lines += ["| | " + " | ".join(example.metrics) + " |", "|---" * (len(example.metrics) + 1) + "|"]
+    for name in runs[0]["metrics"]:
+        figures = [spread([run["metrics"][name][metric] for run in runs]) for metric in example.metrics]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(figures)} |")
+    return "\n".join([*lines, ""])
+
+
 def section(title: str, runs: list[dict[str, Any]], costs: dict[str, Any]) -> str:
     """One data set: quality, then cost."""
     about = runs[0]["protocol"]
     lines = [
-        f"## {title}",
+        f"### {title}",
         "",
         f"{about['queries']:,} queries, {about['candidates']:,} candidates, {about['positives']:,} test pairs.",
         "",
@@ -104,7 +150,9 @@ def section(title: str, runs: list[dict[str, Any]], costs: dict[str, Any]) -> st
 def spread(values: list[dict[str, float]]) -> str:
     """Mean ± half interval over seeds, and the first seed's interval over queries."""
     figures = [value["value"] for value in values]
-    half = T_95[len(figures)] * statistics.stdev(figures) / math.sqrt(len(figures)) if len(figures) > 1 else math.nan
+    if len(figures) == 1:
+        return f"{short(figures[0])} {interval(values[0])}"
+    half = T_95[len(figures)] * statistics.stdev(figures) / math.sqrt(len(figures))
     return f"{short(statistics.mean(figures))} ± {short(half)} {interval(values[0])}"
 
 

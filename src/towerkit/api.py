@@ -32,6 +32,8 @@ def read(
     weight: str | None = None,
     event: Mapping[str, Any] | None = None,
     positive: str | None = None,
+    relevance: str | None = None,
+    grades: Mapping[str, float] | None = None,
     validation: Any = None,
     test: Any = None,
     entities: Mapping[str, Any] | None = None,
@@ -53,6 +55,8 @@ def read(
         weight: Column with the weight of each row.
         event: ``{"column": "type", "weights": {"view": 1, "buy": 5}, "others": "refuse" | "drop"}``.
         positive: Which rows are pairs at all, for example ``"rating >= 4"``.
+        relevance: Column with the grade of a judged pair, 0 or more; a pair of grade 0 is in no part.
+        grades: Value of ``relevance`` -> the grade it stands for, where the value is none itself.
         validation: A validation table given apart.
         test: A test table given apart.
         entities: Example column -> its table, or ``{"table": …, "key": …, "title": …}``.
@@ -75,7 +79,7 @@ def read(
     """
     table = read_table(examples)
     roles: dict[str, Any] = {"query": query, "candidate": candidate, "time": time, "weight": weight}
-    roles |= {"event": event, "positive": positive}
+    roles |= {"event": event, "positive": positive, "relevance": relevance, "grades": grades}
     tables = {name: _entity(name, given) for name, given in (entities or {}).items()}
     described: dict[str, Any] = {
         "examples": {"path": table.name, **{role: column for role, column in roles.items() if column is not None}},

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines, seen_with_unknown
 from towerkit.baselines.tasks import task_baselines
@@ -199,6 +201,8 @@ def _check_new_pairs(dataset: Dataset) -> None:
 
 
 def _check_baselines(evaluation: EvaluationSpec, dataset: Dataset) -> None:
+    for baseline in evaluation.baselines or ():
+        baseline.check(dataset)
     if dataset.roles.time is None and "recent_popularity" in evaluation.ranking_baselines(has_time=False):
         raise SpecError(
             f"evaluation.baselines: 'recent_popularity' needs a time, and {dataset.examples.name} has no time column. Set "
@@ -253,11 +257,14 @@ def _retrieval(
         histories=encoded.histories.get(entities[0]),
     )
     keys = (dataset.labelled(entity, held_out) for entity in entities)
-    task = ranking_task_of(retriever, *keys, exclude_seen=spec.evaluation.exclude_seen)
+    grades = None if dataset.grades is None else dataset.grades[held_out]
+    task = ranking_task_of(retriever, *keys, exclude_seen=spec.evaluation.exclude_seen, grades=grades)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
     about |= {"gain": spec.evaluation.gain, "segments": segments_of(retriever, spec.evaluation)}
     specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
-    interactions = interactions_of(retriever.seen, last_times(retriever, dataset, learned))
+    interactions = interactions_of(
+        retriever.seen, last_times(retriever, dataset, learned), retriever.query, retriever.candidate
+    )
     baselines = {
         name: evaluate_ranking(ranker, task, spec.evaluation.k, **about)
         for name, ranker in ranking_baselines(interactions, specs)
@@ -303,12 +310,23 @@ def ranker_of(retriever: Retriever) -> VectorRanker:
 
 
 def ranking_task_of(
-    retriever: Retriever, query_keys: pa.Array, candidate_keys: pa.Array, *, exclude_seen: bool = True
+    retriever: Retriever,
+    query_keys: pa.Array,
+    candidate_keys: pa.Array,
+    *,
+    exclude_seen: bool = True,
+    grades: NDArray[np.float64] | None = None,
 ) -> RankingTask:
-    """The ranking task that held-out pairs of keys ask of a trained retriever."""
+    """The ranking task that held-out pairs of keys ask of a trained retriever; see :func:`ranking_task`."""
     seen = seen_with_unknown(retriever.seen)
     return ranking_task(
-        retriever.query, retriever.candidate, seen, query_keys, candidate_keys, exclude_seen=exclude_seen
+        retriever.query,
+        retriever.candidate,
+        seen,
+        query_keys,
+        candidate_keys,
+        grades=grades,
+        exclude_seen=exclude_seen,
     )
 
 

@@ -22,6 +22,8 @@ from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, 
 from towerkit.core.spec import parse
 from towerkit.data.readers import read_table
 from towerkit.data.roles import EntityTable
+from towerkit.data.search.collection import read_judged
+from towerkit.data.search.spec import CollectionSpec
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.data.usable import rows_to_measure
 from towerkit.ensembles.late import load_late_fusion
@@ -154,17 +156,18 @@ class Run:
         """
         if data is None:
             return self.evaluation
-        table = read_table(data)
+        table = self._read_examples(data)
         about: dict[str, Any] = {"part": f"new data ({table.name})", "split": {"kind": "none"}}
         if isinstance(self.model, Retriever):
             spec = self._evaluation_spec()
             query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
             require_keys(table, query, candidate)
             with damaged_is_a_run_error(self.path):
-                table, left_out = rows_to_measure(table, self.evaluation.protocol["split"])
-            about["split"] |= {"left_out": left_out} if left_out else {}
+                measured = rows_to_measure(table, self.evaluation.protocol["split"])
+            table = measured.table
+            about["split"] |= {"left_out": measured.left_out} if measured.left_out else {}
             keys = values_of(table.data, query), values_of(table.data, candidate)
-            task = ranking_task_of(self.model, *keys, exclude_seen=spec.exclude_seen)
+            task = ranking_task_of(self.model, *keys, exclude_seen=spec.exclude_seen, grades=measured.grades)
             about |= {"gain": spec.gain, "segments": segments_of(self.model, spec)}
             return evaluate_ranking(ranker_of(self.model), task, spec.k, **about)
         truth = truth_of(self.model.tasks, table)
@@ -184,6 +187,13 @@ class Run:
             kept = {name: EntityTable(name, each.key, each.table) for name, each in self.model.entities.items()}
         found, left_out = known_segments(spec.segments, table, kept)
         return {"segments": found, "segments_left_out": left_out}
+
+    def _read_examples(self, data: Any) -> Table:
+        """A table, or judgements in the format of the search collection that the Run was trained on."""
+        collection = (self.spec.get("data") or {}).get("collection")
+        if collection is None or not isinstance(data, str | os.PathLike):
+            return read_table(data)
+        return read_judged(parse(CollectionSpec, collection, f"{self.path}, spec.json"), os.fspath(data))
 
     def predict(self, rows: Any) -> pa.Table:
         """Answers for raw rows.

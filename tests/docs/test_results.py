@@ -16,6 +16,20 @@ def test_the_page_is_what_the_script_writes() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_every_example_is_on_the_page_with_distinct_seeds() -> None:
+    runs = json.loads((WRITE.parent / "examples.json").read_text())
+    page = (ROOT / "docs" / "results.md").read_text()
+    seeds: dict[str, list[int]] = {}
+    for run in runs:
+        seeds.setdefault(run["example"], []).append(run["settings"]["training.seed"])
+        for values in run["metrics"].values():
+            for metric in values.values():
+                assert metric["low"] <= metric["value"] <= metric["high"]
+    assert {"clothing_multitask", "scifact"} <= set(seeds)
+    assert all(len(set(own)) == len(own) for own in seeds.values())
+    assert page.count("The spec: examples/") == len(seeds)
+
+
 def test_every_measured_run_is_on_the_page_with_all_its_seeds() -> None:
     content = json.loads((WRITE.parent / "results.json").read_text())
     assert not content["tiny"]

@@ -3,7 +3,7 @@
 Invariants:
 - codes are a pure function of the text: the same in another process whose string hashes are salted otherwise;
 - each distinct code once, ascending, within the buckets; n-grams do not cross from one column to the next;
-- the same words in another column are other n-grams; upper and lower case are the same;
+- the same words in another column are other n-grams, unless the columns are read together; upper and lower case are the same;
 - missing and empty texts give an empty bag, never NaN; weights are finite and positive;
 - a huge text costs no more than its first ``MAX_CHARACTERS``; lone surrogates, emoji and null characters are fine;
 - the codes are those of a plain loop over n-grams, so that a stored Run keeps its meaning;
@@ -101,6 +101,24 @@ def test_order_matters_for_pairs_and_not_for_words() -> None:
 def test_columns_are_told_apart_and_cases_are_not() -> None:
     assert set(codes("wool", None)).isdisjoint(codes(None, "wool"))
     assert codes("SOFT Wool") == codes("soft wool")
+
+
+def test_columns_read_together() -> None:
+    apart, together = (
+        NgramsSpec(columns=("a", "b"), buckets=BIG, longest=2, together=flag).restore(State({}))
+        for flag in (False, True)
+    )
+    assert apart.name != together.name
+    values = {"a": ["soft wool", None], "b": ["wool", "soft wool"]}
+    first, second = bag(apart, **values), bag(together, **values)
+    assert np.diff(first.offsets.numpy()).tolist() == [4, 3]
+    assert np.diff(second.offsets.numpy()).tolist() == [3, 3]  # the second wool is the first one
+    assert (
+        second.take(second.offsets.new_tensor([0])).codes.tolist()
+        == second.take(second.offsets.new_tensor([1])).codes.tolist()
+    )
+    one = bag(NgramsSpec(columns=("q",), buckets=BIG, longest=2).restore(State({})), q=["soft wool"])
+    assert one.codes.tolist() == second.codes.tolist()[:3]  # and a single column has the same words
 
 
 @pytest.mark.parametrize("text", ["\ud800 lone", "naïve 🙂 e\u0301", "a\x00b", "İstanbul ẞ", "x" * 5_000])

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from towerkit.baselines.base import BaselineSpec, Interactions
+from towerkit.baselines.bm25 import BM25, BM25Spec
 from towerkit.baselines.ease import EASE, EASESpec
 from towerkit.baselines.ials import IALS, IALSSpec
 from towerkit.baselines.item_knn import ItemKNN, ItemKNNSpec
@@ -18,14 +19,19 @@ def _by_name(value: Any) -> Any:
 
 
 AnyBaselineSpec = Annotated[
-    Annotated[PopularitySpec | RecentPopularitySpec | ItemKNNSpec | EASESpec | IALSSpec, Field(discriminator="kind")],
+    Annotated[
+        PopularitySpec | RecentPopularitySpec | ItemKNNSpec | EASESpec | IALSSpec | BM25Spec,
+        Field(discriminator="kind"),
+    ],
     BeforeValidator(_by_name),
 ]
 
 __all__ = [
+    "BM25",
     "EASE",
     "IALS",
     "AnyBaselineSpec",
+    "BM25Spec",
     "BaselineSpec",
     "EASESpec",
     "IALSSpec",

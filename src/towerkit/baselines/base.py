@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 
 from towerkit.core.errors import DataError
 from towerkit.core.spec import Spec
+from towerkit.data.dataset import Dataset
+from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
 
 
@@ -21,10 +23,21 @@ class Interactions:
     """``[queries, candidates]`` counts or weights."""
     times: NDArray[np.float64] | None = None
     """``[entries]`` the last time of each stored entry of ``matrix``, NaN where missing; None where nothing has a time."""
+    query: Catalogue | None = None
+    """What is known of the queries; row 0 of ``matrix`` is the unknown one, row ``r`` has its row ``r - 1``."""
+    candidate: Catalogue | None = None
+    """What is known of the candidates, in the order of the columns."""
 
 
 class BaselineSpec(Spec):
     """The configuration of a ranking baseline."""
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuse, before anything is trained, what this data cannot give.
+
+        Args:
+            dataset: The raw tables.
+        """
 
     def obstacle(self, interactions: Interactions) -> str | None:
         """Why it is left out on this data, in one sentence; None when it can be fitted.

@@ -17,6 +17,7 @@ from towerkit.baselines import (
 )
 from towerkit.data.dataset import Dataset, times_of
 from towerkit.data.splits import Rows
+from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
 from towerkit.models.answer import Retriever
 
@@ -54,14 +55,21 @@ def ranking_baselines(
             yield name, spec.build(interactions)
 
 
-def interactions_of(seen: csr_array, times: NDArray[np.float64] | None = None) -> Interactions:
+def interactions_of(
+    seen: csr_array,
+    times: NDArray[np.float64] | None = None,
+    query: Catalogue | None = None,
+    candidate: Catalogue | None = None,
+) -> Interactions:
     """Trained pairs as baselines take them: an empty row in front for the unknown query.
 
     Args:
         seen: ``[queries, candidates]`` a retriever's trained pairs.
         times: ``[entries]`` the time of each of them, NaN where missing.
+        query: What is known of the queries; only baselines that read columns want it.
+        candidate: What is known of the candidates.
     """
-    return Interactions(seen_with_unknown(seen)[:, 1:], times)
+    return Interactions(seen_with_unknown(seen)[:, 1:], times, query, candidate)
 
 
 def last_times(retriever: Retriever, dataset: Dataset, learned: Rows) -> NDArray[np.float64] | None:

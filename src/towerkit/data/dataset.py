@@ -19,6 +19,8 @@ from towerkit.data.readers import SourceSpec, Table, read_table
 from towerkit.data.role_notes import role_notes
 from towerkit.data.roles import EXAMPLE, EntityTable, Roles
 from towerkit.data.schema import Schema, infer_schema
+from towerkit.data.search.collection import read_collection, read_judgements
+from towerkit.data.search.spec import DOCUMENT, QUERY, CollectionSpec
 from towerkit.data.spec import DataSpec, ExamplesSpec
 from towerkit.data.splits import Parts, Rows
 from towerkit.data.table import values_of
@@ -43,6 +45,8 @@ class Dataset:
     """How the parts were made, in plain data, for the protocol."""
     weights: NDArray[np.float64] | None = None
     """``[examples]`` weight of each row in the loss; None when all weigh one."""
+    grades: NDArray[np.float64] | None = None
+    """``[examples]`` how well the candidate answers the query; None where the data does not say."""
     learning: Learning = field(default_factory=Learning)
     """How training rows are chosen and weighed."""
     uncut: Parts | None = None
@@ -78,6 +82,8 @@ def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> 
     Raises:
         DataError: If a file, column or value cannot be used; the message says which.
     """
+    if spec.collection is not None:
+        return _read_collection(spec, spec.collection, base, seed)
     examples = read_table(spec.examples, base=base)
     apart = {
         name: None if source is None else _read_like(spec.examples, source, base)
@@ -88,6 +94,26 @@ def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> 
         for name, entity in spec.entities.items()
     }
     return make_dataset(spec, examples, **apart, entities=entities, seed=seed)
+
+
+def _read_collection(spec: DataSpec, collection: CollectionSpec, base: Path | None, seed: int) -> Dataset:
+    """A search collection as a data set; what does not fit between its files is told among the warnings."""
+    found = read_collection(collection, base=base)
+    apart = {
+        name: None
+        if source is None
+        else read_judgements(collection, source.path, found.queries, found.documents, base=base)
+        for name, source in (("validation", spec.validation), ("test", spec.test))
+    }
+    entities = {
+        QUERY: EntityTable(QUERY, QUERY, found.queries, "text"),
+        DOCUMENT: EntityTable(DOCUMENT, DOCUMENT, found.documents, "title"),
+    }
+    dataset = make_dataset(spec, found.judgements, **apart, more=found.titles, entities=entities, seed=seed)
+    notes = [note for table in (found.judgements, *apart.values()) if table is not None for note in table.notes]
+    if not notes:
+        return dataset
+    return replace(dataset, split={**dataset.split, "warnings": [*dataset.split.get("warnings", []), *notes]})
 
 
 def _read_like(examples: ExamplesSpec, source: SourceSpec, base: Path | None) -> Table:
@@ -103,10 +129,21 @@ def make_dataset(
     *,
     validation: Table | None = None,
     test: Table | None = None,
+    more: Table | None = None,
     entities: Mapping[str, EntityTable] | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Build a data set from tables that are already in memory; see :func:`read_dataset`."""
+    """Build a data set from tables that are already in memory; see :func:`read_dataset`.
+
+    Args:
+        spec: Roles, split, and how training rows are chosen; its paths are not read.
+        examples: The example table.
+        validation: A validation table given apart.
+        test: A test table given apart.
+        more: Pairs to learn from that are never held out.
+        entities: Example column -> its table.
+        seed: Draws random splits.
+    """
     roles = Roles(spec.examples.query, spec.examples.candidate, spec.examples.time, spec.examples.weight)
     entities = dict(entities or {})
     schemas = {EXAMPLE: infer_schema(examples, roles.by_column())}
@@ -118,7 +155,7 @@ def make_dataset(
     check_rows(examples, roles, entities)
     examples = replace(examples, notes=examples.notes + role_notes(examples, roles))
     whole, apart = examples, {}
-    for part, table in (("validation", validation), ("test", test)):
+    for part, table in (("validation", validation), ("test", test), ("train", more)):
         if table is None:
             continue
         check_given_columns(table, roles)
@@ -127,7 +164,18 @@ def make_dataset(
         whole = _append(whole, table)
     usable = usable_rows(spec.examples, [examples, *(table for table, _ in apart.values())])
     made = divide(spec, whole, roles, usable, apart, seed)
-    return Dataset(whole, roles, entities, schemas, made.parts, made.described, made.weights, made.learning, made.uncut)
+    return Dataset(
+        whole,
+        roles,
+        entities,
+        schemas,
+        made.parts,
+        made.described,
+        made.weights,
+        usable.grades,
+        made.learning,
+        made.uncut,
+    )
 
 
 def _append(examples: Table, test: Table) -> Table:

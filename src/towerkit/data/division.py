@@ -47,7 +47,8 @@ def divide(
         examples: All rows, those of tables given apart at the end.
         roles: Which column is which.
         usable: The rows that count, and their weights.
-        apart: ``validation`` or ``test`` -> the table given apart, and its row numbers in ``examples``.
+        apart: ``validation``, ``test`` or ``train`` (more to learn from) -> the table given apart, and its row numbers in
+            ``examples``.
         seed: Draws random splits.
 
     Raises:
@@ -60,7 +61,8 @@ def divide(
     found = cut(examples, roles, split, seed, np.flatnonzero(mask[:first_apart]))
     given = {part: rows[mask[rows]] for part, (_, rows) in apart.items()}
     check_given_parts(given, {part: table for part, (table, _) in apart.items()})
-    parts = replace(found.parts, **given)
+    learned_too = np.union1d(found.parts.train, given.pop("train", found.parts.train))
+    parts = replace(found.parts, train=learned_too, **given)
     check_parts(parts, split, examples, np.flatnonzero(mask[:first_apart]))
     learning = _learning(spec, examples, roles, usable, split, np.union1d(parts.train, parts.validation), whole)
     chosen = learning.choose(parts.train)
@@ -130,15 +132,17 @@ def _described(
     found: Cut,
     left_out: Mapping[str, int],
     chosen: Chosen,
-    apart: Mapping[str, object],
+    apart: Mapping[str, tuple[Table, Rows]],
 ) -> dict[str, Any]:
     """How the parts were made, in plain data; a key stands there only where it says something."""
     settings = split.model_dump(exclude_none=True)
     if settings.get("time_missing") == "refuse":
         del settings["time_missing"]
-    described: dict[str, Any] = {**settings, "seed": seed, **dict.fromkeys(apart, "given")}
+    described: dict[str, Any] = {**settings, "seed": seed, **{part: "given" for part in apart if part != "train"}}
     event = spec.examples.event
     rows = {
+        "relevance": spec.examples.relevance,
+        "grades": spec.examples.grades,
         "positive": spec.examples.positive,
         "events": None if event is None else {event.column: [kind for kind, w in event.weights.items() if w]},
         "left_out": {reason: count for reason, count in left_out.items() if count},
@@ -160,6 +164,9 @@ def _described(
     else:
         learned |= filters
     learned["removed"] = chosen.removed
+    if "train" in apart:
+        table, more = apart["train"]
+        learned[table.name] = len(more)
     return {**described, **_said({**rows, "learned": _said(learned), "warnings": warnings})}
 
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from towerkit.core.errors import listed
 from towerkit.core.spec import Spec
 from towerkit.data.events import EventSpec
 from towerkit.data.learning import DecaySpec, Duplicates, MinCountSpec
 from towerkit.data.readers import SourceSpec
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.rules import parse_rule
-from towerkit.data.split_specs import AnySplit, GivenSplit, PerQuerySplit, RandomSplit, SplitSpec, TimeSplit
+from towerkit.data.search.spec import DOCUMENT, QUERY, RELEVANCE, CollectionSpec, Grades, codes_as_texts
+from towerkit.data.split_specs import (
+    AnySplit,
+    GivenSplit,
+    GroupedSplit,
+    PerQuerySplit,
+    RandomSplit,
+    SplitSpec,
+    TimeSplit,
+)
 
 
 class ExamplesSpec(SourceSpec):
@@ -30,6 +40,15 @@ class ExamplesSpec(SourceSpec):
     """What kinds of event weigh; multiplied with ``weight`` when both are given."""
     positive: str | None = Field(default=None, max_length=1000)
     """Which rows are pairs at all, for example ``rating >= 4``; the others are left out of every part."""
+    relevance: str | None = None
+    """Column with the grade of a judged pair, 0 or more; a pair of grade 0 is judged and no pair, in any part."""
+    grades: Grades | None = Field(default=None, min_length=1)
+    """The grade that each value of ``relevance`` stands for, where the value is none itself."""
+
+    @field_validator("grades", mode="before")
+    @classmethod
+    def _codes_are_texts(cls, grades: Any) -> Any:
+        return codes_as_texts(grades)
 
     @field_validator("positive")
     @classmethod
@@ -37,6 +56,12 @@ class ExamplesSpec(SourceSpec):
         if positive is not None:
             parse_rule(positive)
         return positive
+
+    @model_validator(mode="after")
+    def _grades_have_their_column(self) -> ExamplesSpec:
+        if self.grades is not None and self.relevance is None:
+            raise ValueError("'grades' says what the values of the relevance column stand for; name it in 'relevance'.")
+        return self
 
 
 class EntitySpec(SourceSpec):
@@ -48,17 +73,27 @@ class EntitySpec(SourceSpec):
     """Column shown to people beside the key."""
 
 
+def _examples_or_collection(schema: dict[str, Any]) -> None:
+    schema["required"] = [name for name in schema.get("required", ()) if name != "examples"]
+    schema["anyOf"] = [{"required": ["examples"]}, {"required": ["collection"]}]
+
+
 class DataSpec(Spec):
     """Where the data lies, which column plays which role, how it is split, and which training rows are learned from."""
 
+    model_config = ConfigDict(json_schema_extra=_examples_or_collection)
+
     examples: ExamplesSpec
+    collection: CollectionSpec | None = None
+    """A search collection, which takes the place of ``examples`` and ``entities``."""
     validation: SourceSpec | None = None
     """A validation table given apart; the split then cuts no validation part."""
     test: SourceSpec | None = None
     """A test table given apart; the split then cuts only a validation part."""
     entities: dict[str, EntitySpec] = Field(default_factory=dict)
     split: SplitSpec | None = None
-    """``time`` when there is a time column, else ``per_query`` for pairs and ``random`` for rows."""
+    """``grouped`` by query for a collection, ``time`` when there is a time column, else ``per_query`` for pairs and
+    ``random`` for rows."""
     decay: DecaySpec | None = None
     """Older training rows weigh less."""
     duplicates: Duplicates = "keep"
@@ -69,6 +104,37 @@ class DataSpec(Spec):
     """Training rows are left out until every query and every candidate has so many."""
     filter_on: Literal["train", "all"] = "train"
     """Which rows ``min_count`` and ``k_core`` see and take from: with ``all`` it is every row, before the split."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collection_takes_the_place_of_tables(cls, data: Any) -> Any:
+        given = data.get("collection") if isinstance(data, dict) else None
+        if given is None:
+            return data
+        collection = CollectionSpec.model_validate(given)
+        own: dict[str, Any] = {
+            "path": collection.files().qrels,
+            "query": QUERY,
+            "candidate": DOCUMENT,
+            "relevance": RELEVANCE,
+        }
+        if collection.grades is not None:
+            own["grades"] = collection.grades
+        examples = data.get("examples") or {}
+        if isinstance(examples, Spec):
+            examples = examples.model_dump(exclude_unset=True)
+        for key, value in own.items():
+            if examples.get(key, value) != value:
+                raise ValueError(
+                    f"the examples of a collection are its judgements, so examples.{key} is '{value}'; received "
+                    f"'{examples[key]}'. Remove examples, or give tables of your own in place of the collection."
+                )
+        if data.get("entities"):
+            raise ValueError(
+                f"a collection brings its own tables '{QUERY}' and '{DOCUMENT}'; received entities "
+                f"{listed(data['entities'])}. Remove entities, or give tables of your own in place of the collection."
+            )
+        return {**data, "collection": collection, "examples": {**examples, **own}}
 
     @model_validator(mode="before")
     @classmethod
@@ -112,6 +178,7 @@ class DataSpec(Spec):
         least = self.min_count or MinCountSpec()
         for setting, is_set, needed in (
             ("examples.positive", self.examples.positive is not None, ("query", "candidate")),
+            ("examples.relevance", self.examples.relevance is not None, ("query", "candidate")),
             ("duplicates", self.duplicates != "keep", ("query", "candidate")),
             ("k_core", self.k_core is not None, ("query", "candidate")),
             ("min_count.query", least.query > 1, ("query",)),
@@ -148,6 +215,8 @@ class DataSpec(Spec):
             return GivenSplit()
         test = 0.0 if self.test is not None else 0.1
         validation = 0.0 if self.validation is not None else 0.1
+        if self.collection is not None:
+            return GroupedSplit(validation=validation, test=test)
         if self.examples.time is not None:
             return TimeSplit(validation=validation, test=test)
         if self.examples.query is not None:

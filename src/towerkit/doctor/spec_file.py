@@ -9,6 +9,8 @@ from towerkit.core.errors import SpecError, TowerkitError
 from towerkit.core.spec import parse
 from towerkit.data.dataset import read_dataset
 from towerkit.data.readers import SourceSpec, read_table
+from towerkit.data.search.collection import read_collection
+from towerkit.data.search.spec import DOCUMENT, QUERY, CollectionSpec
 from towerkit.data.spec import DataSpec, EntitySpec
 from towerkit.doctor.keys import repeated_keys
 from towerkit.doctor.tables import describe
@@ -44,8 +46,11 @@ def examine_spec(path: Path) -> dict[str, Any]:
         found["problems"].append(str(error))
         return found
     base = path.resolve().parent
-    for name, source, roles in _tables(spec):
-        _look(found, name, source, roles, base)
+    if spec.collection is not None:
+        _look_at_collection(found, spec.collection, base)
+    else:
+        for name, source, roles in _tables(spec):
+            _look(found, name, source, roles, base)
     try:
         dataset = read_dataset(spec, base=base, seed=seed)
         found["parts"], found["split"] = dataset.parts.sizes(), dict(dataset.split)
@@ -78,6 +83,25 @@ def _tables(spec: DataSpec) -> list[tuple[str, SourceSpec, dict[str, str]]]:
             kept = {name: column for name, column in roles.items() if name != "weight"}
             tables.append((part, SourceSpec.model_validate({**inherited, **given}), kept))
     return tables + [(name, entity, {}) for name, entity in spec.entities.items()]
+
+
+def _look_at_collection(found: dict[str, Any], spec: CollectionSpec, base: Path) -> None:
+    try:
+        collection = read_collection(spec, base=base)
+    except TowerkitError as error:
+        found["problems"].append(str(error))
+        return
+    roles = {"query": QUERY, "candidate": DOCUMENT}
+    tables = {
+        "examples": (collection.judgements, roles),
+        QUERY: (collection.queries, {}),
+        DOCUMENT: (collection.documents, {}),
+    }
+    for name, (table, played) in tables.items():
+        facts = describe(table, played)
+        found["problems"] += facts.pop("problems")
+        found["notes"] += [f"{name}: {note}" for note in facts.pop("notes")]
+        found["tables"][name] = {"path": table.name, **facts}
 
 
 def _look(found: dict[str, Any], name: str, source: SourceSpec, roles: dict[str, str], base: Path) -> None:

@@ -66,7 +66,8 @@ def ranking_validator(
         if not tasks:
             keys: list[pa.Array] = [dataset.labelled(entity, held_out) for entity in entities]
             seen = pairs_matrix(encoded, train, entities)
-            tasks.append(ranking_task(query, candidate, seen, *keys, exclude_seen=spec.exclude_seen))
+            grades = None if dataset.grades is None else dataset.grades[held_out]
+            tasks.append(ranking_task(query, candidate, seen, *keys, grades=grades, exclude_seen=spec.exclude_seen))
         auc = spec.select_by == "auc"  # it is only counted where it decides: each epoch would pay for it
         values = ranking_values(model_ranker(model, encoded), tasks[0], spec.k, auc=auc, gain=spec.gain)
         return {name: float(np.mean(value)) for name, value in values.items()}

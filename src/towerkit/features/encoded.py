@@ -87,6 +87,10 @@ class Encoded:
         own = take(self.tables[entity], rows)
         return {**own, **self.histories[entity].of_queries(rows.numpy())} if entity in self.histories else own
 
+    def pointed_to(self, entity: str, rows: Rows) -> Columns:
+        """The columns of the rows of an entity that some examples point to, each once; see :func:`training_rows`."""
+        return take(self.tables[entity], torch.from_numpy(np.unique(self.index[entity][rows])))
+
     def batch(self, rows: Rows, drawn: Mapping[str, Sequence[Drawn]] | None = None) -> Batch:
         """Some examples as tensors.
 

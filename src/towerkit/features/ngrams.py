@@ -36,6 +36,8 @@ class NgramsSpec(FeatureSpec):
     buckets: int = Field(65536, ge=2, le=2**31)
     longest: int = Field(2, ge=1, le=5)
     """The longest n-gram, in words."""
+    together: bool = False
+    """A word counts the same in each of the columns; else it is another word in each."""
 
     def column_names(self) -> tuple[str, ...]:
         """The text columns."""
@@ -49,8 +51,8 @@ class NgramsSpec(FeatureSpec):
 
     def restore(self, state: State) -> NgramsFeature:
         """Rebuild from the spec alone."""
-        name = f"ngrams:{'+'.join(self.columns)}:{self.buckets}:{self.longest}"
-        return NgramsFeature(name, self.columns, self.buckets, self.longest)
+        name = f"ngrams:{'+'.join(self.columns)}:{self.buckets}:{self.longest}{':together' if self.together else ''}"
+        return NgramsFeature(name, self.columns, self.buckets, self.longest, self.together)
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,18 @@ class NgramsFeature(Feature):
     columns: tuple[str, ...]
     buckets: int
     longest: int
+    together: bool = False
 
     def encode(self, table: pa.Table) -> Column:
         """Hash every n-gram of every row."""
         texts = [as_text(values_of(table, name)) for name in self.columns]
         chunks = [
-            _ngrams_of_rows([column.slice(start, _CHUNK).to_pylist() for column in texts], self.buckets, self.longest)
+            _ngrams_of_rows(
+                [column.slice(start, _CHUNK).to_pylist() for column in texts],
+                self.buckets,
+                self.longest,
+                together=self.together,
+            )
             for start in range(0, table.num_rows, _CHUNK)
         ]
         counts = np.concatenate([np.empty(0, np.int64), *(counts for _, counts in chunks)])
@@ -97,7 +105,7 @@ def hashed_ngrams(parts: tuple[str | None, ...], buckets: int, longest: int) -> 
 
 
 def _ngrams_of_rows(
-    columns: list[list[str | None]], buckets: int, longest: int
+    columns: list[list[str | None]], buckets: int, longest: int, *, together: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The sorted distinct codes of each row, one row after the other, and how many each row has."""
     num_rows = len(columns[0])
@@ -111,7 +119,7 @@ def _ngrams_of_rows(
             if length > 1:
                 gram = random_bits(length, gram[:-1] ^ (hashes[length - 1 :] >> np.uint64(1)))
             row = owner[: len(gram)]
-            codes = random_bits(place, gram) % np.uint64(buckets)
+            codes = random_bits(0 if together else place, gram) % np.uint64(buckets)
             found.append((row * np.uint64(buckets) + codes)[row == owner[length - 1 :]])
     keys = np.sort(np.concatenate(found))
     is_first = np.ones(len(keys), bool)

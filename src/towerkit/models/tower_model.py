@@ -18,7 +18,7 @@ from towerkit.features.encoder import Demand, Encoder
 from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
 from towerkit.heads import AnyHeadSpec, Head
 from towerkit.models.wiring import key_of, schema_of
-from towerkit.towers import AnyTowerSpec, Tower, TowerContext, TowerSpec
+from towerkit.towers import AnyTowerSpec, TextTowerSpec, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
 
 
@@ -74,6 +74,12 @@ class TowerModelSpec(Spec):
                 "a spectral tower, a spectral start and a graph tower come from the pairs of a two_tower; received "
                 f"{listed(paired)} in a tower_model, which has no pairs. Use {{kind: id}}."
             )
+        for name, tower in towers.items():
+            if isinstance(tower, TextTowerSpec) and (tower.of, tower.start) != ("own", "random"):
+                raise ValueError(
+                    f"'of: candidate' and 'start: spectral' are for the texts of a two_tower; received of: {tower.of}, start: "
+                    f"{tower.start} in the tower '{name}' of a tower_model. Remove them."
+                )
         return towers
 
     @model_validator(mode="after")

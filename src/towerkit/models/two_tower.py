@@ -17,9 +17,10 @@ from towerkit.data.dataset import Dataset
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
 from towerkit.models.histories import check_histories
+from towerkit.models.shared_texts import check_shared_texts, shares_texts
 from towerkit.models.side import Side, SideSpec, build_side, check_pairing, reads_history, side_features
 from towerkit.models.wiring import key_of, schema_of
-from towerkit.towers import Candidates, IdTowerSpec
+from towerkit.towers import Candidates, IdTowerSpec, NgramsTower
 from towerkit.towers.id import num_ids
 
 
@@ -89,6 +90,17 @@ class TwoTower(nn.Module):
         for query, candidate in zip(*paired, strict=True):
             query.begin_with(candidate, pairs)
 
+    def begin_from(self, learned: Callable[[str], Columns]) -> None:
+        """Show the rows of their entity to the towers that begin from them, before the first step.
+
+        Args:
+            learned: Gives the encoded rows of an entity that training rows point to.
+        """
+        for side, entity in ((self.query, self.query_entity), (self.candidate, self.candidate_entity)):
+            for _, tower in side.each():
+                if tower.begins_from_rows:
+                    tower.begin_from(learned(entity))
+
 
 class TwoTowerSpec(Spec):
     """Retrieval: rank candidates for a query by the similarity of two vectors."""
@@ -102,6 +114,7 @@ class TwoTowerSpec(Spec):
     def _towers_have_their_place_and_partners(self) -> TwoTowerSpec:
         check_pairing(self.query, self.candidate)
         check_histories(self.query, self.candidate)
+        check_shared_texts(self.query, self.candidate)
         return self
 
     def demand(self, dataset: Dataset) -> Demand:
@@ -131,10 +144,15 @@ class TwoTowerSpec(Spec):
     def build(self, encoder: Encoder, entities: tuple[str, str], *, sparse_rows: bool = False) -> TwoTower:
         """Make the module from fitted features."""
         query, candidate = entities
-        if reads_history(self.query):
+        if reads_history(self.query) or shares_texts(self.query):
             candidate_side = build_side(self.candidate, encoder, candidate, sparse_rows=sparse_rows)
             ids = list(candidate_side.id_towers().values())
-            known = Candidates(num_ids(encoder, candidate), ids[0] if len(ids) == 1 else None)
+            texts = [tower for _, tower in candidate_side.each() if isinstance(tower, NgramsTower)]
+            known = Candidates(
+                num_ids(encoder, candidate) if reads_history(self.query) else 0,
+                ids[0] if len(ids) == 1 else None,
+                texts[0] if len(texts) == 1 else None,
+            )
             query_side = build_side(self.query, encoder, query, sparse_rows=sparse_rows, candidates=known)
         else:  # the order in which the sides draw their start
             query_side = build_side(self.query, encoder, query, sparse_rows=sparse_rows)

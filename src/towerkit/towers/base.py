@@ -17,6 +17,7 @@ from towerkit.features.history import Reach
 
 if TYPE_CHECKING:
     from towerkit.towers.id import IdTower
+    from towerkit.towers.text import NgramsTower
 
 
 class Tower(nn.Module):
@@ -25,6 +26,8 @@ class Tower(nn.Module):
     out_dim: int
     paired: bool = False
     """Whether it begins together with a tower of the other side, by :meth:`begin_with`."""
+    begins_from_rows: bool = False
+    """Whether it begins from rows of its entity, by :meth:`begin_from`."""
     reach: Reach | None = None
     """How far its histories go back; None for a tower that reads none."""
 
@@ -50,6 +53,15 @@ class Tower(nn.Module):
                 and column 0 belong to the unknown ids.
         """
 
+    def begin_from(self, columns: Columns) -> None:
+        """Begin from rows of its own entity, before the first step; called where ``begins_from_rows``.
+
+        Not called when a trained model is loaded: whatever was taken must be among the weights.
+
+        Args:
+            columns: Encoded columns of the rows that training rows point to.
+        """
+
     def start_step(self) -> None:
         """Do what is done once for a whole training step, before any row of it is looked at; most towers do nothing."""
 
@@ -65,6 +77,8 @@ class Candidates:
     """Codes of candidates, that of the unknown one included."""
     ids: IdTower | None
     """The candidate side's id tower, where it has exactly one."""
+    texts: NgramsTower | None = None
+    """The candidate side's text tower, where it has exactly one."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,7 @@ class TowerContext:
     sparse_rows: bool
     """Tables give sparse gradients, so that an optimizer touches only the rows of the batch."""
     candidates: Candidates | None = None
-    """Given to the query side of a two-tower where one of its towers reads histories."""
+    """Given to the query side of a two-tower where one of its towers has something of the candidate side."""
 
     def feature(self, spec: FeatureSpec) -> Feature:
         """The fitted form of a feature that the tower's spec asked for."""

@@ -55,6 +55,7 @@ class RetrievalRecipe:
         model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
         encoded = with_histories(encoded, dataset, rows, entities, model.query.reaches())
         model.begin(id_pairs(encoded, rows, entities))
+        model.begin_from(lambda entity: encoded.pointed_to(entity, rows))
         if self.base is not None:
             self.base.carry(model)
         update = self.update.build()

@@ -1,0 +1,1 @@
+"""Search collections: queries, documents, and judgements of which document answers which query."""
