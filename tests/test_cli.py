@@ -179,7 +179,7 @@ def test_recommend_for_a_key_a_history_and_a_new_candidate(call: Call, runs: Pat
     assert all(row["user"].startswith("u") for row in json.loads(out)["rows"])
     status, _, err = call("recommend", one, "--query", "u1", "--history", "i1")
     assert status == 1
-    assert "exactly one of --query, --rows, --history and --candidates" in err
+    assert "exactly one of --query, --rows, --history, --candidates and --all" in err
 
 
 def test_predict_scores_pairs_and_writes_files(call: Call, runs: Path, folder: Path) -> None:

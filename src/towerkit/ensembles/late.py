@@ -22,6 +22,7 @@ from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.features.labels import Labels
 from towerkit.heads.decision import UNTOUCHED, Decision
+from towerkit.models.answer import TaskPredictor
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.tensors import load_tensors, save_tensors
@@ -140,6 +141,12 @@ class LateFusion:
     def member_predictions(self, table: Table) -> dict[str, dict[str, Probabilities]]:
         """Member -> task -> ``[rows, classes]``, under this fusion's task names and classes."""
         return {name: aligned(member, member.predict(table), self.tasks) for name, member in self.members.items()}
+
+    def cold(self, table: Table) -> NDArray[np.bool_] | None:
+        """``[rows]`` whether a key that some member reads is unknown or missing; None where no member reads any."""
+        each = (member.cold(table) for member in self.members.values() if isinstance(member, TaskPredictor))
+        found = [cold for cold in each if cold is not None]
+        return np.logical_or.reduce(found) if found else None
 
     def combined(self, predictions: Mapping[str, Mapping[str, Probabilities]]) -> dict[str, Probabilities]:
         """Merge predictions that are already there."""
