@@ -341,16 +341,20 @@ class Run:
         model = self.model
         if isinstance(model, Retriever):
             if side not in ("query", "candidate"):
-                raise SpecError(f"A two_tower has vectors of two sides, query and candidate; received side {side!r}.")
+                raise SpecError(
+                    f"A two_tower has vectors of two sides: say query or candidate (--side); received {side!r}."
+                )
             entity = model.model.query_entity if side == "query" else model.model.candidate_entity
             return asking.embedded(model, side, None if rows is None else self._read(rows, entity))
         if not isinstance(model, TaskPredictor):
             raise RunError(
                 f"{self.path} is a {self.kind}: its members share no vector. Embed with one tower_model or two_tower."
             )
-        if side is not None or rows is None:
+        if side is not None:
+            raise SpecError(f"A tower_model has one vector per row and no sides: leave side out; received {side!r}.")
+        if rows is None:
             raise SpecError(
-                f"A tower_model has no sides and knows no rows: embed wants rows, and no side; received side {side!r}."
+                "A tower_model keeps no rows: give the rows to embed, with the columns that its towers read."
             )
         return asking.embedded_rows(model, self._read(rows))
 
@@ -364,13 +368,12 @@ class Run:
         return asking.choice_of(model.candidate, exclude_seen=exclude_seen, where=where, **lists)
 
     def _keys(self, setting: str, given: Any) -> list[Any] | None:
-        """The candidate keys of a list, or of a path or table that has them as a column."""
+        """The candidate keys that were given as such, or as the column of a path or table."""
         if given is None:
             return None
-        if isinstance(given, list | tuple | set | frozenset | np.ndarray | pa.Array | pa.ChunkedArray):
-            plain = given.tolist() if isinstance(given, np.ndarray | pa.Array | pa.ChunkedArray) else list(given)
-            if not any(isinstance(key, Mapping) for key in plain):
-                return plain
+        keys = asking.plain_keys(given)
+        if keys is not None:
+            return keys
         entity = self._retriever().model.candidate_entity
         names = (entity, self._retriever().candidate.key)
         return asking.key_list(self._read(given, entity), names, setting)

@@ -27,6 +27,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
 }
 _NAMES = {"number": "numbers", "bool": "true and false", "text": "texts", "time": "times", "list": "lists"}
 _MOST_SHOWN = 100
+_MOST_COMPARED = 10_000
 
 
 def at_place(message: str, text: str, place: int) -> str:
@@ -88,6 +89,16 @@ class Comparison:
             found = pc.is_in(values, value_set=wanted)
             return pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.bool_()))
         return _COMPARE[self.operator](values, wanted[0])
+
+    def notes(self, table: Table) -> list[str]:
+        """The texts that ``==`` and ``in`` name and the column never holds, with the nearest that it does."""
+        values = values_of(table.data, self.column)
+        if self.operator not in ("==", "in") or not pa.types.is_string(values.type):
+            return []
+        held = pc.unique(values.drop_null())
+        unheard = [value for value in self.values if isinstance(value, str) and pc.index(held, value).as_py() < 0]
+        known = held.slice(0, _MOST_COMPARED).to_pylist() if unheard else []
+        return [f"where: no row has {shown(one)} in '{self.column}'{nearest(one, known) or '.'}" for one in unheard]
 
     def _comparable(self, values: pa.Array) -> tuple[pa.Array, pa.Array]:
         """The column and the values that it is compared with, in one type."""

@@ -48,6 +48,12 @@ class Where:
     text: str
     """As it was written."""
     condition: Callable[[Table], pa.Array]
+    comparisons: tuple[Comparison, ...]
+    """Those that it is made of."""
+
+    def notes(self, table: Table) -> list[str]:
+        """Texts that a column is compared with and never holds, which is often a slip: ``'Books'`` for ``'books'``."""
+        return [note for comparison in self.comparisons for note in comparison.notes(table)]
 
     def holds(self, table: Table) -> NDArray[np.bool_]:
         """Which rows hold it.
@@ -88,7 +94,7 @@ def parse_where(text: str) -> Where:
     condition = parser.condition()
     if parser.token is not None:
         parser.refuse("expected and, or, or the end")
-    return Where(text.strip(), condition)
+    return Where(text.strip(), condition, tuple(parser.comparisons))
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ class _Parser:
 
     def __init__(self, text: str, tokens: list[_Token]) -> None:
         self.text, self.tokens, self.next, self.depth = text, tokens, 0, 0
+        self.comparisons: list[Comparison] = []
 
     @property
     def token(self) -> _Token | None:
@@ -180,7 +187,11 @@ class _Parser:
         if operator is None:
             return self.membership(first)
         column = self.column(first)
-        return Comparison(column, operator.written, (self.value(operator.written),), self.text, first.place).holds
+        return self.compared(column, operator.written, (self.value(operator.written),), first.place).holds
+
+    def compared(self, column: str, operator: str, values: tuple[Value, ...], place: int) -> Comparison:
+        self.comparisons.append(Comparison(column, operator, values, self.text, place))
+        return self.comparisons[-1]
 
     def membership(self, first: _Token) -> Callable[[Table], pa.Array]:
         """``column in [values]`` or ``value in column``, or the opposite of one of them."""
@@ -195,14 +206,14 @@ class _Parser:
             if second.kind != "name" and not second.written.startswith('"'):
                 self.next -= 1
                 self.refuse("expected a column or a list after in")
-            found = Comparison(_unquoted(second), "has", (self.literal(first),), self.text, second.place)
+            found = self.compared(_unquoted(second), "has", (self.literal(first),), second.place)
         else:
             column, values, closing = self.column(first), [self.value("in")], "]" if opened.written == "[" else ")"
             while self.take(",") and not (self.token and self.token.written == closing):
                 values.append(self.value("in"))
             if not self.take(closing):
                 self.refuse("expected a comma, or the end of the list")
-            found = Comparison(column, "in", tuple(values), self.text, first.place)
+            found = self.compared(column, "in", tuple(values), first.place)
         return (lambda table: pc.invert(found.holds(table))) if negated else found.holds
 
     def operand(self) -> _Token:

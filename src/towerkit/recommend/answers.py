@@ -48,8 +48,11 @@ class Shortfall:
             reasons.append("the rows have lists of their own")
         if choice.exclude_seen:
             reasons.append("what a query had is left out (--include-seen, or exclude_seen=False, keeps it)")
-        few = f"{self.short:,} of {self.queries:,} queries have fewer than the {k:,} answers asked for"
-        return [f"{few}, the fewest {self.fewest:,} (for {shown(self.key)}). {'; '.join(reasons)}."]
+        few = f"{self.short:,} of {self.queries:,} queries have fewer than the {k:,} answers asked for, the fewest "
+        few += f"{self.fewest:,} (for {shown(self.key)})"
+        if self.queries == 1:
+            few = f"Fewer than the {k:,} answers asked for: {self.fewest:,}"
+        return [f"{few}. {'; '.join(reasons)}."]
 
 
 def answered(model: Retriever, asked: Asked, k: int, choice: Choice) -> pa.Table:

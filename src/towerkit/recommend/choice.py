@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,9 @@ def choice_of(
         notes += note
         reasons.append(f"{name} {'keeps' if name == 'allow' else 'takes away'} {int(named.sum()):,}")
     if where is not None:
-        holds = parse_where(where).holds(candidate.table)
+        condition = parse_where(where)
+        holds = condition.holds(candidate.table)
+        notes += condition.notes(candidate.table)
         allowed &= holds
         reasons.append(f"where keeps {int(holds.sum()):,}")
     if len(reasons) > 1:
@@ -87,6 +89,21 @@ def _named(candidate: Catalogue, name: str, keys: list[Any]) -> tuple[NDArray[np
     return named[1:], [
         f"{name}: {len(unknown):,} of its {len(keys):,} keys are unknown, such as {shown(first)}, not among {known}"
     ]
+
+
+def plain_keys(given: Any) -> list[Any] | None:
+    """The keys of a list, set, array or data frame column; None for a path or a table, which has to be read.
+
+    Example:
+        >>> plain_keys(("i1", "i2")), plain_keys({"item": ["i1"]})
+        (['i1', 'i2'], None)
+    """
+    if isinstance(given, list | tuple | set | frozenset):
+        return None if any(isinstance(row, Mapping) for row in given) else list(given)
+    if isinstance(given, pa.ChunkedArray):
+        return list(given.to_pylist())
+    to_list = getattr(given, "tolist", None) or getattr(given, "to_list", None)
+    return list(to_list()) if to_list is not None else None
 
 
 def key_list(table: Table, names: Sequence[str], setting: str) -> list[Any]:

@@ -123,7 +123,7 @@ def _begin(parts: Path, settings: Mapping[str, Any]) -> None:
 def _save(file: Path, table: pa.Table, short: Shortfall) -> None:
     told = json.dumps(asdict(short), default=str).encode()
     sink = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(table.replace_schema_metadata({_SHORT: told}), sink)
+    pyarrow.parquet.write_table(table.replace_schema_metadata({_SHORT: told}), sink, write_page_checksum=True)
     atomic_write_bytes(file, sink.getvalue().to_pybytes())
 
 
@@ -138,13 +138,21 @@ def _finished(file: Path) -> Shortfall | None:
 
 def _join(files: list[Path], whole: Path, out: Path, notes: tuple[str, ...]) -> int:
     """Put the parts into one file beside them, a row group each, and that file in place."""
-    schema = with_notes(pyarrow.parquet.read_table(files[0]).replace_schema_metadata(None), notes).schema
+    schema = with_notes(_read(files[0]).replace_schema_metadata(None), notes).schema
     rows = 0
     with atomic_file(out) as temporary:
         with table_writer(whole, schema) as writer:
             for file in files:
-                table = pyarrow.parquet.read_table(file).replace_schema_metadata(schema.metadata)
+                table = _read(file).replace_schema_metadata(schema.metadata)
                 writer.write_table(table)
                 rows += table.num_rows
         whole.replace(temporary)
     return rows
+
+
+def _read(file: Path) -> pa.Table:
+    try:
+        return pyarrow.parquet.read_table(file, page_checksum_verification=True)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{file} is damaged ({reason}); delete {file.parent} to begin anew.") from None

@@ -81,14 +81,16 @@ def known_places(
     return places
 
 
-def unknown_key_notes(catalogue: Catalogue, table: Table) -> tuple[str, ...]:
+def unknown_key_notes(catalogue: Catalogue, table: Table, column: str | None = None) -> tuple[str, ...]:
     """A note if unknown keys of raw rows differ from known ones by white space only: nobody means that.
 
     Args:
         catalogue: The known keys.
         table: Raw rows with the key column.
+        column: That column, where it is not called as in the catalogue.
     """
-    keys = values_of(table.data, catalogue.key)
+    column = column or catalogue.key
+    keys = values_of(table.data, column)
     if not (pa.types.is_string(keys.type) and pa.types.is_string(catalogue.keys.type)):
         return ()
     unknown = np.flatnonzero((catalogue.rows(keys) == 0) & keys.is_valid().to_numpy(zero_copy_only=False))
@@ -101,8 +103,8 @@ def unknown_key_notes(catalogue: Catalogue, table: Table) -> tuple[str, ...]:
         return ()
     row, known = int(unknown[alike[0]]), catalogue.keys[places[int(alike[0])].as_py()].as_py()
     return (
-        f"{table.where(row)}: the column '{catalogue.key}' holds {shown(keys[row].as_py())}, which is unknown and differs "
-        f"from {shown(known)} by white space only ({len(alike):,} such rows); they are answered as strangers.",
+        f"{table.where(row)}: the column '{column}' holds {shown(keys[row].as_py())}, which is unknown and differs "
+        f"from {shown(known)} by white space only ({len(alike):,} such rows); it is answered as a stranger's.",
     )
 
 

@@ -65,4 +65,8 @@ def pair_scores(model: Retriever, table: Table) -> pa.Table:
     places = pa.array(rows[1] - 1, mask=rows[1] == 0)
     title = titles_of(model.candidate, model.titles.get(entities[1]), places)
     found = {columns[0]: keys[0], columns[1]: keys[1], **title, "score": scores, "cold": cold}
-    return pa.table(found)
+    notes = (
+        *unknown_key_notes(model.query, table, entities[0]),
+        *unknown_key_notes(model.candidate, table, entities[1]),
+    )
+    return with_notes(pa.table(found), notes)
