@@ -111,6 +111,8 @@ def unknown_key_notes(catalogue: Catalogue, table: Table, column: str | None = N
 def with_stored_columns(catalogue: Catalogue, read: Sequence[str], table: Table) -> Table:
     """Raw rows that are nothing but keys get the columns that are stored for these keys; others stay as they are.
 
+    Rows with some of the columns, or with one called nearly so, lack the rest by mistake.
+
     Args:
         catalogue: With the stored columns.
         read: The columns that the model reads of this entity.
@@ -119,6 +121,9 @@ def with_stored_columns(catalogue: Catalogue, read: Sequence[str], table: Table)
     lacking = [name for name in read if name not in table.data.column_names]
     others = [name for name in read if name != catalogue.key]
     if not others or catalogue.key not in table.data.column_names or lacking != others:
+        return table
+    extra = [name for name in table.data.column_names if name != catalogue.key]
+    if any(nearest(name, extra) for name in lacking):
         return table
     rows = catalogue.rows(values_of(table.data, catalogue.key))
     data, places = table.data, pa.array(rows - 1, mask=rows == 0)
