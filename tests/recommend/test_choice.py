@@ -30,7 +30,7 @@ from towerkit.models.answer import Retriever
 from towerkit.run import Run
 
 KEYS = ITEMS["item"]
-WHERES: dict[str | None, Any] = {
+CONDITIONS: dict[str | None, Any] = {
     None: lambda row: True,
     "price < 20 and kind in ['book', 'toy']": lambda row: (
         row["price"] is not None and row["price"] < 20 and row["kind"] != "lamp"
@@ -67,7 +67,9 @@ def answers(table: pa.Table, queries: list[str]) -> list[list[str]]:
 LISTS = st.none() | st.lists(st.sampled_from(KEYS), min_size=1, max_size=30)
 
 
-@given(allow=LISTS, deny=LISTS, where=st.sampled_from(list(WHERES)), exclude_seen=st.booleans(), k=st.integers(1, 45))
+@given(
+    allow=LISTS, deny=LISTS, where=st.sampled_from(list(CONDITIONS)), exclude_seen=st.booleans(), k=st.integers(1, 45)
+)
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_answers_are_the_exact_ranking_of_what_may_be_one(
     shop: Run, allow: list[str] | None, deny: list[str] | None, where: str | None, exclude_seen: bool, k: int
@@ -75,7 +77,9 @@ def test_answers_are_the_exact_ranking_of_what_may_be_one(
     catalogue: list[dict[str, Any]] = pa.table(ITEMS).to_pylist()
     may = np.array(
         [
-            (allow is None or row["item"] in allow) and (deny is None or row["item"] not in deny) and WHERES[where](row)
+            (allow is None or row["item"] in allow)
+            and (deny is None or row["item"] not in deny)
+            and CONDITIONS[where](row)
             for row in catalogue
         ]
     )
