@@ -153,6 +153,8 @@ def test_rows_of_keys_alone_are_answered_as_the_keys(shop: Run) -> None:
     for place, key in enumerate(("u1", "u5")):
         alone = shop.recommend(key, k=4)
         assert found.slice(4 * place, 4).drop_columns(["score"]).equals(alone.drop_columns(["score"]))
+    with pytest.raises(tk.DataError, match="'age' is missing"):
+        shop.recommend(rows={"name": ["Ann"]}, k=4)
     one = shop.queries_for({"item": ["i3"]}, k=3)
     known = shop.queries_for({"item": ["i3"], "price": [ITEMS["price"][3]]}, k=3)
     assert one.equals(known)

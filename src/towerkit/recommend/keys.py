@@ -125,7 +125,10 @@ def with_stored_columns(catalogue: Catalogue, read: Sequence[str], table: Table)
     extra = [name for name in table.data.column_names if name != catalogue.key]
     if any(nearest(name, extra) for name in lacking):
         return table
-    rows = catalogue.rows(values_of(table.data, catalogue.key))
+    keys = values_of(table.data, catalogue.key)
+    if keys.null_count == len(keys):
+        return table
+    rows = catalogue.rows(keys)
     data, places = table.data, pa.array(rows - 1, mask=rows == 0)
     for name in others:
         data = data.append_column(name, values_of(catalogue.table.data, name).take(places))
