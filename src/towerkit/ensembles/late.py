@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from towerkit.core.errors import DataError, RunError, SpecError
