@@ -352,7 +352,7 @@ def test_a_history_with_an_unknown_key(ranking: Run) -> None:
         "20 known candidates",
         "did you mean 'i",
     )
-    told(tk.DataError, lambda: ranking.recommend(history=[]), "A history needs at least one key")
+    told(tk.DataError, lambda: ranking.recommend(history=[]), "The history needs at least one key of candidates")
 
 
 def test_asking_for_nothing_or_for_two_things(ranking: Run) -> None:

@@ -179,7 +179,65 @@ def test_recommend_for_a_key_a_history_and_a_new_candidate(call: Call, runs: Pat
     assert all(row["user"].startswith("u") for row in json.loads(out)["rows"])
     status, _, err = call("recommend", one, "--query", "u1", "--history", "i1")
     assert status == 1
-    assert "exactly one of --query, --rows, --history and --candidates" in err
+    assert "exactly one of --query, --rows, --history, --candidates and --all" in err
+
+
+def test_recommend_chooses_and_tells_why_there_are_fewer(call: Call, runs: Path, folder: Path) -> None:
+    one = str(runs / "one")
+    (folder / "stock.csv").write_text("item,left\ni1,2\ni3,1\nx9,1\n")
+    status, out, err = call("recommend", one, "--query", "u1", "--include-seen", "--allow", "stock.csv", "--json")
+    found = json.loads(out)
+    assert status == 0 and {row["item"] for row in found["rows"]} == {"i1", "i3"}
+    assert found["notes"][0].startswith("allow: 1 of its 3 keys are unknown, such as 'x9'")
+    assert found["notes"][1].startswith(
+        "Fewer than the 10 answers asked for: 2. The catalogue has 20 candidates; allow keeps 2"
+    )
+    status, out, err = call(
+        "recommend", one, "--query", "u1", "--include-seen", "--allow", "i1, i3", "--where", "color == 'red'"
+    )
+    assert status == 0 and out.count("Item") == 2 and "note: Fewer than the 10 answers" in err
+    status, _, err = call("recommend", one, "--query", "u1", "--allow", "nowhere.csv")
+    assert status == 1 and "there is no file 'nowhere.csv'" in err
+    status, _, err = call("recommend", one, "--query", "u1", "--where", "color = 'red'")
+    assert status == 1 and "character 7: two values are compared with ==" in err and err.splitlines()[-1] == "        ^"
+    status, _, err = call("recommend", one, "--candidates", "newcomers.csv", "--where", "color == 'red'")
+    assert status == 1 and "--candidates asks for queries" in err
+
+
+def test_recommend_everyone_and_similar_and_embed(call: Call, runs: Path, folder: Path) -> None:
+    one = str(runs / "one")
+    status, _, err = call("recommend", one, "--all")
+    assert status == 1 and "--all answers every known query: give --out FILE" in err
+    status, out, err = call("recommend", one, "--all", "--out", "all.parquet", "-k", "2", "--json")
+    assert status == 0 and json.loads(out) == {"out": "all.parquet", "queries": 30, "rows": 60}
+    assert "30 of 30 queries answered" in err
+    assert pyarrow.parquet.read_table(folder / "all.parquet").num_rows == 60
+    status, out, err = call("recommend", one, "--all", "--out", "all.csv", "-k", "19")
+    assert status == 0 and "rows for 30 queries written to all.csv" in out
+    assert "note: 30 of 30 queries have fewer than the 19 answers asked for" in err
+    status, out, _ = call("similar", one, "--item", "i4", "-k", "3", "--json")
+    assert status == 0 and [row["similar_to"] for row in json.loads(out)["rows"]] == ["i4"] * 3
+    assert call("similar", one, "--candidate", "i4", "-k", "3", "--json")[1] == out
+    assert "exactly one of --item and --query" in call("similar", one)[2]
+    status, out, _ = call("embed", one, "--side", "query")
+    assert status == 0 and "… 8 in all]" in out
+    status, _, err = call("embed", one, "--side", "query", "--out", "vectors.csv")
+    assert status == 1 and "'vector' holds lists, which CSV has no place for" in err
+    assert call("embed", one, "--side", "both")[0] == 2
+
+
+def test_an_interrupted_answer_to_everyone_says_how_to_go_on(
+    call: Call, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("towerkit.recommend.everyone.by_place", stop)
+    status, out, err = call("recommend", str(runs / "one"), "--all", "--out", "stopped.parquet", "-k", "2")
+    assert status == 130 and "stands in stopped.parquet.parts: the same command goes on from there" in err
+    monkeypatch.undo()
+    status, out, err = call("recommend", str(runs / "one"), "--all", "--out", "stopped.parquet", "-k", "2")
+    assert status == 0 and "60 rows for 30 queries" in out
 
 
 def test_predict_scores_pairs_and_writes_files(call: Call, runs: Path, folder: Path) -> None:

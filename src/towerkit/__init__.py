@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from towerkit.data.dataset import Dataset
     from towerkit.evaluation.compare import compare
+    from towerkit.recommend.notes import notes_of
     from towerkit.run import Run
     from towerkit.run import load_run as load
     from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
@@ -34,6 +35,7 @@ _HOMES = {
     "fit": "towerkit.api",
     "load": "towerkit.run:load_run",
     "load_spec": "towerkit.spec",
+    "notes_of": "towerkit.recommend.notes",
     "read": "towerkit.api",
     **dict.fromkeys(
         ["DataError", "MissingExtraError", "RunError", "ShapeError", "SpecError", "TowerkitError", "TrainingError"],
@@ -58,6 +60,7 @@ __all__ = [
     "fit",
     "load",
     "load_spec",
+    "notes_of",
     "read",
 ]
 

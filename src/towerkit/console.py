@@ -31,6 +31,8 @@ _WIDTH = None if sys.stdout.isatty() else 160
 out = Console(highlight=False, width=_WIDTH)
 err = Console(stderr=True, highlight=False, width=_WIDTH)
 
+_MOST_OF_A_LIST = 4
+"""Elements of a list that a cell shows: a vector has hundreds."""
 _EVERY_S = 2.0
 """Seconds between two progress lines where there is no terminal to redraw."""
 
@@ -85,6 +87,39 @@ class ConsoleProgress(Silent):
         elif time.perf_counter() - self.printed >= _EVERY_S:
             self.printed = time.perf_counter()
             err.print(line, markup=False, soft_wrap=True)
+
+
+class Counter:
+    """How many of all are done: a live line on a terminal, a plain line every two seconds elsewhere; on standard error.
+
+    Args:
+        what: What is counted.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.printed = time.perf_counter()
+        self._status = err.status(what) if err.is_terminal else None
+
+    def __enter__(self) -> Counter:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status:
+            self._status.stop()
+
+    def tell(self, done: int, total: int) -> None:
+        """Show the count."""
+        line = f"{done:,} of {total:,} {self.what}"
+        if self._status:
+            self._status.update(line)
+        elif time.perf_counter() - self.printed >= _EVERY_S or done == total:
+            self.printed = time.perf_counter()
+            note(line)
 
 
 def _headline(figures: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
@@ -369,4 +404,7 @@ def show_table(data: pa.Table, *, limit: int = 50) -> None:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        shown = ", ".join(_cell(one) for one in value[:_MOST_OF_A_LIST])
+        return f"[{shown}, … {len(value):,} in all]" if len(value) > _MOST_OF_A_LIST else f"[{shown}]"
     return f"{value:.4f}" if isinstance(value, float) else str(value)

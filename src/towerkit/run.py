@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from towerkit import recommend
+from towerkit import recommend as asking
 from towerkit.artifact.arrow import load_table
 from towerkit.artifact.layout import check_layout
 from towerkit.artifact.models import RETRIEVER_KEYS, load_predictor, load_retriever
 from towerkit.artifact.space import hashes_in_manifest, space_id
 from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
 from towerkit.core.spec import parse
-from towerkit.data.readers import read_table
+from towerkit.data.alike import read_alike, source_like
 from towerkit.data.roles import EntityTable
 from towerkit.data.search.collection import read_judged
 from towerkit.data.search.spec import CollectionSpec
@@ -38,7 +38,7 @@ from towerkit.golden import replay_golden
 from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.storage.documents import read_document
-from towerkit.storage.hashes import read_json
+from towerkit.storage.hashes import content_hash, read_json
 from towerkit.storage.manifest import Manifest, verify
 from towerkit.storage.migrations import upgraded
 
@@ -192,7 +192,7 @@ class Run:
         """A table, or judgements in the format of the search collection that the Run was trained on."""
         collection = (self.spec.get("data") or {}).get("collection")
         if collection is None or not isinstance(data, str | os.PathLike):
-            return read_table(data)
+            return self._read(data)
         return read_judged(parse(CollectionSpec, collection, f"{self.path}, spec.json"), os.fspath(data))
 
     def predict(self, rows: Any) -> pa.Table:
@@ -205,18 +205,22 @@ class Run:
         Returns:
             One row per row: per task the class, its probabilities (the positive one alone where there are two classes), of
             several labels the list of those at or above the threshold, of a regression the number;
-            for a two-tower the ``score`` of each pair and whether it is ``cold``.
+            for a two-tower the ``score`` of each pair. Where keys are read, ``cold`` says that one of a row's is unknown
+            (``is_cold``, if a task has that name).
 
         Raises:
             DataError: If a column is missing or a value is of another kind.
         """
-        table = read_table(rows)
+        table = self._read(rows)
         if isinstance(self.model, Retriever):
-            return recommend.pair_scores(self.model, table)
+            return asking.pair_scores(self.model, table)
         columns: dict[str, Any] = {}
         for task, probabilities in self.model.predict(table).items():
             decision = self.model.decisions.get(task, UNTOUCHED)
             columns |= answer_columns(task, self.model.tasks[task], probabilities, decision)
+        cold = self.model.cold(table)
+        if cold is not None:
+            columns["is_cold" if "cold" in columns else "cold"] = cold
         return pa.table(columns)
 
     def recommend(
@@ -227,17 +231,25 @@ class Run:
         history: Sequence[Any] | None = None,
         k: int = 10,
         exclude_seen: bool = True,
+        allow: Any = None,
+        deny: Any = None,
+        where: str | None = None,
     ) -> pa.Table:
         """The best candidates for a known query, for raw query rows, or for a history of candidates.
 
         Args:
             query: A key. One that training never saw is answered from what is known of nobody, marked ``cold``.
-            rows: A path or table of query rows with the columns that the query side reads. Where that side reads histories, a
-                list column ``history`` holds what each of them met; else it is what is stored under the key.
+            rows: A path or table of query rows with the columns that the query side reads, or with keys alone. Where that side
+                reads histories, a list column ``history`` holds what each of them met; else it is what is stored under the
+                key. List columns ``allow`` and ``deny`` hold candidates that may, or may not, be the answers to a row.
             history: Keys of candidates that a new query met, oldest first; the query side must read histories or average
                 candidates.
-            k: How many; fewer are given when the catalogue has fewer left.
+            k: How many; fewer are given when fewer candidates are left, and a note says why (see :func:`towerkit.notes_of`).
             exclude_seen: Leave out what the query had in training (or in ``history``).
+            allow: Keys, or a path or table with a column of keys: only these may be answers.
+            deny: Keys, a path or a table: none of these may be answers.
+            where: A condition on the columns of the candidates, such as ``price < 20 and category == "books"``; see
+                :mod:`towerkit.data.where`.
 
         Returns:
             Columns ``query``, ``rank``, the candidate's key, its title where there is one, ``score``, ``cold``. The key's
@@ -245,18 +257,61 @@ class Run:
 
         Raises:
             RunError: If this Run does not rank.
-            DataError: If a row or a history cannot be used.
-            SpecError: If not exactly one of query, rows and history is given, or ``k`` is below 1.
+            DataError: If a row, a history, a list of keys or a column of a condition cannot be used.
+            SpecError: If not exactly one of query, rows and history is given, ``k`` is below 1, or ``where`` is no condition.
         """
         if sum(given is not None for given in (query, rows, history)) != 1:
             raise SpecError("Ask for exactly one of query, rows or history.")
         check_k(k)
         model = self._retriever()
+        choice = self._choice(exclude_seen, allow, deny, where)
         if history is not None:
-            return recommend.for_history(model, history, k, exclude_seen=exclude_seen)
-        if rows is not None:
-            return recommend.for_rows(model, read_table(rows), k, exclude_seen=exclude_seen)
-        return recommend.for_keys(model, [query], k, exclude_seen=exclude_seen)
+            asked = asking.by_history(model, history)
+        elif rows is not None:
+            asked = asking.by_rows(model, self._read(rows, model.model.query_entity))
+        else:
+            asked = asking.by_keys(model, [query])
+        return asking.answered(model, asked, k, choice)
+
+    def recommend_all(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        k: int = 10,
+        exclude_seen: bool = True,
+        allow: Any = None,
+        deny: Any = None,
+        where: str | None = None,
+        chunk: int = asking.CHUNK,
+        tell: Callable[[int, int], None] = lambda done, total: None,
+    ) -> asking.Written:
+        """The best candidates of every known query, into a file; an interrupted call goes on where it was.
+
+        Args:
+            out: A ``.parquet``, ``.csv`` or ``.arrow`` file, with the columns of :meth:`recommend`. Beside it stands the folder
+                ``NAME.parts`` until it is whole.
+            k: As in :meth:`recommend`.
+            exclude_seen: As in :meth:`recommend`.
+            allow: As in :meth:`recommend`.
+            deny: As in :meth:`recommend`.
+            where: As in :meth:`recommend`.
+            chunk: Queries answered at a time: what the memory grows with.
+            tell: Called with the number of queries answered and of all, after each chunk.
+
+        Returns:
+            What was written.
+
+        Raises:
+            RunError: If this Run does not rank, another process writes the file, or an interrupted call with other settings
+                is in the way.
+            DataError: If the file cannot be written, or a list of keys or a column of a condition cannot be used.
+            SpecError: If ``k`` or ``chunk`` is below 1, or ``where`` is no condition.
+        """
+        check_k(k)
+        check_k(chunk, "chunk")
+        model, choice = self._retriever(), self._choice(exclude_seen, allow, deny, where)
+        identity = {"run": content_hash({name: file.sha256 for name, file in self.manifest.files.items()})}
+        return asking.answer_everyone(model, k, choice, Path(out), identity=identity, chunk=chunk, tell=tell)
 
     def queries_for(self, candidates: Any, *, k: int = 10) -> pa.Table:
         """The queries that a new candidate fits best, from its raw row alone.
@@ -274,7 +329,103 @@ class Run:
             SpecError: If ``k`` is below 1.
         """
         check_k(k)
-        return recommend.queries_for_rows(self._retriever(), read_table(candidates), k)
+        model = self._retriever()
+        return asking.queries_for_rows(model, self._read(candidates, model.model.candidate_entity), k)
+
+    def similar(
+        self,
+        candidate: Any = None,
+        *,
+        query: Any = None,
+        k: int = 10,
+        allow: Any = None,
+        deny: Any = None,
+        where: str | None = None,
+    ) -> pa.Table:
+        """The candidates most like a known one, or the queries most like a known query; without itself.
+
+        Args:
+            candidate: A key, or a list of keys.
+            query: A key, or a list of keys, in place of ``candidate``.
+            k: How many for each.
+            allow: As in :meth:`recommend`, for candidates.
+            deny: As in :meth:`recommend`, for candidates.
+            where: As in :meth:`recommend`, for candidates.
+
+        Returns:
+            Columns ``similar_to``, ``rank``, the key, its title where there is one, and ``score``: the cosine of the vectors,
+            or under a match by distance the negative squared distance.
+
+        Raises:
+            RunError: If this Run does not rank.
+            DataError: If a key is unknown.
+            SpecError: If not exactly one of candidate and query is given, ``k`` is below 1, or queries are chosen by ``allow``,
+                ``deny`` or ``where``, which are about candidates.
+        """
+        if (candidate is None) == (query is None):
+            raise SpecError("Ask for exactly one of candidate or query.")
+        check_k(k)
+        if query is not None and not (allow is None and deny is None and where is None):
+            raise SpecError("allow, deny and where choose candidates, and the question is for queries; leave them out.")
+        choice = self._choice(exclude_seen=False, allow=allow, deny=deny, where=where)
+        given = candidate if query is None else query
+        keys = list(given) if isinstance(given, list | tuple) else [given]
+        return asking.similar(self._retriever(), "candidate" if query is None else "query", keys, k, choice)
+
+    def embed(self, rows: Any = None, *, side: asking.Which | None = None) -> pa.Table:
+        """Vectors: of keys or raw rows of one side of a two-tower, or what the backbone of a tower model makes of raw rows.
+
+        Args:
+            rows: A path or table: raw rows, or keys alone; for a two-tower every known key of that side when not given.
+            side: ``query`` or ``candidate``; for a two-tower only.
+
+        Returns:
+            The key, ``vector`` (a list of float32) and ``cold``; for a tower model the keys that its towers read, if any.
+
+        Raises:
+            RunError: If this Run is a late fusion, which has no vector of its own.
+            DataError: If a row cannot be used.
+            SpecError: If the side is missing, unknown, or given for a tower model.
+        """
+        model = self.model
+        if isinstance(model, Retriever):
+            if side not in ("query", "candidate"):
+                raise SpecError(
+                    f"A two_tower has vectors of two sides: say query or candidate (--side); received {side!r}."
+                )
+            entity = model.model.query_entity if side == "query" else model.model.candidate_entity
+            return asking.embedded(model, side, None if rows is None else self._read(rows, entity))
+        if not isinstance(model, TaskPredictor):
+            raise RunError(
+                f"{self.path} is a {self.kind}: its members share no vector. Embed with one tower_model or two_tower."
+            )
+        if side is not None:
+            raise SpecError(f"A tower_model has one vector per row and no sides: leave side out; received {side!r}.")
+        if rows is None:
+            raise SpecError(
+                "A tower_model keeps no rows: give the rows to embed, with the columns that its towers read."
+            )
+        return asking.embedded_rows(model, self._read(rows))
+
+    def _read(self, given: Any, entity: str | None = None) -> Table:
+        """A table, read as the one of the training was: of an entity, or of examples."""
+        return read_alike(given, source_like(self.spec.get("data"), entity))
+
+    def _choice(self, exclude_seen: bool, allow: Any, deny: Any, where: str | None) -> asking.Choice:
+        model = self._retriever()
+        lists = {name: self._keys(name, given) for name, given in (("allow", allow), ("deny", deny))}
+        return asking.choice_of(model.candidate, exclude_seen=exclude_seen, where=where, **lists)
+
+    def _keys(self, setting: str, given: Any) -> list[Any] | None:
+        """The candidate keys that were given as such, or as the column of a path or table."""
+        if given is None:
+            return None
+        keys = asking.plain_keys(given)
+        if keys is not None:
+            return keys
+        entity = self._retriever().model.candidate_entity
+        names = (entity, self._retriever().candidate.key)
+        return asking.key_list(self._read(given, entity), names, setting)
 
     def _retriever(self) -> Retriever:
         if not isinstance(self.model, Retriever):
@@ -285,14 +436,18 @@ class Run:
         return self.model
 
 
-def check_k(k: int) -> None:
+def check_k(k: int, name: str = "k") -> None:
     """Refuse a number of answers that is none.
+
+    Args:
+        k: The number.
+        name: What it is called.
 
     Raises:
         SpecError: If ``k`` is not a whole number of at least 1.
     """
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise SpecError(f"k must be a whole number of at least 1; received {k!r}.")
+        raise SpecError(f"{name} must be a whole number of at least 1; received {k!r}.")
 
 
 def require_keys(table: Table, *names: str) -> None:

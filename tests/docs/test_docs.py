@@ -161,7 +161,7 @@ def wrong_commands(lines: list[str]) -> list[str]:
         if command is None:
             wrong.append(line)
             continue
-        options = {option for parameter in command.params for option in parameter.opts}
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         wrong += [f"{line}: {word}" for word in words if word.startswith("-") and word not in options]
     return wrong
 

@@ -49,7 +49,8 @@ def values_of(data: pa.Table, name: str) -> pa.Array:
     """
     if name not in data.column_names:
         raise DataError(
-            f"The column '{name}' is missing; the table has {data.column_names}. Add it (empty values are fine)."
+            f"The column '{name}' is missing; the table has {data.column_names}{nearest(name, data.column_names) or '.'} "
+            "Add it (empty values are fine)."
         )
     combined = data.column(name).combine_chunks()
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from towerkit.artifact.models import check_labels
@@ -23,6 +24,7 @@ from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.features.labels import Labels
 from towerkit.heads.decision import UNTOUCHED, Decision
+from towerkit.models.answer import TaskPredictor
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import write_json
@@ -143,6 +145,12 @@ class LateFusion:
     def member_predictions(self, table: Table) -> dict[str, dict[str, Probabilities]]:
         """Member -> task -> ``[rows, classes]``, under this fusion's task names and classes."""
         return {name: aligned(member, member.predict(table), self.tasks) for name, member in self.members.items()}
+
+    def cold(self, table: Table) -> NDArray[np.bool_] | None:
+        """``[rows]`` whether a key that some member reads is unknown or missing; None where no member reads any."""
+        each = (member.cold(table) for member in self.members.values() if isinstance(member, TaskPredictor))
+        found = [cold for cold in each if cold is not None]
+        return np.logical_or.reduce(found) if found else None
 
     def combined(self, predictions: Mapping[str, Mapping[str, Probabilities]]) -> dict[str, Probabilities]:
         """Merge predictions that are already there."""

@@ -196,7 +196,7 @@ def _matrix(
             columns.append(np.where(codes > 0, codes - 1, np.nan))
             types.append("c")
         else:
-            columns.append(named(table.name, numbers, values_of(table.data, name), name))
+            columns.append(named(table.name, numbers, named(table.name, values_of, table.data, name), name))
             types.append("q")
     array = np.stack(columns, axis=1).astype(np.float32)
     return _xgboost().DMatrix(array, label=label, weight=weight, feature_types=types, enable_categorical=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from towerkit.data.batch import Batch, Column, Columns, take
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
-from towerkit.data.table import values_of
+from towerkit.data.table import require_columns, values_of
 from towerkit.features.columns import IdSpec
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
@@ -66,7 +66,49 @@ class TaskPredictor:
             DataError: If a column is missing or holds a value of another kind.
         """
         self.model.eval()
+        found: dict[str, list[NDArray[np.float64]]] = {task: [] for task in self.tasks}
+        for batch in self._batches(table):
+            for task, logits in self.model(batch).items():
+                scaled = logits.double() / self.decisions.get(task, UNTOUCHED).temperature
+                found[task].append(self.model.head(task).probabilities(scaled).numpy())
+        empty = {task: np.empty((0, labels.num_outputs)) for task, labels in self.tasks.items()}
+        return {task: np.concatenate(parts) if parts else empty[task] for task, parts in found.items()}
+
+    @torch.no_grad()
+    def states(self, table: Table) -> NDArray[np.float32]:
+        """``[rows, dim]`` what the backbone makes of raw rows, and all heads read; see :meth:`predict`."""
+        self.model.eval()
+        parts = [self.model.state(batch).numpy() for batch in self._batches(table)]
+        return np.concatenate([np.empty((0, self.model.backbone.out_dim), np.float32), *parts])
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the example rows that the towers read as keys: of entity tables, and of id towers."""
+        ids = [each.spec.column for each in self.encoder.features.get(EXAMPLE, ()) if isinstance(each.spec, IdSpec)]
+        return tuple(dict.fromkeys([*self.entities, *ids]))
+
+    def cold(self, table: Table) -> NDArray[np.bool_] | None:
+        """``[rows]`` whether a key of the row is unknown or missing; None where the towers read no key.
+
+        Args:
+            table: Raw rows, with the key columns.
+        """
+        if not self.key_columns:
+            return None
+        known = np.ones(table.data.num_rows, bool)
+        for name, catalogue in self.entities.items():
+            known &= catalogue.rows(values_of(table.data, name)) > 0
+        for fitted in self.encoder.features.get(EXAMPLE, ()):
+            if isinstance(fitted.spec, IdSpec):
+                codes = fitted.feature.encode(table.data)
+                assert isinstance(codes, torch.Tensor)
+                known &= codes.numpy() > 0
+        return ~known
+
+    def _batches(self, table: Table) -> Iterator[Batch]:
+        """Raw rows as the model reads them, some at a time."""
         tables = dict(self._entity_columns)
+        require_columns(self.entities, table.data.column_names, table.name)
         index = {
             name: torch.from_numpy(self.entities[name].rows(values_of(table.data, name))) for name in self.entities
         }
@@ -74,19 +116,13 @@ class TaskPredictor:
         if EXAMPLE in self.encoder.features:
             tables[EXAMPLE] = self.encoder.encode(EXAMPLE, table)
             index[EXAMPLE] = torch.arange(1, num_rows + 1)
-        found: dict[str, list[NDArray[np.float64]]] = {task: [] for task in self.tasks}
         for start in range(0, num_rows, _CHUNK):
             own = {name: rows[start : start + _CHUNK] for name, rows in index.items()}
             distinct = {name: torch.unique(rows, return_inverse=True) for name, rows in own.items()}
-            batch = Batch(
+            yield Batch(
                 columns={name: take(tables[name], rows) for name, (rows, _) in distinct.items()},
                 index={name: place for name, (_, place) in distinct.items()},
             )
-            for task, logits in self.model(batch).items():
-                scaled = logits.double() / self.decisions.get(task, UNTOUCHED).temperature
-                found[task].append(self.model.head(task).probabilities(scaled).numpy())
-        empty = {task: np.empty((0, labels.num_outputs)) for task, labels in self.tasks.items()}
-        return {task: np.concatenate(parts) if parts else empty[task] for task, parts in found.items()}
 
 
 @dataclass(frozen=True, eq=False)

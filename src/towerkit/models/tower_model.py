@@ -43,12 +43,17 @@ class TowerModel(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Task -> logits ``[batch, outputs]``."""
+        state = self.state(batch)
+        return {task: head(state) for task, head in self.heads.items()}
+
+    def state(self, batch: Batch) -> Tensor:
+        """``[batch, dim]`` what the backbone makes of the towers' vectors, and the heads read."""
         parts = {}
         for name, tower in self.towers.items():
             entity = self.entities[name]
             parts[name] = spread(tower(batch.columns[entity]), batch.index[entity])  # [batch, dim_i]
-        state = self.backbone(parts)  # [batch, dim]
-        return {task: head(state) for task, head in self.heads.items()}
+        state: Tensor = self.backbone(parts)
+        return state
 
     def head(self, task: str) -> Head:
         """The head of a task."""

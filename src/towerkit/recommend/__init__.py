@@ -1,0 +1,35 @@
+"""Answers of a trained model that ranks: for known keys, raw rows, a history, new candidates, given pairs, or everyone.
+
+A question becomes an :class:`~towerkit.recommend.asked.Asked`, whatever the model; from there on all models are answered alike.
+"""
+
+from towerkit.recommend.answers import answered
+from towerkit.recommend.asked import Asked, by_history, by_keys, by_rows
+from towerkit.recommend.choice import Choice, choice_of, key_list, plain_keys
+from towerkit.recommend.embed import embedded, embedded_rows
+from towerkit.recommend.everyone import CHUNK, Written, answer_everyone
+from towerkit.recommend.notes import notes_of
+from towerkit.recommend.pairs import pair_scores, queries_for_rows
+from towerkit.recommend.similar import Which, similar
+
+__all__ = [
+    "CHUNK",
+    "Asked",
+    "Choice",
+    "Which",
+    "Written",
+    "answer_everyone",
+    "answered",
+    "by_history",
+    "by_keys",
+    "by_rows",
+    "choice_of",
+    "embedded",
+    "embedded_rows",
+    "key_list",
+    "notes_of",
+    "pair_scores",
+    "plain_keys",
+    "queries_for_rows",
+    "similar",
+]

@@ -1,0 +1,72 @@
+"""The other questions: which queries fit new candidates, and the scores of given pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from towerkit.core.errors import DataError, listed, nearest
+from towerkit.data.readers import Table
+from towerkit.data.table import values_of
+from towerkit.index.vectors import VectorRanker
+from towerkit.models.answer import Retriever
+from towerkit.recommend.answers import kept, ranks, titles_of
+from towerkit.recommend.asked import keyed
+from towerkit.recommend.keys import key_column, unknown_key_notes, with_stored_columns
+from towerkit.recommend.notes import with_notes
+
+_QUERIES, _PAIRS = ("rank", "score"), ("score", "cold", "title")
+"""The columns of our own in the answers to a new candidate, and to given pairs."""
+
+
+def queries_for_rows(model: Retriever, table: Table, k: int) -> pa.Table:
+    """The queries that raw candidate rows fit best, from the rows alone: who would want this new item?"""
+    side, entity = model.model.candidate, model.model.candidate_entity
+    table = keyed(model.candidate, entity, table)
+    notes = unknown_key_notes(model.candidate, table)
+    table = with_stored_columns(model.candidate, model.encoder.columns(entity), table)
+    vectors = model.vectors_of(side, entity, table)[1:]
+    ranker = VectorRanker(vectors, model.query_vectors[1:], model.model.match.similarity)
+    hits = ranker.rank(np.arange(len(vectors)), min(k, ranker.num_candidates))
+    keep, owner = kept(hits.rows)
+    found = {
+        key_column(entity, _QUERIES): values_of(table.data, model.candidate.key).take(pa.array(owner)),
+        "rank": ranks(hits.rows)[keep],
+        key_column(model.model.query_entity, _QUERIES): model.query.keys.take(pa.array(hits.rows.ravel()[keep])),
+        "score": hits.scores.ravel()[keep],
+    }
+    if k > ranker.num_candidates:
+        notes = (*notes, f"Fewer than the {k:,} answers asked for: there are {ranker.num_candidates:,} known queries.")
+    return with_notes(pa.table(found), notes)
+
+
+def pair_scores(model: Retriever, table: Table) -> pa.Table:
+    """The score of each given pair of keys, and whether one of the two is cold.
+
+    Raises:
+        DataError: If the query or the candidate column is missing.
+    """
+    entities = model.model.query_entity, model.model.candidate_entity
+    for name in entities:
+        if name not in table.data.column_names:
+            raise DataError(
+                f"{table.name}: lacks the column '{name}'{nearest(name, table.data.column_names) or '.'} "
+                f"A pair needs '{entities[0]}' and '{entities[1]}'; the columns are {listed(table.data.column_names)}."
+            )
+    keys = values_of(table.data, entities[0]), values_of(table.data, entities[1])
+    rows = model.query.rows(keys[0]), model.candidate.rows(keys[1])
+    query, candidate = model.query_vectors[rows[0]], model.candidate_vectors[rows[1]]
+    if model.model.match.similarity == "euclidean":
+        scores = -np.square(query - candidate).sum(axis=1)
+    else:
+        scores = (query * candidate).sum(axis=1)
+    cold = (rows[0] == 0) | (rows[1] == 0)
+    columns = [key_column(name, _PAIRS) for name in entities]
+    places = pa.array(rows[1] - 1, mask=rows[1] == 0)
+    title = titles_of(model.candidate, model.titles.get(entities[1]), places)
+    found = {columns[0]: keys[0], columns[1]: keys[1], **title, "score": scores, "cold": cold}
+    notes = (
+        *unknown_key_notes(model.query, table, entities[0]),
+        *unknown_key_notes(model.candidate, table, entities[1]),
+    )
+    return with_notes(pa.table(found), notes)
