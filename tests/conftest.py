@@ -22,6 +22,9 @@ import pytest
 import rich.console  # noqa: F401 - importing it draws from Python's random module; the guard must not see that in a test
 from hypothesis import settings
 
+collect_ignore_glob = ["faults/[!t]*.py"]
+"""Scripts that fork, and so run as processes of their own; faults/test_faults.py starts them."""
+
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True, print_blob=True)
 settings.register_profile("dev", deadline=None, max_examples=60)
 settings.register_profile("soak", deadline=None, max_examples=2_000)

@@ -26,7 +26,7 @@ def test_a_table_comes_back(tmp_path: Path, name: str) -> None:
 def test_what_cannot_be_written_is_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.parqet.*did you mean '\.parquet'\?"):
         write_table(TABLE, tmp_path / "a.parqet")
-    with pytest.raises(DataError, match="nowhere.*exists and is writable"):
+    with pytest.raises(DataError, match="a.csv cannot be written: there is no folder .*nowhere.; make it"):
         write_table(TABLE, tmp_path / "nowhere" / "a.csv")
 
 

@@ -83,15 +83,19 @@ class _YesOrNo:
 def _strict(value: Any, annotation: Any) -> Any:
     """The value, but no type will take its true or false for a number: ``epochs: yes`` must not train for one epoch."""
     if isinstance(value, bool):
-        return value if _takes_bool(annotation) else _YesOrNo(value)
+        return (
+            value
+            if _takes(bool, annotation) or not (_takes(int, annotation) or _takes(float, annotation))
+            else _YesOrNo(value)
+        )
     return [_strict(item, annotation) for item in value] if type(value) in (list, tuple) else value
 
 
-def _takes_bool(annotation: Any) -> bool:
-    """Whether true or false stands anywhere in a field's type."""
-    if annotation in (bool, Any, object) or isinstance(annotation, bool):
+def _takes(kind: type, annotation: Any) -> bool:
+    """Whether true or false (or a number) stands anywhere in a field's type."""
+    if annotation in (kind, Any, object) or type(annotation) is kind:  # an instance is one of a literal's values
         return True
-    return any(map(_takes_bool, typing.get_args(annotation)))
+    return any(_takes(kind, part) for part in typing.get_args(annotation))
 
 
 def _sorted(value: Any) -> Any:
