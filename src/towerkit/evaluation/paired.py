@@ -73,10 +73,10 @@ def segment_differences(
     if SEGMENTS not in first.details or SEGMENTS not in second.details:
         return found, left_out
     ours, theirs = _split(first.details[SEGMENTS]), _split(second.details[SEGMENTS])
-    for (segment, value), mine in ours.items():
-        other = theirs.get((segment, value))
+    for segment, value in dict.fromkeys([*ours, *theirs]):
+        mine, other = ours.get((segment, value)), theirs.get((segment, value))
         try:
-            if other is None:
+            if mine is None or other is None:
                 raise RunError("only one of the two Runs has it")
             pairs = _within(first, second, mine, other, seed)
         except RunError as error:
