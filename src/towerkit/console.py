@@ -14,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from towerkit.metrics.shown import headlines, value_place
-from towerkit.metrics.significance import ALPHA
+from towerkit.metrics.significance import ALPHA, lowest_corrected
 from towerkit.training.progress import Silent
 
 if TYPE_CHECKING:
@@ -379,12 +379,14 @@ def _number(value: float, form: str = ".4f") -> str:
 
 def comparison_line(found: Mapping[str, Comparison]) -> str:
     """How the tests were made, as one line for people."""
-    tests = sum(
-        len(each.metrics) + sum(len(pairs) for values in each.segments.values() for pairs in values.values())
-        for each in found.values()
+    pairs = [pair for each in found.values() for pair in each.pairs()]
+    corrected = (
+        "one test, nothing to correct" if len(pairs) == 1 else f"p (Holm): corrected for all {len(pairs):,} tests above"
     )
-    corrected = "one test, nothing to correct" if tests == 1 else f"p (Holm): corrected for all {tests:,} tests above"
     hidden = " and in --json" if any(each.segments for each in found.values()) else ""
+    least = lowest_corrected(pairs)
+    if least >= ALPHA:
+        hidden += f", of which none can come below {least:.3g}: name the metrics that count with --metric"
     return (
         f"difference: with its paired bootstrap interval · effect: in standard deviations of single differences · p: paired "
         f"randomization · {corrected}{hidden} · clear: the interval is off zero and p (Holm) below {ALPHA}"

@@ -2,8 +2,11 @@
 
 Pinned: the same against itself differs by 0 with p = 1; a planted difference is found, with the sign of "second minus
 first", whatever the order of the queries; two protocols are refused and the message names what differs with both
-values; baselines, which keep figures only, are refused in words. With several Runs and segments each pair is compared as
-alone, and p-values are corrected over all of them; what cannot be paired within a segment is told, not dropped in silence.
+values; baselines, which keep figures only, are refused in words. Many rows leave as many draws to a p-value as few.
+With several Runs and segments each pair is compared as alone, and p-values are corrected over all of them, and people
+are told where no difference could be clear; what cannot be paired within a segment is told, not dropped in silence, and
+a segment of candidates is paired only where it holds the same right answers. Classes with and without an order are
+compared by what both have; other kinds of tasks are not.
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from towerkit.console import comparison_line
 from towerkit.core.errors import RunError, SpecError
+from towerkit.evaluation import paired
 from towerkit.evaluation.compare import compare, compare_runs
 from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.result import Evaluation
-from towerkit.features.labels import Labels
+from towerkit.features.labels import Labels, TaskKind
 from towerkit.heads.decision import Decision
 from towerkit.metrics.intervals import mean_intervals
 from towerkit.metrics.significance import holm
@@ -96,6 +101,40 @@ def test_identical_predictions_differ_by_nothing_and_better_ones_clearly() -> No
     assert found["accuracy"].difference > 0.2 and found["accuracy"].is_clear
     assert found["log_loss"].difference < 0 and found["log_loss"].is_clear
     assert found["accuracy"].second - found["accuracy"].first == pytest.approx(found["accuracy"].difference)
+
+
+def test_many_rows_take_resamples_from_the_bootstrap_and_no_draws_from_the_test(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A p-value of 200 draws is never below 0.005: of eleven metrics corrected together none could be clear."""
+    monkeypatch.setattr(paired, "default_resamples", lambda rows: 40)
+    found = compare(prediction(BAD, TRUTH), prediction(GOOD, TRUTH))
+    assert {pair.draws for pair in found.values()} == {1_000}
+    assert found["accuracy"].p_value == pytest.approx(1 / 1_001)
+
+
+def classes(kind: TaskKind, sure: float, count: int = 3) -> Evaluation:
+    """A prediction evaluation of one task of several classes."""
+    codes = np.arange(60) % count
+    table = np.eye(count)[codes] * sure + np.random.default_rng(3).random((60, count))
+    label = Labels("stars", kind, tuple(str(n) for n in range(count)))
+    found = {"stars": table / table.sum(axis=1, keepdims=True)}
+    return evaluate_tasks(found, {"stars": codes}, {"stars": label}, part="test", split=SPLIT)
+
+
+def test_classes_with_and_without_an_order_are_compared_by_what_both_have() -> None:
+    ordered, plain = classes("ordinal", 0.1), classes("multiclass", 0.6)
+    for first, second in ((ordered, plain), (plain, ordered)):
+        found = compare(first, second)
+        assert list(found) == list(plain.metrics), "mae and kappa are of an order"
+        for name, pair in found.items():
+            assert (pair.first, pair.second) == pytest.approx((first.metrics[name].value, second.metrics[name].value))
+
+
+def test_kinds_whose_figures_mean_different_things_are_refused() -> None:
+    for first, second in (("binary", "multiclass"), ("multiclass", "binary")):
+        with pytest.raises(RunError, match=f"kind: {first} against {second}"):
+            compare(classes(first, 0.1, 2), classes(second, 0.6, 2))
 
 
 def test_each_model_keeps_its_own_threshold() -> None:
@@ -185,8 +224,9 @@ def test_models_that_learn_from_other_rows_are_comparable_on_the_same_held_out_r
     given = {"kind": "time", "test": "given", "validation": 0.1}
     other = {"kind": "random", "test": "given", "validation": 0.2, "left_out": {"not_positive": 2}}
     assert compare(ranking([0.5] * 9, split=given), ranking([0.5] * 9, split=other))["recall@5"].p_value == 1.0
-    with pytest.raises(RunError, match="positive"):
-        compare(ranking([0.5] * 9, split=given), ranking([0.5] * 9, split={**other, "positive": "x > 1"}))
+    for key, value in (("positive", "x > 1"), ("relevance", "grade"), ("grades", {"1": 4.0})):
+        with pytest.raises(RunError, match=f"'{key}': "):
+            compare(ranking([0.5] * 9, split=given), ranking([0.5] * 9, split={**other, key: value}))
 
 
 def by_city(evaluation: Evaluation, cities: list[str], only: slice = slice(None)) -> Evaluation:
@@ -230,10 +270,33 @@ def test_what_cannot_be_paired_within_a_segment_is_told() -> None:
     (found,) = compare_runs(first, {"second": second}).values()
     assert set(found.segments["user.city"]) == {"Oslo"} and "different queries" in found.left_out["user.city: Rome"]
     (other,) = compare_runs(first, {"third": by_city(ranking(values), ["Rome", "Lima"])}).values()
-    assert other.left_out == {"user.city: Oslo": "only one of the two Runs has it"}
+    only = "only one of the two Runs has it"
+    assert other.left_out == {"user.city: Oslo": only, "user.city: Lima": only}
     assert other.as_dict()["left_out"] == other.left_out
     (plain,) = compare_runs(first, {"without": ranking(values)}).values()
     assert not plain.segments and not plain.left_out
+
+
+def test_a_segment_of_candidates_with_other_right_answers_is_told() -> None:
+    """Two Runs that learned from other rows agree on the queries, and not on which of their answers are cold."""
+    values = DRAW.random(4)
+    counts = {"first": [1, 2, 1, 3, 2, 2], "second": [1, 2, 1, 4, 2, 2]}
+    runs = {}
+    for name, positives in counts.items():
+        one = ranking(values)
+        long = {
+            "segment": ["cold_candidate"] * 4 + ["user.city"] * 2,
+            "value": ["warm"] * 4 + ["Rome"] * 2,
+            "query": ["q0", "q1", "q2", "q3", "q0", "q1"],
+            "positives": pa.array([*positives[:4], None, None], pa.int64()),
+            "recall@5": [*values, *values[:2]],
+        }
+        runs[name] = replace(one, details={**one.details, "segments": pa.table(long)})
+    (apart,) = compare_runs(runs["first"], {"second": runs["second"]}).values()
+    (same,) = compare_runs(runs["first"], {"first": runs["first"]}).values()
+    told = "it holds other right answers in each of the two Runs, for 1 of its 4 queries"
+    assert apart.left_out == {"cold_candidate: warm": told} and list(apart.segments) == ["user.city"]
+    assert list(same.segments["cold_candidate"]["warm"]) == ["recall@5"], "the number of positives is no metric"
 
 
 def test_segments_of_predictions() -> None:
@@ -249,6 +312,16 @@ def test_segments_of_predictions() -> None:
     shifted = rows.set_column(0, "row", pa.array(np.arange(120)[::-1]))
     (apart,) = compare_runs(first, {"s": replace(second, details={**second.details, "segments": shifted})}).values()
     assert set(apart.left_out) == {"half: one", "half: two"} and not apart.segments
+
+
+def test_people_are_told_where_no_difference_can_be_clear() -> None:
+    values = DRAW.random(40) * 0.5
+    cities = [f"c{n:02d}" for n in range(40)]
+    first, second = (by_city(ranking(each), cities) for each in (values, values + 0.5))
+    few = comparison_line(compare_runs(first, {"second": second}))
+    assert "for all 41 tests above and in --json" in few and "none can come below" not in few
+    many = comparison_line(compare_runs(first, {f"r{n}": second for n in range(13)}))
+    assert "for all 533 tests above and in --json, of which none can come below 0.0533: name the metrics" in many
 
 
 def test_a_metric_that_was_decided_on_costs_less_correction() -> None:

@@ -48,6 +48,13 @@ def test_masked_labels_are_left_out_and_counted() -> None:
     assert found.metrics == same.metrics, "as if the rows without a label were not there"
 
 
+def test_the_protocol_says_the_resamples_of_the_labelled_rows() -> None:
+    truth = np.where(np.arange(20_001) < 10, np.arange(20_001) % 2, -1)
+    found = evaluate_tasks({"liked": liked(*[0.5] * 20_001)}, {"liked": truth}, {"liked": LIKED}, **ABOUT)
+    assert found.metrics["accuracy"].n == 10
+    assert found.protocol["interval"].endswith("over rows, 1,000 resamples")
+
+
 def test_each_task_has_its_own_rows() -> None:
     stars = np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7], [0.2, 0.5, 0.3]])
     found = evaluate_tasks(

@@ -166,6 +166,13 @@ def test_values_divide_queries_and_right_answers_and_the_long_table_averages_to_
             for name, interval in metrics.items():
                 assert len(own) == interval.n
                 assert np.mean([row[name] for row in own]) == pytest.approx(interval.value, abs=1e-12)
+    # So are its right answers; a segment of queries has no part of them.
+    asked = {row["query"]: 0 for row in rows}
+    for row in rows:
+        assert (row["positives"] is None) == (row["segment"] in ("cold_query", "activity", "user.city"))
+        asked[row["query"]] += row["positives"] if row["segment"] == "popularity" else 0
+    held = world.held
+    assert asked == {f"q{n}": int(held[n].sum()) for n in np.flatnonzero(held.any(axis=1))}
     # Hits of a query at k, summed over the values of a segment of candidates, are those of the whole.
     whole = {row["query"]: row["precision@5"] for row in found.details["ranking"].to_pylist()}
     for segment in ("cold_candidate", "popularity", "item.price"):

@@ -4,6 +4,8 @@ Pinned here:
 - sign flips and exchanges give the exact p-values of small data, and those of SciPy's paired permutation test;
 - p-values are roughly uniform where models do not differ (negative control: unpaired flips of a shared trend are not), and
   small where they do; identical models differ by 0 with p = 1;
+- the unit of a number does not change the p-value of its errors;
+- the least that the correction can leave is told;
 - exchanging the models changes the sign and nothing else; all metrics and any block size give what each alone gives;
 - the effect of a mean is Cohen's d for pairs; that of a statistic which is a mean comes close to it;
 - Holm's p-values are those of its definition, keep order, and hold the chance of any false claim below the level where
@@ -30,11 +32,13 @@ from towerkit.core.random import generator
 from towerkit.metrics import intervals
 from towerkit.metrics.areas import roc_auc
 from towerkit.metrics.classification import ClassificationRows
+from towerkit.metrics.regression import RegressionRows
 from towerkit.metrics.significance import (
     ALPHA,
     Difference,
     corrected,
     holm,
+    lowest_corrected,
     mean_differences,
     statistic_differences,
 )
@@ -65,7 +69,7 @@ def test_identical_models_do_not_differ() -> None:
     values = generator(0, "test", "identical").random(50)
     same = differing(values, values)
     mean = float(values.mean())
-    assert same == Difference(mean, mean, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 50) and not same.is_clear
+    assert same == Difference(mean, mean, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 50, 10_000) and not same.is_clear
 
 
 def test_the_p_value_is_that_of_all_sign_flips() -> None:
@@ -134,7 +138,10 @@ def test_each_metric_is_what_it_is_alone_whatever_the_size_of_the_blocks(monkeyp
     first = {name: random.random(37) for name in "abc"}
     second = {name: random.random(37) for name in "abc"}
     truth = random.integers(0, 2, 37)
-    together, rows = mean_differences(first, second), predicting(truth, first["a"], second["a"], resamples=50)
+    together, rows = (
+        mean_differences(first, second),
+        predicting(truth, first["a"], second["a"], resamples=50, exchanges=50),
+    )
     for name in "abc":
         alone = mean_differences({name: first[name]}, {name: second[name]})[name]
         # Flipped sums of columns side by side may round otherwise; nothing else may differ.
@@ -142,7 +149,7 @@ def test_each_metric_is_what_it_is_alone_whatever_the_size_of_the_blocks(monkeyp
     monkeypatch.setattr(intervals, "_CHUNK_CELLS", 100)
     in_pieces = mean_differences(first, second)
     assert all(vars(in_pieces[name]) == pytest.approx(vars(together[name]), abs=1e-12) for name in "abc")
-    again = predicting(truth, first["a"], second["a"], resamples=50)
+    again = predicting(truth, first["a"], second["a"], resamples=50, exchanges=50)
     assert all(vars(again[name]) == pytest.approx(vars(rows[name]), abs=1e-12) for name in rows)
 
 
@@ -174,7 +181,7 @@ def test_exchanges_give_the_exact_p_value_of_auc() -> None:
     every = [difference(np.array(swap)) for swap in itertools.product([False, True], repeat=8)]
     exact = np.mean([abs(each) >= abs(whole) - 1e-12 for each in every])
     assert 0.02 < exact < 0.5
-    found = predicting(truth, first, second, resamples=4_000)["auc"]
+    found = predicting(truth, first, second, exchanges=4_000)["auc"]
     assert found.difference == pytest.approx(whole)
     assert found.p_value == pytest.approx(exact, abs=0.04)  # standard error 0.008
 
@@ -191,12 +198,29 @@ def test_statistics_that_are_means_agree_with_means() -> None:
     assert statistic.effect == pytest.approx(mean.effect, rel=0.1)
 
 
+@pytest.mark.parametrize("seed", [7, 9, 10])
+def test_the_unit_of_a_number_does_not_change_a_p_value(seed: int) -> None:
+    """Sums in another order round otherwise: exchanges that go exactly as far as the models do must count, whatever the unit."""
+    random = generator(seed, "test", "unit")
+    truth = 1e3 * random.random(9)
+    first, second = truth + random.normal(size=9), truth + np.abs(30 * random.normal(size=9))
+
+    def p_values(unit: float) -> dict[str, float]:
+        rows = [RegressionRows(unit * truth, unit * each) for each in (first, second)]
+        both = RegressionRows(unit * np.concatenate([truth, truth]), unit * np.concatenate([first, second]))
+        found = statistic_differences(*rows, both, resamples=9, exchanges=4_000)
+        return {name: pair.p_value for name, pair in found.items()}
+
+    assert p_values(1e9) == p_values(1e-3)
+    assert p_values(1e9)["rmse"] > 0.002, "of 512 exchanges that of all nine rows goes as far"
+
+
 def test_predictions_that_do_not_differ_are_rarely_called_different() -> None:
     random = generator(0, "test", "null auc")
     truth = np.arange(40) % 2
     p = np.array(
         [
-            predicting(truth, random.random(40), random.random(40), resamples=99, seed=seed)["auc"].p_value
+            predicting(truth, random.random(40), random.random(40), resamples=9, exchanges=99, seed=seed)["auc"].p_value
             for seed in range(200)
         ]
     )
@@ -206,10 +230,10 @@ def test_predictions_that_do_not_differ_are_rarely_called_different() -> None:
 
 def test_identical_predictions_and_undefined_ones() -> None:
     scores = generator(0, "test", "same").random(20)
-    for metric, same in predicting(np.arange(20) % 2, scores, scores, resamples=50).items():
+    for metric, same in predicting(np.arange(20) % 2, scores, scores, resamples=50, exchanges=50).items():
         assert same.difference == same.low == same.high == same.effect == 0.0, metric
         assert same.p_value == 1.0 and not same.is_clear, metric
-    undefined = predicting(np.ones(20, int), scores, scores[::-1], resamples=50)["auc"]
+    undefined = predicting(np.ones(20, int), scores, scores[::-1], resamples=50, exchanges=50)["auc"]
     assert math.isnan(undefined.difference) and math.isnan(undefined.p_value) and not undefined.is_clear
     told = json.loads(json.dumps(undefined.as_dict(), allow_nan=False))
     assert told["p_value"] is None and told["clear"] is False and told["n"] == 20
@@ -257,6 +281,8 @@ def test_the_correction_runs_over_all_that_is_given() -> None:
     assert [list(each) for each in done] == [list(each) for each in families]
     assert all(each.p_holm == pytest.approx(0.06) and not each.is_clear for family in done for each in family.values())
     assert all(each.p_value == one.p_value for family in done for each in family.values())
+    assert lowest_corrected([one] * 60) == pytest.approx(0.06) and lowest_corrected([]) == 0.0
+    assert lowest_corrected([one] * 2_000) == 1.0
 
 
 # ---------------------------------------------------------------- refusals

@@ -128,6 +128,12 @@ def test_rows_weigh() -> None:
         assert best_temperature(head, *both, weights) == pytest.approx(factor, rel=0.12)
 
 
+def test_where_no_row_weighs_anything_there_is_nothing_to_choose_by() -> None:
+    logits, labels = torch.tensor([[2.0], [-1.0]]), torch.tensor([1, 1])
+    assert best_temperature(made("binary"), logits, labels, torch.zeros(2)) == 1.0
+    assert best_temperature(made("binary"), logits, labels, torch.tensor([0.0, 1.0])) > 1.0
+
+
 def test_where_all_is_right_there_is_no_best_temperature() -> None:
     logits = torch.tensor([[2.0], [-1.0], [3.0]], dtype=torch.float64)
     assert best_temperature(made("binary"), logits, torch.tensor([1, 0, 1]), torch.ones(3)) == 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,8 +19,8 @@ _USUAL = {"gain": "binary"}
 """What a protocol that is silent about it means: it is of an older version."""
 _LEARNED = ("learned", "warnings")
 """Of a split: which training rows were learned from, and what is said about it; the rows measured are the same."""
-_COUNTING = ("positive", "events", "min_count", "k_core", "filter_on")
-"""Of a split: which rows of a test table given apart count."""
+_COUNTING = ("positive", "events", "relevance", "grades", "min_count", "k_core", "filter_on")
+"""Of a split: which rows of a test table given apart count, and what they are worth."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,13 @@ class Comparison:
     """Segment -> its value -> metric -> difference."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """``segment: value`` -> why it was not compared."""
+
+    def pairs(self) -> Iterator[Difference]:
+        """Every difference, over all queries or rows and within segments."""
+        yield from self.metrics.values()
+        for values in self.segments.values():
+            for pairs in values.values():
+                yield from pairs.values()
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: ``metrics``, and ``segments`` and ``left_out`` where there are any."""

@@ -9,12 +9,15 @@ import pyarrow.compute as pc
 
 from towerkit.core.errors import RunError
 from towerkit.evaluation.prediction import SEGMENTS
+from towerkit.evaluation.ranking import POSITIVES
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.task_details import stored_rows
 from towerkit.metrics.intervals import default_resamples
 from towerkit.metrics.significance import Difference, mean_differences, statistic_differences
 
-_SAME_TASK = ("column", "classes")
+_SAME_TASK = ("column", "classes", "kind")
+_ONE_CLASS_OF_SEVERAL = ("multiclass", "ordinal")
+"""An ordinal task has the metrics of a multiclass one, and two more."""
 
 
 def paired_differences(first: Evaluation, second: Evaluation, seed: int) -> dict[str, Difference]:
@@ -70,10 +73,10 @@ def segment_differences(
     if SEGMENTS not in first.details or SEGMENTS not in second.details:
         return found, left_out
     ours, theirs = _split(first.details[SEGMENTS]), _split(second.details[SEGMENTS])
-    for (segment, value), mine in ours.items():
-        other = theirs.get((segment, value))
+    for segment, value in dict.fromkeys([*ours, *theirs]):
+        mine, other = ours.get((segment, value)), theirs.get((segment, value))
         try:
-            if other is None:
+            if mine is None or other is None:
                 raise RunError("only one of the two Runs has it")
             pairs = _within(first, second, mine, other, seed)
         except RunError as error:
@@ -109,17 +112,31 @@ def _compare_rankings(one: pa.Table, other: pa.Table, seed: int) -> dict[str, Di
     if place is None or place.null_count or len(one) != len(other):
         raise RunError("The two Runs were evaluated on different queries; train both on the same data and split.")
     other = other.take(place)
-    common = [metric for metric in one.column_names if metric != "query" and metric in other.column_names]
+    if POSITIVES in one.column_names and POSITIVES in other.column_names:
+        _check_same_positives(one.column(POSITIVES), other.column(POSITIVES))
+    names = [name for name in one.column_names if name not in ("query", POSITIVES)]
+    common = [metric for metric in names if metric in other.column_names]
     # A segment of candidates has no novelty: in the long table its column is empty there.
     common = [metric for metric in common if not one.column(metric).null_count]
     a, b = ({metric: table.column(metric).to_numpy() for metric in common} for table in (one, other))
     return mean_differences(a, b, seed=seed)
 
 
+def _check_same_positives(one: pa.ChunkedArray, other: pa.ChunkedArray) -> None:
+    """A segment by what training saw is not the same one for a Run that was trained on other rows."""
+    if not one.equals(other):
+        queries = pc.sum(pc.fill_null(pc.not_equal(one, other), True)).as_py()
+        raise RunError(
+            f"it holds other right answers in each of the two Runs, for {queries:,} of its {len(one):,} queries"
+        )
+
+
 def _compare_task(
     task: str, one: pa.Table, other: pa.Table, first: Evaluation, second: Evaluation, seed: int
 ) -> dict[str, Difference]:
     about, others = first.protocol["tasks"][task], second.protocol["tasks"][task]
+    if {about["kind"], others["kind"]} == set(_ONE_CLASS_OF_SEVERAL):
+        about, others = ({**each, "kind": "multiclass"} for each in (about, others))
     differing = [f"{key}: {about[key]} against {others[key]}" for key in _SAME_TASK if about[key] != others[key]]
     if differing:
         raise RunError(

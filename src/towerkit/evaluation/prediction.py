@@ -89,7 +89,7 @@ def evaluate_tasks(
         **({} if repeats is None else {"repeats": repeats}),
         "tasks": {task.name: _described(task, (new_labels or {}).get(task.name, 0)) for task in tasks},
         **({"segments_left_out": dict(segments_left_out)} if segments_left_out else {}),
-        "interval": f"{INTERVAL} over rows, {default_resamples(rows):,} resamples",
+        "interval": f"{INTERVAL} over rows, {_resamples(tasks)} resamples",
     }
     details = {task.name: task_details(task.label.kind, task.known, task.truth, task.predictions) for task in tasks}
     within, table = _by_segment(tasks, segments or {}, seed)
@@ -119,6 +119,11 @@ def _task(
             "rows with labels."
         )
     return _Task(name, label, decisions.get(name, UNTOUCHED), known, truth[known], predictions[known])
+
+
+def _resamples(tasks: list[_Task]) -> str:
+    """Of the whole part: fewer where there are many labelled rows, so tasks of one table may differ."""
+    return " to ".join(f"{number:,}" for number in sorted({default_resamples(int(t.known.sum())) for t in tasks}))
 
 
 def _named(tasks: list[_Task], rows: NDArray[np.bool_], seed: int) -> dict[str, Interval]:

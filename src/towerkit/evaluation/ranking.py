@@ -20,6 +20,8 @@ from towerkit.metrics.intervals import Interval, mean_intervals
 from towerkit.metrics.ranking import ranking_metrics
 
 RESAMPLES = 1000
+POSITIVES = "positives"
+"""Column of the segments of candidates in the details: how many right answers of that value the query has."""
 
 Values = dict[str, NDArray[np.float64]]
 
@@ -40,7 +42,7 @@ class Answers:
 
     def relevance(
         self, kept: NDArray[np.bool_] | None = None, kept_cold: NDArray[np.bool_] | None = None
-    ) -> tuple[Values, NDArray[np.int64]]:
+    ) -> tuple[Values, NDArray[np.int64], NDArray[np.int64]]:
         """The metrics of finding right answers.
 
         Args:
@@ -48,7 +50,8 @@ class Answers:
             kept_cold: ``[cold positives]`` likewise.
 
         Returns:
-            ``{"recall@20": [asked], …}``, ``auc`` among them where it was asked for; and the queries that have a right answer.
+            ``{"recall@20": [asked], …}``, ``auc`` among them where it was asked for; the queries that have a right answer; and how
+            many each of these has.
         """
         task = self.task
         kept = np.ones(task.positives.nnz, bool) if kept is None else kept
@@ -64,7 +67,7 @@ class Answers:
         if self.beaten is not None:
             beaten = np.bincount(task.owner[kept], self.beaten[kept], minlength=len(task.keys))
             values["auc"] = beaten[asked] / counts
-        return values, asked
+        return values, asked, counts
 
     def _gains(
         self,
@@ -158,7 +161,7 @@ def evaluate_ranking(
     if apart:
         details["segments"] = _long(apart, task.keys)
     figures = {
-        name: {value: mean_intervals(found, resamples=RESAMPLES, seed=seed) for value, (found, _) in of.items()}
+        name: {value: mean_intervals(each.values, resamples=RESAMPLES, seed=seed) for value, each in of.items()}
         for name, of in apart.items()
     }
     protocol = _protocol(ranker, task, ks, gain) | {"part": part, "split": dict(split)}
@@ -188,36 +191,48 @@ def _protocol(ranker: Ranker, task: RankingTask, ks: Sequence[int], gain: Gain) 
     }
 
 
-def _apart(segment: Segment, answers: Answers, values: Values) -> dict[str, tuple[Values, NDArray[np.int64]]]:
-    """Value of the segment -> its values per query, and which queries these are; values that nobody has are left out."""
+@dataclass(frozen=True)
+class _Part:
+    """One value of a segment."""
+
+    values: Values
+    queries: NDArray[np.int64]
+    """Those that have it, or a right answer that has it."""
+    positives: NDArray[np.int64] | None = None
+    """Of a segment of candidates: how many such right answers each of them has."""
+
+
+def _apart(segment: Segment, answers: Answers, values: Values) -> dict[str, _Part]:
+    """Value of the segment -> its figures per query; values that nobody has are left out."""
     task, found = answers.task, {}
     for code, value in enumerate(segment.values):
         if segment.side == "query":
             chosen = np.flatnonzero(segment.codes[task.queries] == code)
-            of_value = {name: column[chosen] for name, column in values.items()}
+            part = _Part({name: column[chosen] for name, column in values.items()}, chosen)
         else:
             known = segment.codes[1:][task.positives.indices] == code
             cold = np.full(task.cold_candidates, segment.codes[0] == code)
             if not (known.any() or cold.any()):
                 continue
-            of_value, chosen = answers.relevance(known, cold)
-        if len(chosen):
-            found[value] = of_value, chosen
+            part = _Part(*answers.relevance(known, cold))
+        if len(part.queries):
+            found[value] = part
     return found
 
 
-def _long(apart: Mapping[str, Mapping[str, tuple[Values, NDArray[np.int64]]]], keys: pa.Array) -> pa.Table:
+def _long(apart: Mapping[str, Mapping[str, _Part]], keys: pa.Array) -> pa.Table:
     """One row per segment, value and query; null where a metric is not measured for a segment."""
     tables = [
         pa.table(
             {
-                "segment": pa.array([name] * len(chosen), pa.string()),
-                "value": pa.array([value] * len(chosen), pa.string()),
-                "query": keys.take(pa.array(chosen)),
-                **values,
+                "segment": pa.array([name] * len(part.queries), pa.string()),
+                "value": pa.array([value] * len(part.queries), pa.string()),
+                "query": keys.take(pa.array(part.queries)),
+                **({} if part.positives is None else {POSITIVES: part.positives}),
+                **part.values,
             }
         )
         for name, of in apart.items()
-        for value, (values, chosen) in of.items()
+        for value, part in of.items()
     ]
     return pa.concat_tables(tables, promote_options="default").combine_chunks()

@@ -30,6 +30,8 @@ from towerkit.metrics.intervals import (
 
 ALPHA = 0.05
 """A difference is called clear below this p-value, corrected by Holm's method."""
+FLIPS, EXCHANGES = 10_000, 1_000
+"""Draws of the two randomization tests: no p-value is below one over one more, so few draws leave nothing to correct."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Difference:
     effect: float
     """The difference in standard deviations of the differences of single queries or rows (Cohen's d for pairs)."""
     n: int
+    draws: int
+    """Of the randomization test."""
 
     @property
     def is_clear(self) -> bool:
@@ -77,7 +81,7 @@ def mean_differences(
     second: Mapping[str, Floats],
     *,
     resamples: int = 1_000,
-    flips: int = 10_000,
+    flips: int = FLIPS,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Difference]:
@@ -129,7 +133,7 @@ def mean_differences(
     found = intervals_of(values, draws, level, n)
     figures = zip(a.mean(axis=0), b.mean(axis=0), p_values, spread, strict=True)
     return {
-        name: _difference(interval, float(old), float(new), float(p), float(sd))
+        name: _difference(interval, float(old), float(new), float(p), float(sd), flips)
         for (name, interval), (old, new, p, sd) in zip(found.items(), figures, strict=True)
     }
 
@@ -140,6 +144,7 @@ def statistic_differences(
     both: WeightedRows,
     *,
     resamples: int = 1_000,
+    exchanges: int = EXCHANGES,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Difference]:
@@ -153,7 +158,8 @@ def statistic_differences(
         first: The first model's rows, ``n`` of them.
         second: The second model's answers to the same rows.
         both: The rows of the first model, and behind them those of the second; its weights choose who answers a row.
-        resamples: Of the bootstrap, and exchanges of the randomization test.
+        resamples: Of the bootstrap.
+        exchanges: Of the randomization test.
         level: Share of the resampled differences that the interval covers.
         seed: Of the resamples and the exchanges.
 
@@ -170,17 +176,18 @@ def statistic_differences(
             f"Both models must answer the same rows, got {n} and {second.num_rows}, and {both.num_rows} together."
         )
     check_plan(n, resamples, level)
+    check_plan(n, exchanges, level)
     ones = np.ones((1, n))
     old, new = first.metrics(ones), second.metrics(ones)
     values = {name: float(new[name][0] - old[name][0]) for name in old}
     draws = np.concatenate(
         [_stacked(second.metrics(counts), first.metrics(counts)) for counts in resample_counts(n, resamples, seed)]
     )
-    p_values = _exchange_p_values(both, np.array(list(values.values())), resamples, seed)
+    p_values = _exchange_p_values(both, values, _rounding(old, new), exchanges, seed)
     found = intervals_of(values, draws, level, n)
     spread = math.sqrt(n) * np.array([_spread(column) for column in draws.T])
     return {
-        name: _difference(interval, float(old[name][0]), float(new[name][0]), float(p), float(sd))
+        name: _difference(interval, float(old[name][0]), float(new[name][0]), float(p), float(sd), exchanges)
         for (name, interval), p, sd in zip(found.items(), p_values, spread, strict=True)
     }
 
@@ -211,6 +218,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return found
 
 
+def lowest_corrected(pairs: Sequence[Difference]) -> float:
+    """The smallest p-value that Holm's correction can leave, whatever the data: the draws of the tests are not endless.
+
+    Args:
+        pairs: All that are corrected together.
+
+    Example:
+        >>> same = mean_differences({"m": np.zeros(4)}, {"m": np.zeros(4)}, flips=999)["m"]
+        >>> lowest_corrected([same] * 60)
+        0.06
+    """
+    made = [pair for pair in pairs if pair.p_value == pair.p_value]
+    return min(1.0, len(made) / (1 + max((pair.draws for pair in made), default=0)))
+
+
 def corrected(families: Sequence[Mapping[str, Difference]]) -> list[dict[str, Difference]]:
     """The same differences with ``p_holm`` corrected over all tests in all of the given mappings.
 
@@ -221,10 +243,13 @@ def corrected(families: Sequence[Mapping[str, Difference]]) -> list[dict[str, Di
     return [{name: replace(each, p_holm=next(adjusted)) for name, each in family.items()} for family in families]
 
 
-def _difference(interval: Interval, first: float, second: float, p_value: float, spread: float) -> Difference:
+def _difference(
+    interval: Interval, first: float, second: float, p_value: float, spread: float, draws: int
+) -> Difference:
     tiny = 1e-12 * (abs(first) + abs(second))  # what rounding leaves of equal differences is no spread
     effect = interval.value / spread if spread > tiny else (0.0 if interval.value == 0.0 else math.nan)
-    return Difference(first, second, interval.value, interval.low, interval.high, p_value, p_value, effect, interval.n)
+    bounds = interval.low, interval.high
+    return Difference(first, second, interval.value, *bounds, p_value, p_value, effect, interval.n, draws)
 
 
 def _spread(draws: Floats) -> float:
@@ -249,10 +274,18 @@ def _sign_flip_p_values(deltas: Floats, flips: int, seed: int) -> Floats:
     return np.asarray((count + 1) / (flips + 1))
 
 
-def _exchange_p_values(both: WeightedRows, values: Floats, exchanges: int, seed: int) -> Floats:
+def _rounding(first: Mapping[str, Floats], second: Mapping[str, Floats]) -> Floats:
+    """``[metrics]`` how far equal differences may lie apart: an error of a million euros is rounded coarser than a share."""
+    sizes = [max(1.0, abs(float(first[name][0])), abs(float(second[name][0]))) for name in first]
+    return 1e-12 * np.array(sizes)
+
+
+def _exchange_p_values(
+    both: WeightedRows, differences: Mapping[str, float], rounding: Floats, exchanges: int, seed: int
+) -> Floats:
     """``[metrics]`` p-values; nan where the difference is undefined."""
-    n = both.num_rows // 2
-    reach = np.abs(values) - 1e-12
+    n, values = both.num_rows // 2, np.array(list(differences.values()))
+    reach = np.abs(values) - rounding
     count = np.zeros(len(values), np.int64)
     for swap in _exchanges(n, exchanges, seed):
         second = both.metrics(np.concatenate([swap, 1 - swap], axis=1))

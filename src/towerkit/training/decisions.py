@@ -95,7 +95,7 @@ def best_temperature(head: Head, logits: Tensor, labels: Tensor, weights: Tensor
     """The number by which to divide the logits for the lowest mean loss.
 
     The loss is convex in the inverse temperature, so there is one best; it is looked for between 1/20 and 20. Where all rows
-    are answered right by a margin, colder is always better and there is no best: the answer is 1.
+    are answered right by a margin, colder is always better and there is no best: the answer is 1, as where no row weighs anything.
 
     Args:
         head: Its loss is made low.
@@ -106,6 +106,9 @@ def best_temperature(head: Head, logits: Tensor, labels: Tensor, weights: Tensor
     Returns:
         Above 0.
     """
+
+    if not weights.sum() > 0:
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         return float((weights * head.loss(logits / math.exp(log_temperature), labels)).sum() / weights.sum())
