@@ -105,6 +105,13 @@ def test_depth_cap_is_the_same_for_writing_and_reading() -> None:
         json_bytes(nested(65))
     with pytest.raises(RunError, match=r"deep\.json: nests 65 levels deep, more than the 64 allowed"):
         parse_json(json.dumps(nested(65)).encode(), "deep.json")
+    objects: dict[str, Any] = {}
+    for level in range(64):
+        assert parse_json(json_bytes(objects), "test") == objects, level
+        objects = {"key": objects}
+    with pytest.raises(RunError, match="more than 64 levels deep") as error:
+        json_bytes(objects)
+    assert str(error.value).startswith("key.key." * 10 + "…")  # 80 letters of the place
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(RunError, match="or holds itself"):
@@ -154,12 +161,41 @@ def test_any_text_parses_or_gives_the_typed_error(text: str) -> None:
             assert "appears twice" in str(error)
 
 
+@pytest.mark.parametrize("depth", [64, 65])
+def test_what_was_closed_before_does_not_lower_the_depth(depth: int) -> None:
+    value = [[], {}, [[]], nested(depth - 1)]
+    data = json.dumps(value).encode()
+    if depth == 64:
+        assert parse_json(data, "test") == value
+    else:
+        with pytest.raises(RunError, match="test: nests 65 levels deep"):
+            parse_json(data, "test")
+
+
+def test_the_number_in_a_message_is_cut_to_40_digits() -> None:
+    with pytest.raises(RunError, match=r"the number 1" + "0" * 39 + " is too large"):
+        parse_json(b"[1" + b"0" * 400 + b".0]", "test")
+
+
+def test_the_cap_is_4_mib_unless_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for more in (0, 1):
+        path.write_bytes(b'"' + b"a" * ((4 << 20) - 2 + more) + b'"')
+        if more:
+            with pytest.raises(RunError, match=r"x\.json has 4,194,305 bytes, more than the 4,194,304 allowed"):
+                read_json(path)
+        else:
+            assert len(read_json(path)) == 4_194_302
+
+
 def test_too_large_missing_and_not_a_file(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b'"' + b"a" * 98 + b'"')
     assert read_json(path, max_bytes=100) == "a" * 98
     with pytest.raises(RunError, match=r"x\.json has 100 bytes, more than the 99 allowed"):
         read_json(path, max_bytes=99)
+    with pytest.raises(RunError, match=r"x\.json has 100 bytes, more than the 50 allowed"):
+        read_json(path, max_bytes=50)  # the size of the file, not of what was read of it
     with pytest.raises(RunError, match=r"Cannot read .*y\.json \(No such file"):
         read_json(tmp_path / "y.json")
     with pytest.raises(RunError, match="is not a regular file"):

@@ -230,6 +230,32 @@ def test_a_lock_released_between_two_looks_is_tried_again(tmp_path: Path, monkey
         assert path.exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_does_not_release_the_lock_of_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\nfrom towerkit.storage.lock import folder_lock\n"
+        "with folder_lock(sys.argv[1]) as path:\n"
+        "    if os.fork():\n"
+        "        status = os.wait()[1]\n"
+        "        print(status, path.exists())\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True)
+    assert answer.stdout == "0 True\n", answer.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_that_another_took_over_is_not_released(tmp_path: Path) -> None:
+    with folder_lock(tmp_path / "run") as path:
+        other = write_lock(tmp_path / "run", os.getppid())
+    assert path == other and path.exists()
+    path.write_text("")
+    path.unlink()
+    with folder_lock(tmp_path / "run") as path:
+        path.unlink()
+        path.mkdir()  # cannot be read any more: not our affair at the end
+    assert path.is_dir()
+
+
 def test_someone_elses_process_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(pid: int, number: int) -> None:
         raise PermissionError(1, "Operation not permitted")

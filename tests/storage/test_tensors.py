@@ -23,7 +23,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors import SafetensorError
 
 from towerkit.core.errors import RunError
-from towerkit.storage.tensors import load_tensors, save_tensors
+from towerkit.storage.tensors import load_tensors, save_tensors, tensor_shapes
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 TYPES = ["bool", *INTEGERS, "float16", "float32", "float64", ">f4", ">i8"]
@@ -106,6 +106,15 @@ def test_tied_tensors_are_stored_once_and_come_back_tied(tmp_path: Path, kind: s
     assert loaded["a"] is loaded["b"] is loaded["c"]
     assert not np.shares_memory(loaded["part"], loaded["a"])  # a part of a tensor is not the same tensor
     assert (tmp_path / "tied").stat().st_size - (tmp_path / "single").stat().st_size < 200
+
+
+def test_shapes_are_read_without_the_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.ones((3, 4), dtype=np.float32)
+    save_tensors(tmp_path / "x", {"b": array, "tied": array, "a": np.zeros((), dtype=np.int8), "e": np.ones((0, 2))})
+    monkeypatch.setattr("towerkit.storage.tensors.safe_open", lambda *_, **__: pytest.fail("reached the library"))
+    assert tensor_shapes(tmp_path / "x") == {"a": (), "b": (3, 4), "e": (0, 2), "tied": (3, 4)}
+    with pytest.raises(RunError, match=r"Cannot read .*absent \(No such file"):
+        tensor_shapes(tmp_path / "absent")
 
 
 def test_equal_but_separate_or_empty_arrays_are_not_tied(tmp_path: Path) -> None:

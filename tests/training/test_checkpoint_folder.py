@@ -14,7 +14,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,25 @@ def test_every_part_is_in_a_snapshot_and_comes_back() -> None:
     assert {found[name].item() for name in ("objective.value", "update.value", "balancer.learned.0")} == {3.0}
     parts = {"model", "optimizer", "balancer", "objective", "update", "torch"}
     assert {name.partition(".")[0] for name in found} == parts
+
+
+class Sum:
+    """A balancer that learns nothing and is no module."""
+
+    def backward(self, terms: Mapping[str, Tensor]) -> float:
+        return float(sum(terms.values()))
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return iter(())
+
+
+def test_a_balancer_that_is_no_module_has_nothing_to_save() -> None:
+    state, again = state_of((1.0, 2.0), 7), state_of()
+    state.balancer, again.balancer = Sum(), Sum()
+    tensors = {name: tensor.clone() for name, tensor in snapshot(state).items()}
+    assert not any(name.startswith("balancer.") for name in tensors)
+    restore(again, tensors, "there")
+    assert (again.model.weight.item(), again.model.bias.item(), again.step) == (1.0, 2.0, 7)
 
 
 @pytest.mark.parametrize("damage", ["missing", "shape", "step", "generator"])
