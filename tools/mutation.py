@@ -132,7 +132,11 @@ def is_elsewhere(mutant: Mutant) -> bool:
     lines = (PACKAGE / mutant.module).read_text().splitlines()
     starts = [number for number, line in enumerate(lines[: mutant.line], 1) if line.startswith("def ")]
     inside = lines[starts[-1] - 1] if starts else ""
-    return "windows" in inside or "os.name ==" in lines[mutant.line - 1] or "win32" in lines[mutant.line - 1]
+    return (
+        "windows" in inside
+        or "os.name ==" in lines[mutant.line - 1]
+        or "win32" in "".join(lines[mutant.line - 2 : mutant.line])
+    )
 
 
 def link_tree(mutant: Mutant, folder: Path) -> None:
@@ -272,6 +276,9 @@ def prepare() -> None:
         __import__(heavy)
     from hypothesis import Phase, settings
 
+    signal.signal(
+        signal.SIGHUP, signal.SIG_IGN
+    )  # what asks whether a process lives by os.kill(pid, 0) may send 1 in a mutant
     once = (Phase.explicit, Phase.generate)
     settings.register_profile("mutant", deadline=None, max_examples=60, derandomize=True, database=None, phases=once)
 

@@ -24,7 +24,15 @@ import pytest
 
 from towerkit.core.errors import RunError
 from towerkit.storage import atomic
-from towerkit.storage.atomic import atomic_file, atomic_folder, atomic_write_bytes, check_target, recover, why_missing
+from towerkit.storage.atomic import (
+    atomic_file,
+    atomic_folder,
+    atomic_write_bytes,
+    check_target,
+    is_run,
+    recover,
+    why_missing,
+)
 from towerkit.storage.manifest import read_manifest, verify, write_manifest
 
 posix_only = pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
@@ -214,6 +222,42 @@ def test_a_parent_that_is_a_file_is_told_before_any_work(tmp_path: Path) -> None
         check_target(tmp_path / "file" / "run")
     with pytest.raises(RunError, match=r"file is a file, so no folder 'deep' can be made in it"):
         check_target(tmp_path / "file" / "deep" / "run")
+    with pytest.raises(RunError, match=r"file is a file, so no folder 'run' can be made in it"):
+        atomic_folder(tmp_path / "file" / "run").__enter__()
+
+
+def test_a_run_that_another_wrote_while_we_came_to_the_lock_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "first", "first")
+    take = atomic.folder_lock
+
+    def late(target: Path) -> Any:
+        (tmp_path / "first").rename(target)
+        return take(target)
+
+    monkeypatch.setattr(atomic, "folder_lock", late)
+    with pytest.raises(RunError, match="run already exists; choose another"), atomic_folder(tmp_path / "run"):
+        pytest.fail("the block must not start")
+    assert verify(tmp_path / "run").kind == "first"
+
+
+def test_what_claims_to_be_a_run(tmp_path: Path) -> None:
+    assert is_run(tmp_path / "absent") is False
+    manifest = tmp_path / "manifest.json"
+    manifest.mkdir()
+    assert is_run(tmp_path) is False
+    manifest.rmdir()
+    content = b'{"format": 9, "towerkit": "9", "files": {}, "more": 1}'
+    cap = 4 << 20  # as large as a manifest may be
+    for size, expected in {len(content): True, cap: True, cap + 1: False}.items():
+        manifest.write_bytes(b" " * (size - len(content)) + content)
+        assert is_run(tmp_path) is expected, size
+    manifest.write_text('{"format": 1, "towerkit": "0.1", "files": {}}')
+    assert is_run(tmp_path) is True
+    for damaged in (b"[" * 100_000, b"\xff", content.replace(b"files", b"file"), b"7"):
+        manifest.write_bytes(damaged)
+        assert is_run(tmp_path) is False
 
 
 def test_folder_appears_whole_with_missing_parents(tmp_path: Path) -> None:
@@ -239,6 +283,40 @@ def test_everything_is_flushed_before_the_first_rename_and_the_parent_after(
     renamed = flushed.index((folder.name, "run"))
     assert set(flushed[:renamed]) == inside
     assert flushed[renamed + 1 :] == [tmp_path.stat().st_ino]
+
+
+@posix_only
+def test_an_overwrite_is_flushed_between_its_renames_too(tmp_path: Path, flushed: list[object]) -> None:
+    make_run(tmp_path / "run", "old")
+    flushed.clear()
+    make_run(tmp_path / "run", "new", overwrite=True)
+    parent = tmp_path.stat().st_ino
+    renames = [place for place, event in enumerate(flushed) if isinstance(event, tuple)]
+    aside, into, away = renames[-3:]
+    assert [flushed[aside][0], flushed[into][1]] == ["run", "run"]  # type: ignore[index]
+    assert flushed[aside][1] == flushed[away][0]  # type: ignore[index]
+    assert flushed[aside + 1 : into] == flushed[into + 1 : away] == [parent]
+
+
+@posix_only
+def test_a_file_is_flushed_and_then_its_folder(tmp_path: Path, flushed: list[object]) -> None:
+    with atomic_file(tmp_path / "file") as temporary:
+        temporary.write_bytes(b"x")
+        inode = temporary.stat().st_ino
+    assert flushed == [inode, tmp_path.stat().st_ino]
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    def lowest_free() -> int:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    before = lowest_free()
+    atomic_write_bytes(tmp_path / "file", b"x")
+    assert lowest_free() == before
+    make_run(tmp_path / "run", "new")
+    assert lowest_free() == before
 
 
 def test_error_in_the_block_keeps_the_old_run(tmp_path: Path) -> None:

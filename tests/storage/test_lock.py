@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import stat
 import subprocess
 import sys
 import time
@@ -63,6 +64,24 @@ def test_lock_is_there_inside_and_gone_after(tmp_path: Path) -> None:
     with folder_lock(tmp_path / "run") as path:
         assert json.loads(path.read_text())["pid"] == os.getpid()
     assert os.listdir(tmp_path) == []
+
+
+def test_nothing_of_a_lock_is_left_in_the_process(tmp_path: Path) -> None:
+    def lowest_free_descriptor() -> int:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    before, held = lowest_free_descriptor(), set(lock._HELD)
+    with folder_lock(tmp_path / "run") as path:
+        assert lowest_free_descriptor() == before
+        assert len(lock._HELD) == len(held) + 1
+        assert stat.S_IMODE(path.stat().st_mode) & 0o111 == 0  # a text, not a program
+        with pytest.raises(RunError, match="being written"), folder_lock(tmp_path / "run"):
+            pass
+        assert len(lock._HELD) == len(held) + 1
+    assert held == lock._HELD
+    assert lowest_free_descriptor() == before
 
 
 def test_lock_is_gone_after_an_error(tmp_path: Path) -> None:
@@ -117,10 +136,12 @@ def test_a_lock_that_never_got_its_number_is_taken_over_after_a_second(
     clock = [0.0]
     monkeypatch.setattr(lock.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(lock.time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
+    assert 0.01 <= lock._PAUSE_S <= 0.1
+    monkeypatch.setattr(lock, "_PAUSE_S", 0.25)
     path.write_text("")
     os.utime(path, (time.time() + days * 86_400,) * 2)  # a clock that was put forward or back says nothing
     with folder_lock(tmp_path / "run"):
-        assert 1.0 < clock[0] < 1.2
+        assert clock[0] == 1.25  # not yet at 1.0
     assert os.listdir(tmp_path) == []
 
 
@@ -132,6 +153,24 @@ def test_a_lock_that_never_got_its_number_is_waited_for(tmp_path: Path, monkeypa
     with pytest.raises(RunError, match=r"\.run\.lock did not become free in 40 attempts; .* delete that file"):
         folder_lock(tmp_path / "run").__enter__()
     assert path.exists()
+
+
+def test_a_token_that_is_no_name_is_taken_over_without_leaving_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+    remove = lock._remove
+
+    def noted(path: Path) -> None:
+        removed.append(path.name)
+        remove(path)
+
+    monkeypatch.setattr(lock, "_remove", noted)
+    write_lock(tmp_path / "run", dead_pid(), token="../../a-b:" + "c" * 300)
+    with folder_lock(tmp_path / "run"):
+        pass
+    assert removed == [".run.lock", ".run.lock.claim-a-b" + "c" * 45, ".run.lock"]
+    assert os.listdir(tmp_path) == []
 
 
 CLAIMS = {
@@ -201,12 +240,20 @@ def test_missing_parent_is_told(tmp_path: Path) -> None:
 
 
 def test_liveness() -> None:
-    assert process_is_alive(os.getpid())
-    assert not process_is_alive(dead_pid())
-    assert not process_is_alive(0)
-    assert not process_is_alive(-1)
-    assert not process_is_alive(10**30)
+    assert process_is_alive(os.getpid()) is True
+    assert process_is_alive(dead_pid()) is False
+    assert process_is_alive(0) is False
+    assert process_is_alive(-1) is False
+    assert process_is_alive(10**30) is False
     assert process_is_alive(1)  # belongs to someone else, or to us
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows is asked in another way")
+def test_asking_whether_a_process_lives_sends_it_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    assert process_is_alive(1) is process_is_alive(77) is True
+    assert sent == [(1, 0), (77, 0)]
 
 
 def test_a_lock_that_cannot_be_read_or_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +268,14 @@ def test_a_lock_that_cannot_be_read_or_written_is_named(tmp_path: Path, monkeypa
     with pytest.raises(RunError, match=r"Cannot write the lock .*\.run\.lock \(No space left on device\); free some"):
         folder_lock(tmp_path / "run").__enter__()
     assert os.listdir(tmp_path) == [".folder.lock"]
+
+    def full_and_removed(descriptor: int, data: bytes) -> int:
+        lock_path(tmp_path / "run").unlink()  # by someone who took us for dead
+        return full(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full_and_removed)
+    with pytest.raises(RunError, match=r"Cannot write the lock .*\.run\.lock \(No space left on device\); free some"):
+        folder_lock(tmp_path / "run").__enter__()
 
 
 def test_a_lock_released_between_two_looks_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
