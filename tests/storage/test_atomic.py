@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import signal
 import stat
 import subprocess
@@ -279,9 +280,12 @@ def test_everything_is_flushed_before_the_first_rename_and_the_parent_after(
         (folder / "part").mkdir()
         (folder / "part" / "x").write_text("1")
         (folder / "y").write_text("2")
-        inside = {path.stat().st_ino for path in (folder, folder / "part", folder / "part" / "x", folder / "y")}
+        leaf, part, other, top = (
+            path.stat().st_ino for path in (folder / "part" / "x", folder / "part", folder / "y", folder)
+        )
     renamed = flushed.index((folder.name, "run"))
-    assert set(flushed[:renamed]) == inside
+    assert sorted(flushed[:renamed], key=str) == sorted([leaf, part, other, top], key=str)
+    assert flushed.index(leaf) < flushed.index(part) < renamed - 1 and flushed[renamed - 1] == top  # the leaves first
     assert flushed[renamed + 1 :] == [tmp_path.stat().st_ino]
 
 
@@ -359,6 +363,26 @@ def test_failed_first_rename_leaves_the_old_run(tmp_path: Path, monkeypatch: pyt
     assert os.listdir(tmp_path) == ["run"]
 
 
+def test_a_stranger_in_the_gap_between_the_renames_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path / "run", "old")
+    rename = os.rename
+
+    def someone_is_there(source: Path, target: Path) -> None:
+        if ".tmp-" in str(source):
+            (target / "theirs").mkdir(parents=True)
+            raise PermissionError(13, "Permission denied")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", someone_is_there)
+    with pytest.raises(RunError, match=r"Cannot put .*run in place: Permission denied"):
+        make_run(tmp_path / "run", "new", overwrite=True)
+    assert os.listdir(tmp_path / "run") == ["theirs"]
+    [aside] = tmp_path.glob(".run.old-*")
+    assert verify(aside).kind == "old"
+
+
 def test_what_cannot_be_put_back_is_kept_in_both_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path / "run", "old")
     rename = os.rename
@@ -380,6 +404,18 @@ def test_what_cannot_be_put_back_is_kept_in_both_versions(tmp_path: Path, monkey
     assert not recover(tmp_path / "run")
 
 
+def test_what_cannot_be_removed_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(tmp_path / "run", "old")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rmdir", refusing(PermissionError(13, "Permission denied")))
+        make_run(tmp_path / "run", "new", overwrite=True)
+        assert recover(tmp_path / "run") is False
+    assert verify(tmp_path / "run").kind == "new"
+    assert len(list(tmp_path.glob(".run.tmp-*"))) == 1  # no reader takes it for a version
+    make_run(tmp_path / "run", "next", overwrite=True)
+    assert os.listdir(tmp_path) == ["run"]
+
+
 def test_an_error_of_the_system_inside_the_block_is_a_run_error(tmp_path: Path) -> None:
     with (
         pytest.raises(RunError, match=r"Cannot write .*run: No space left; check the free space"),
@@ -396,7 +432,7 @@ def test_an_error_of_the_system_inside_the_block_is_a_run_error(tmp_path: Path) 
 def refusing(error: OSError) -> Callable[..., Any]:
     """A system call that fails."""
 
-    def refuse(*arguments: object) -> Any:
+    def refuse(*arguments: object, **named: object) -> Any:
         raise error
 
     return refuse
@@ -459,8 +495,10 @@ def test_a_living_writer_between_its_renames_is_named(tmp_path: Path) -> None:
     for role in ("old", "tmp"):
         (tmp_path / role).rename(tmp_path / f".run.{role}-{os.getppid()}-{token}")
     assert why_missing(tmp_path / "run") == f"process {os.getppid()} is replacing it at this moment; try again."
-    assert not recover(tmp_path / "run")
+    assert recover(tmp_path / "run") is False
     assert len(os.listdir(tmp_path)) == 2
+    (tmp_path / f".run.tmp-{os.getppid()}-{token}").rename(tmp_path / "elsewhere")
+    assert why_missing(tmp_path / "run") == f"process {os.getppid()} is replacing it at this moment; try again."
 
 
 def test_existing_target_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -533,11 +571,17 @@ def test_stop_between_renames_is_told_refused_and_recovered(tmp_path: Path) -> N
     assert not recover(tmp_path / "run")
 
 
-def test_old_version_alone_comes_back(tmp_path: Path) -> None:
+def test_old_version_alone_comes_back(tmp_path: Path, flushed: list[object]) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     make_run(tmp_path / f".run.old-{ended.pid}-0123456789abcdef", "old")
-    assert recover(tmp_path / "run")
+    flushed.clear()
+    told = (
+        rf"process {ended.pid} was stopped .* versions beside it are '.run.old-{ended.pid}-0123456789abcdef' \(old\)\."
+    )
+    assert re.match(told, why_missing(tmp_path / "run") or "")
+    assert recover(tmp_path / "run") is True
+    assert flushed == [(f".run.old-{ended.pid}-0123456789abcdef", "run"), tmp_path.stat().st_ino]
     assert verify(tmp_path / "run").kind == "old"
 
 
@@ -552,7 +596,7 @@ def test_leftovers_of_living_writers_and_strangers_files_stay(tmp_path: Path) ->
 
 
 def test_atomic_file_replaces_or_keeps(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "x.bin"
+    path = tmp_path / "deep" / "down" / "x.bin"
     atomic_write_bytes(path, b"one")
     atomic_write_bytes(path, b"two")
     assert path.read_bytes() == b"two"

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,14 @@ def test_manifest_says_what_is_there(run: Path) -> None:
 def test_written_manifest_is_returned_as_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     assert write_manifest(tmp_path, kind="k", extra={"a": 1}) == read_manifest(tmp_path)
+
+
+def test_what_was_read_cannot_be_changed(run: Path) -> None:
+    manifest = read_manifest(run)
+    with pytest.raises(FrozenInstanceError):
+        manifest.kind = "other"  # type: ignore[misc]
+    with pytest.raises(FrozenInstanceError):
+        manifest.files["empty.bin"].bytes = 1  # type: ignore[misc]
 
 
 def all_files(folder: Path) -> list[Path]:
@@ -258,6 +267,25 @@ def test_manifest_over_the_cap(run: Path) -> None:
         verify(run)
     with pytest.raises(RunError, match=r"a manifest of 6 files has [\d,]+ bytes, more than the 4,194,304 allowed"):
         write_manifest(run, kind="x", extra={"a": "b" * (4 << 20)})
+
+
+def test_a_manifest_of_just_the_cap_is_written_and_read(tmp_path: Path) -> None:
+    def size(letters: int) -> int:
+        write_manifest(tmp_path, kind="x", extra={"a": "b" * letters})
+        return (tmp_path / "manifest.json").stat().st_size
+
+    fits = (4 << 20) - size(0)
+    assert size(fits) == 4 << 20
+    assert len(verify(tmp_path).extra["a"]) == fits
+    with pytest.raises(RunError, match=r"a manifest of 0 files has 4,194,305 bytes, more than the 4,194,304 allowed"):
+        size(fits + 1)
+
+
+@pytest.mark.parametrize(("letters", "told"), [(58, "'" + "x" * 58 + "'"), (59, "'" + "x" * 58 + "…")])
+def test_a_long_value_is_cut_to_60_letters(run: Path, letters: int, told: str) -> None:
+    forge(run, lambda content: content.update(extra="x" * letters))
+    with pytest.raises(RunError, match=f"'extra' must be an object, received {told}; copy"):
+        verify(run)
 
 
 @pytest.mark.parametrize(

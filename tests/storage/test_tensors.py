@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,11 +120,12 @@ def test_shapes_are_read_without_the_arrays(tmp_path: Path, monkeypatch: pytest.
 
 def test_equal_but_separate_or_empty_arrays_are_not_tied(tmp_path: Path) -> None:
     separate: dict[str, Any] = {"a": np.ones(2), "b": np.ones(2), "e": np.ones((0, 3)), "f": np.ones((0, 4))}
+    separate |= {"g": torch.ones(0, 3), "h": torch.ones(0, 3), "i": np.ones((0, 3))}
     same = np.arange(4, dtype=np.int32)
     views: dict[str, Any] = {"whole": same, "square": same.reshape(2, 2), "float": same.view(np.float32)}
     save_tensors(tmp_path / "x", separate | views)
     loaded = load_tensors(tmp_path / "x")
-    assert len({id(array) for array in loaded.values()}) == 7
+    assert len({id(array) for array in loaded.values()}) == 10
     assert loaded["square"].shape == (2, 2)
     assert loaded["e"].shape == (0, 3)
     assert loaded["f"].shape == (0, 4)
@@ -156,6 +158,13 @@ def test_what_cannot_be_stored_is_named(tmp_path: Path, value: Any, message: str
     with pytest.raises(RunError, match=r"x\.safetensors: .*" + message):
         save_tensors(tmp_path / "x.safetensors", {"fine": np.ones(2), "w": value})
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # PyTorch will drop them; until then they may be met
+def test_a_quantized_tensor_is_named(tmp_path: Path) -> None:
+    value = torch.quantize_per_tensor(torch.ones(2), 1.0, 0, torch.qint8)
+    with pytest.raises(RunError, match=r"x: the tensor 'w' is quantized; give a dense tensor"):
+        save_tensors(tmp_path / "x", {"w": value})
 
 
 def test_names_and_number_of_tensors(tmp_path: Path) -> None:
@@ -210,6 +219,39 @@ def test_hostile_headers_never_reach_the_library(
     monkeypatch.setattr("towerkit.storage.tensors.safe_open", lambda *_, **__: pytest.fail("reached the library"))
     with pytest.raises(RunError, match=r"x\.safetensors: .*" + message):
         load_tensors(raw(tmp_path / "x.safetensors", header, data))
+
+
+def test_what_is_just_allowed_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    assert load_tensors(raw(path, one(shape=(1,) * 32, offsets=(0, 4)), FILLED[:4]))["a"].shape == (1,) * 32
+    assert tensor_shapes(raw(path, one(shape=(0, (1 << 60) - 1), offsets=(0, 0)))) == {"a": (0, (1 << 60) - 1)}
+    assert load_tensors(raw(path, b"{}".ljust(4 << 20))) == {}
+    many = {str(number): one(shape=(0,), offsets=(0, 0))["a"] for number in range(10_000)}
+    assert len(tensor_shapes(raw(path, many | {"__metadata__": {"aliases": "{}"}}))) == 10_000
+    aliases = {f"b{number}": "a" for number in range(9_999)}
+    assert len(tensor_shapes(raw(path, {"__metadata__": {"aliases": json.dumps(aliases)}} | one(), FILLED))) == 10_000
+
+
+def test_what_is_just_not_allowed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    with pytest.raises(RunError, match=r"has the shape \[0, 1152921504606846976\], which cannot be"):
+        tensor_shapes(raw(path, one(shape=(0, 1 << 60), offsets=(0, 0))))
+    with pytest.raises(RunError, match=r"a header of 4,194,305 bytes, more than the 4,194,304 allowed"):
+        tensor_shapes(raw(path, b"{}".ljust((4 << 20) + 1)))
+    aliases = {f"b{number}": "a" for number in range(10_000)}
+    with pytest.raises(RunError, match="the aliases must be an object of at most 10,000 names"):
+        tensor_shapes(raw(path, {"__metadata__": {"aliases": json.dumps(aliases)}} | one(), FILLED))
+    with pytest.raises(RunError, match=r"x: is not valid JSON: Expecting value"):
+        tensor_shapes(raw(path, b""))
+
+
+def test_long_shapes_and_offsets_are_cut_to_60_letters(tmp_path: Path) -> None:
+    numbers = [1] * 99
+    told = re.escape(str(numbers)[:60])
+    with pytest.raises(RunError, match=rf"the tensor 'a' has the shape {told}, which cannot be"):
+        tensor_shapes(raw(tmp_path / "x", one(shape=numbers)))
+    with pytest.raises(RunError, match=rf"the tensor 'a' has the offsets {told}; give"):
+        tensor_shapes(raw(tmp_path / "x", one(offsets=numbers), FILLED))
 
 
 def test_raw_helper_can_write_a_valid_file(tmp_path: Path) -> None:

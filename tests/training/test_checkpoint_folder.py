@@ -15,6 +15,7 @@ import math
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,29 @@ def test_a_failure_is_kept_with_the_generator_before_the_step(tmp_path: Path) ->
     assert torch.equal(torch.from_numpy(module.load_tensors(folder / "state.safetensors")["torch.generator"]), before)
 
 
+def test_a_failure_needs_no_older_one(tmp_path: Path) -> None:
+    folder = Checkpoints(tmp_path / "run.checkpoint", IDENTITY).save_failure(state_of(), Stretch(), {"rows": []})
+    assert names(tmp_path) == [folder.name] == ["run.failed"]
+
+
+def test_what_was_loaded_cannot_be_changed(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "run.checkpoint", IDENTITY)
+    checkpoints.save(state_of(), Stretch())
+    saved = checkpoints.load()
+    assert saved is not None
+    with pytest.raises(FrozenInstanceError):
+        saved.folder = tmp_path  # type: ignore[misc]
+
+
+def test_a_folder_is_held_before_it_is_there(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "deep" / "down" / "run.checkpoint", IDENTITY)
+    with checkpoints.held():
+        assert names(tmp_path / "deep" / "down") == [".run.checkpoint.lock"]
+        with pytest.raises(RunError, match=r"being written by process"), checkpoints.held():
+            pass
+    assert names(tmp_path / "deep" / "down") == []
+
+
 def test_a_part_is_inside_and_shares_the_rest(tmp_path: Path) -> None:
     told: list[str] = []
     stop = StopSignals()
@@ -315,6 +339,8 @@ def test_differences_name_five_and_count_the_rest() -> None:
     assert differences(was, now, limit=8).endswith("gone was [1] and is not there")
     assert differences({"a": 1}, {"a": {"b": "x"}}) == 'a was 1 and is not there; a.b was not there and is "x"'
     assert differences(was, was) == ""
+    five = differences({}, {str(number): 0 for number in range(5)})
+    assert five.endswith("4 was not there and is 0") and five.count(";") == 4
 
 
 def test_what_else_the_bits_depend_on_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,6 +364,20 @@ def test_the_loss_comes_back_to_the_last_bit(tmp_path: Path) -> None:
     saved = checkpoints.load()
     assert saved is not None and saved.stretch.loss == 0.1 + 0.2
     assert math.isclose(saved.stretch.mean_loss, 0.1)
+
+
+def test_a_history_may_have_a_gibibyte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", IDENTITY)
+    checkpoints.save(state_of(), Stretch())
+    read, caps = module.read_bytes, []
+
+    def noted(path: Path, max_bytes: int) -> bytes:
+        caps.append(max_bytes)
+        return read(path, max_bytes)
+
+    monkeypatch.setattr(module, "read_bytes", noted)
+    assert checkpoints.load() is not None
+    assert caps == [1 << 30]
 
 
 def test_a_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
