@@ -2,19 +2,16 @@
 
     python tools/mutation.py [--sample 200] [--seed 0] [--module storage/lock.py …] [--workers 2]
 
-Each change (a mutant) is one of: a comparison, an operator, ``and``/``or``, a condition, a constant, a result or a call taken
-out. The changed module is put into a tree of links beside the other modules, so that the processes that tests start see it
-too. The parent has imported the heavy packages and forks a child per mutant, which runs only the tests of that module, the quick
-ones first, and stops at the first that fails. Prints the survivors and a row per module; ends with status 1 below ``--least``.
-A test that takes five times as long as all of them took on the unchanged module has noticed the change; the row counts
-those apart, since a machine that is too busy looks the same.
+The changes (mutants) are made by ``tools/mutants.py``. The changed module is put into a tree of links beside the other
+modules, so that the processes that tests start see it too. The parent has imported the heavy packages and forks a child per
+mutant, which runs only the tests of that module, the quick ones first, and stops at the first that fails. A test that takes
+five times as long as all of them took on the unchanged module has noticed the change; the row counts those apart, since a
+machine that is too busy looks the same. Prints the survivors and a row per module; ends with status 1 below ``--least``.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
 import json
 import os
 import random
@@ -28,115 +25,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mutants import PACKAGE, Mutant, is_elsewhere, mutants_of
+
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "src" / "towerkit"
-TESTS: dict[str, list[str]] = {
-    "storage/hashes.py": ["storage/test_hashes.py"],
-    "storage/lock.py": ["storage/test_lock.py"],
-    "storage/atomic.py": ["storage/test_atomic.py"],
-    "storage/manifest.py": ["storage/test_manifest.py"],
-    "storage/tensors.py": ["storage/test_tensors.py"],
-    "storage/documents.py": ["storage/test_documents.py"],
-    "storage/migrations.py": ["storage/test_migrations.py"],
-    "training/checkpoint.py": ["training/test_checkpoint_folder.py"],
-    "training/snapshot.py": ["training/test_checkpoint_folder.py"],
-    "training/history_file.py": ["training/test_history_file.py"],
+TESTS: dict[str, str] = {
+    "storage/hashes.py": "hashes",
+    "storage/lock.py": "lock",
+    "storage/atomic.py": "atomic",
+    "storage/manifest.py": "manifest",
+    "storage/tensors.py": "tensors",
+    "storage/documents.py": "documents",
+    "storage/migrations.py": "migrations",
+    "training/checkpoint.py": "checkpoint_folder",
+    "training/snapshot.py": "checkpoint_folder",
+    "training/history_file.py": "history_file",
+    "metrics/areas.py": "classification",
+    "metrics/averages.py": "classification multilabel",
+    "metrics/beyond.py": "beyond",
+    "metrics/calibration.py": "calibration classification",
+    "metrics/checks.py": "checks regression calibration multilabel classification",
+    "metrics/classification.py": "classification",
+    "metrics/confusion.py": "classification",
+    "metrics/gains.py": "ranking",
+    "metrics/intervals.py": "intervals",
+    "metrics/multilabel.py": "multilabel",
+    "metrics/ranking.py": "ranking",
+    "metrics/regression.py": "regression",
+    "metrics/scoring.py": "classification",
+    "metrics/shown.py": "shown",
+    "metrics/significance.py": "significance",
+    "metrics/tasks.py": "regression classification multilabel",
+    "metrics/weighted.py": "weighted regression multilabel classification",
+    "artifact/arrow.py": "models",
+    "artifact/card.py": "card",
+    "artifact/events.py": "events",
+    "artifact/layout.py": "layout",
+    "artifact/markdown.py": "markdown card",
+    "artifact/models.py": "models events decisions space",
+    "artifact/space.py": "space",
 }
-"""Module -> the tests that must notice a change in it."""
+"""Module -> the tests that must notice a change in it: ``test_NAME.py`` in the folder of tests of the same name."""
 
 Outcome = Literal["killed", "timed out", "survived"]
-
-SWAPS: dict[type[ast.AST], type[ast.AST]] = {
-    ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Add: ast.Sub, ast.Sub: ast.Add,
-    ast.Mult: ast.Add, ast.Div: ast.Mult, ast.Mod: ast.Mult, ast.LShift: ast.RShift, ast.BitOr: ast.BitAnd,
-    ast.BitAnd: ast.BitOr, ast.And: ast.Or, ast.Or: ast.And,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One change.
-
-    Args:
-        module: Path below the package.
-        line: Where.
-        what: In words.
-        text: The whole module with the change.
-    """
-
-    module: str
-    line: int
-    what: str
-    text: str
-
-
-def mutants_of(module: str) -> list[Mutant]:
-    """Every change of a module."""
-    tree = ast.parse((PACKAGE / module).read_text())
-    unread = nodes_of_types(tree)
-    found = []
-    for place, node in enumerate(ast.walk(tree)):
-        if id(node) in unread:
-            continue
-        for number, (what, _) in enumerate(changes(node)):
-            again = copy.deepcopy(tree)
-            target = next(one for index, one in enumerate(ast.walk(again)) if index == place)
-            changed = list(changes(target))[number][1]
-            for name, value in changed.items():
-                setattr(target, name, value)
-            text = ast.unparse(ast.fix_missing_locations(again))
-            found.append(Mutant(module, getattr(node, "lineno", 0), what, text))
-    return found
-
-
-def nodes_of_types(tree: ast.AST) -> set[int]:
-    """The nodes of types, which nothing reads when the code runs."""
-    found: set[int] = set()
-    for node in ast.walk(tree):
-        for name in ("annotation", "returns"):
-            if isinstance(kind := getattr(node, name, None), ast.AST):
-                found |= {id(inner) for inner in ast.walk(kind)}
-    return found
-
-
-def changes(node: ast.AST) -> Iterator[tuple[str, dict[str, object]]]:
-    """What may be changed at a node: in words, and the attributes to set."""
-    match node:
-        case ast.Compare(ops=[first, *rest]) if type(first) in SWAPS:
-            new = SWAPS[type(first)]
-            yield f"{type(first).__name__} -> {new.__name__}", {"ops": [new(), *rest]}
-        case ast.BinOp(op=op) | ast.BoolOp(op=op) if type(op) in SWAPS:
-            yield f"{type(op).__name__} -> {SWAPS[type(op)].__name__}", {"op": SWAPS[type(op)]()}
-        case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test) if not is_typing(test):
-            yield "condition negated", {"test": ast.UnaryOp(ast.Not(), test)}
-        case ast.Constant(value=bool() as value):
-            yield f"{value} -> {not value}", {"value": not value}
-        case ast.Constant(value=int() | float() as value):
-            yield f"{value} -> {value + 1}", {"value": value + 1}
-        case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) and value.value is None):
-            yield "returns None", {"value": ast.Constant(None)}
-        case ast.Expr(value=ast.Call()):
-            yield "call taken out", {"value": ast.Constant(None)}
-        case ast.ExceptHandler(body=[*_, ast.Raise()]):
-            yield "error swallowed", {"body": [ast.Pass()]}
-
-
-def is_typing(test: ast.expr) -> bool:
-    """Whether a condition is for type checkers or for another system than this one."""
-    return ast.unparse(test) in ("TYPE_CHECKING", "os.name == 'nt'", "sys.platform == 'win32'")
-
-
-def is_elsewhere(mutant: Mutant) -> bool:
-    """Whether the change is in code that only Windows runs."""
-    lines = (PACKAGE / mutant.module).read_text().splitlines()
-    starts = [number for number, line in enumerate(lines[: mutant.line], 1) if line.startswith("def ")]
-    inside = lines[starts[-1] - 1] if starts else ""
-    return (
-        "windows" in inside
-        or "os.name ==" in lines[mutant.line - 1]
-        or "win32" in "".join(lines[mutant.line - 2 : mutant.line])
-    )
 
 
 def link_tree(mutant: Mutant, folder: Path) -> None:
@@ -226,7 +156,8 @@ def run_tests(module: str, folder: Path, order: list[str]) -> None:
     options += ["--basetemp", str(folder / "tmp"), "-c", str(ROOT / "pytest.ini")]
     status = 1
     try:
-        tests = [str(ROOT / "tests" / name) for name in TESTS[module]]
+        parent = (ROOT / "tests" / module).parent
+        tests = [str(parent / f"test_{name}.py") for name in TESTS[module].split()]
         status = int(pytest.main([*options, *tests], [Timer(folder.with_suffix(".order"), order)]))
     finally:
         os._exit(status)
@@ -264,21 +195,13 @@ def judged(sample: list[Mutant], workers: int) -> Iterator[tuple[Mutant, Outcome
 
 def prepare() -> None:
     """Import once what every child needs; and no child looks for the smallest example that fails."""
-    for heavy in (
-        "torch",
-        "pyarrow",
-        "hypothesis.extra.numpy",
-        "safetensors.numpy",
-        "pydantic",
-        "scipy.sparse",
-        "pytest",
-    ):
+    heavy_ones = "torch pyarrow.ipc hypothesis.extra.numpy safetensors.numpy pydantic scipy.sparse scipy.stats pytest"
+    for heavy in (*heavy_ones.split(), "sklearn.metrics", "rich.console"):
         __import__(heavy)
     from hypothesis import Phase, settings
 
-    signal.signal(
-        signal.SIGHUP, signal.SIG_IGN
-    )  # what asks whether a process lives by os.kill(pid, 0) may send 1 in a mutant
+    # The lock asks by os.kill(pid, 0) whether a process lives; a mutant of it sends 1, and we may be that process.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     once = (Phase.explicit, Phase.generate)
     settings.register_profile("mutant", deadline=None, max_examples=60, derandomize=True, database=None, phases=once)
 
@@ -308,6 +231,9 @@ def main() -> None:
     outcomes: dict[str, list[Outcome]] = {module: [] for module in chosen.module}
     for mutant, outcome in judged(sample, chosen.workers):
         outcomes[mutant.module].append(outcome)
+        judged_so_far = [one for found in outcomes.values() for one in found]
+        if len(judged_so_far) % 50 == 0:
+            print(f"{len(judged_so_far)} judged, {judged_so_far.count('survived')} survived so far", flush=True)
         if outcome != "killed":
             print(f"    {outcome}: {mutant.module}:{mutant.line}: {mutant.what}", flush=True)
     for module, found in outcomes.items():
