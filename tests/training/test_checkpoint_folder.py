@@ -181,7 +181,10 @@ def test_two_generations_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> No
     assert checkpoints.exists
     (checkpoints.folder / "notes").mkdir()
     (checkpoints.folder / "000000099").write_text("a file is no generation")
-    assert saved is not None and saved.folder.name == "000000011"
+    for number in (11, 12):
+        saved = checkpoints.load()
+        assert saved is not None and saved.folder.name == f"{number:09d}"
+        checkpoints.save(state_of(), Stretch())
     checkpoints.remove()
     assert names(tmp_path) == []
     checkpoints.remove()  # nothing to remove
