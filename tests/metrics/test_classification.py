@@ -191,6 +191,9 @@ def test_sklearn_agrees_on_single_functions(case: Case) -> None:
     theirs = sklearn_metrics(truth, table, "ordinal", weight)
     names = ["accuracy", "mae", "log_loss", "precision_macro", "recall_macro", "f1_macro"]
     assert ours == pytest.approx([theirs[name] for name in names], abs=1e-9)
+    kappa = confusion.quadratic_kappa(truth, predicted, weight)
+    assert kappa == pytest.approx(theirs["quadratic_kappa"], abs=1e-9, nan_ok=True)
+    assert scoring.brier_score(truth, table, weight) == pytest.approx(theirs["brier"], abs=1e-9)
 
 
 def test_sklearn_agrees_on_many_rows() -> None:
