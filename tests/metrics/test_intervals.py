@@ -102,6 +102,25 @@ def test_a_seed_is_all_that_matters() -> None:
     assert first == again != bootstrap_task(task_rows("binary", truth, table), resamples=100, seed=4)
 
 
+def test_what_is_not_asked_for_is_as_documented() -> None:
+    values, told = generator(0, "test", "defaults").random(30), {"resamples": 1_000, "level": 0.95, "seed": 0}
+    assert mean_intervals({"m": values}) == mean_intervals({"m": values}, **told)  # type: ignore[arg-type]
+
+    def statistic(weight: Floats) -> dict[str, float]:
+        return {"m": float(weight @ values)}
+
+    assert statistic_intervals(statistic, 30) == statistic_intervals(statistic, 30, **told)  # type: ignore[arg-type]
+    truth, table = made_up(30, 2)
+    found, same = (
+        {name: each for name, each in intervals.items() if name not in WITHOUT_INTERVAL}
+        for intervals in (
+            bootstrap_task(task_rows("binary", truth, table)),
+            bootstrap_task(task_rows("binary", truth, table), **told),  # type: ignore[arg-type]
+        )
+    )
+    assert found == same
+
+
 # ---------------------------------------------------------------- intervals of means
 
 
@@ -254,11 +273,15 @@ VALUES = np.array([0.1, 0.2, 0.3])
 def test_values_of_different_length() -> None:
     with pytest.raises(ShapeError, match=r"'x' has shape \(3, 1\), 'x' has \(3, 1\)"):
         mean_intervals({"x": VALUES[:, None]})
+    with pytest.raises(ShapeError, match=r"'m' has shape \(3,\), 'x' has \(2,\)"):
+        mean_intervals({"m": VALUES, "x": VALUES[:2]})
 
 
 def test_values_that_are_not_finite() -> None:
     with pytest.raises(DataError, match=r"'x' must be finite, got nan in row 1 \(1 such rows\)"):
         mean_intervals({"m": VALUES, "x": np.array([0.1, np.nan, 0.2])})
+    with pytest.raises(DataError, match=r"'m' must be finite, got inf in row 0 \(2 such rows\)"):
+        mean_intervals({"m": np.array([np.inf, 0.1, -np.inf])})
 
 
 def test_no_rows() -> None:
@@ -276,6 +299,8 @@ def test_no_rows() -> None:
 def test_an_impossible_number_of_resamples(resamples: Any) -> None:
     with pytest.raises(SpecError, match=f"positive integer, got {resamples!r}"):
         mean_intervals({"m": VALUES}, resamples=resamples)
+    with pytest.raises(SpecError, match=f"positive integer, got {resamples!r}"):
+        statistic_intervals(lambda weight: {"m": 0.0}, 3, resamples=resamples)
     with pytest.raises(SpecError, match=f"positive integer, got {resamples!r}"):
         bootstrap_task(task_rows("binary", [0, 1], [[0.9, 0.1], [0.2, 0.8]]), resamples=resamples)
 

@@ -100,6 +100,17 @@ def test_unreachable_positives_cost_recall() -> None:
     assert ranking.recall(hits, np.array([2, 8]), 2).tolist() == [1.0, 0.25]
 
 
+@given(case=rankings(), depth=st.integers(1, 7))
+def test_behind_the_last_candidate_there_is_nothing_to_hit(case: Case, depth: int) -> None:
+    hits, num_positives = case
+    short, padded = hits[:, :depth], hits & (np.arange(8) < depth)
+    whole = ranking_metrics(short, num_positives, KS, whole_ranking=True)
+    for name, values in ranking_metrics(padded, num_positives, KS).items():
+        np.testing.assert_array_equal(whole[name], values, err_msg=name)
+    with pytest.raises(SpecError, match=f"with depth {depth}"):
+        ranking_metrics(short, num_positives, KS)
+
+
 def test_names_and_order() -> None:
     values = ranking_metrics(np.array([[True, False]]), np.array([1]), [2, 1])
     assert RANKING_METRICS == ("precision", "recall", "f1", "hit_rate", "ndcg", "mrr", "map") == tuple(SINGLE)
