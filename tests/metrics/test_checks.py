@@ -53,6 +53,15 @@ def test_sums_of_probabilities_may_round_by_a_thousandth_and_no_more() -> None:
             checked_probabilities([[0.5, 0.5 + 2 * off]])
 
 
+def test_one_probability_may_round_beyond_1_as_far_as_their_sum() -> None:
+    assert checked_probabilities([[1.001, 0.0]]).tolist() == [[1.001, 0.0]]
+    assert checked_probabilities([[1.0005, 0.0]]).tolist() == [[1.0005, 0.0]]
+    with pytest.raises(DataError, match=r"got \[1\.0015, -0\.001\] in row 0"):
+        checked_probabilities([[1.0015, -0.001]])
+    with pytest.raises(DataError, match=r"got \[1\.0015, 0\.0\] in row 0"):
+        checked_probabilities([[1.0015, 0.0]])
+
+
 def test_a_threshold_is_spread_over_rows_and_labels() -> None:
     assert checked_thresholds(0.25, (3,)).tolist() == [0.25] * 3
     assert checked_thresholds([0.0, 1.0], (2, 2)).tolist() == [[0.0, 1.0]] * 2

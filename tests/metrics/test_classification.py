@@ -193,6 +193,11 @@ def test_sklearn_agrees_on_single_functions(case: Case) -> None:
     assert ours == pytest.approx([theirs[name] for name in names], abs=1e-9)
     kappa = confusion.quadratic_kappa(truth, predicted, weight)
     assert kappa == pytest.approx(theirs["quadratic_kappa"], abs=1e-9, nan_ok=True)
+    if 0 < np.count_nonzero(truth == 1) < len(truth):
+        area = sk.roc_auc_score(truth == 1, table[:, 1], sample_weight=weight)
+        assert areas.roc_auc(truth == 1, table[:, 1], weight) == pytest.approx(area, abs=1e-9)
+        steps = sk.average_precision_score(truth == 1, table[:, 1], sample_weight=weight)
+        assert areas.average_precision(truth == 1, table[:, 1], weight) == pytest.approx(steps, abs=1e-9)
     assert scoring.brier_score(truth, table, weight) == pytest.approx(theirs["brier"], abs=1e-9)
 
 

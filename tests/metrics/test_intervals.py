@@ -168,6 +168,10 @@ def test_metrics_share_their_resamples() -> None:
     assert mean_intervals({}) == {}
 
 
+def test_one_query_is_enough() -> None:
+    assert mean_intervals({"m": np.array([0.5])}, resamples=1)["m"] == Interval(value=0.5, low=0.5, high=0.5, n=1)
+
+
 def test_a_constant_has_no_width() -> None:
     assert mean_intervals({"m": np.full(30, 0.25)})["m"] == Interval(value=0.25, low=0.25, high=0.25, n=30)
 

@@ -453,11 +453,13 @@ def test_gains_that_are_none(found: Any, ideal: Any, message: str) -> None:
         ranking.ndcg(np.array([[True, False]]), np.array([2]), 2, gains=Gains(np.array(found), np.array(ideal)))
 
 
-@pytest.mark.parametrize("shapes", [((2, 2), (1, 2)), ((1, 3), (1, 2)), ((1, 2), (2, 2)), ((1, 2), (1, 0))])
+@pytest.mark.parametrize(
+    "shapes", [((2, 2), (1, 2)), ((1, 3), (1, 2)), ((1, 2), (2, 2)), ((1, 2), (1, 0)), ((1, 2), (1, 1))]
+)
 def test_gains_of_another_shape(shapes: tuple[tuple[int, int], tuple[int, int]]) -> None:
     gains = Gains(np.ones(shapes[0]), np.ones(shapes[1]))
     found, ideal = (str(shape).replace("(", r"\(").replace(")", r"\)") for shape in shapes)
-    with pytest.raises(ShapeError, match=f"{found} and {ideal}"):
+    with pytest.raises(ShapeError, match=rf"gains\.ideal \[queries, 2 or more\], got {found} and {ideal}"):
         ranking.ndcg(np.array([[True, False]]), np.array([2]), 2, gains=gains)
 
 
