@@ -40,9 +40,10 @@ def card(column: str = "age", metrics: dict[str, Any] | None = None, **changes: 
         "entities": {column: {"key": column, "title": None, "table": "things.csv"}},
         "rows": {"train": 1_200, "validation": 100, "test": 100},
         "times": changes.pop("times", {"train": ["2025-01-01 00:00:00", "2025-02-01 00:00:00"]}),
-        "columns": {
-            "example": [{"name": column, "type": "number", "role": "feature", "missing": 0.25, "distinct": 1_234}]
-        },
+        "columns": changes.pop(
+            "columns",
+            {"example": [{"name": column, "type": "number", "role": "feature", "missing": 0.25, "distinct": 1_234}]},
+        ),
         "split": {
             **changes.pop("split", {"kind": "time", "validation": 0.1, "left_out": {"no_time": 7}}),
             "warnings": changes.pop("warnings", []),
@@ -84,6 +85,21 @@ def test_the_card_tells_what_it_should() -> None:
     assert "Some figures rest on 20 queries or rows alone" in card(metrics={"ndcg@5": interval(0.5, n=20)})
 
 
+def test_columns_are_told_of_examples_and_of_each_entity() -> None:
+    price = {"name": "price", "type": "number", "role": "feature", "missing": 0.0, "distinct": 7}
+    text = card(columns={"example": [], "item_id": [price]})
+    head = "| column | type | role | distinct | missing |\n|---|---|---|---|---|\n"
+    assert (
+        f"Columns of the examples:\n\n{head}\nColumns of item_id:\n\n{head}| price | number | feature | 7 | 0.0% |"
+        in text
+    )
+
+
+def test_a_long_warning_is_cut() -> None:
+    text = card(warnings=["x" * 400, "y" * 401])
+    assert f"- {'x' * 400}\n- `{'y' * 399}…`\n" in text
+
+
 def test_the_card_leaves_out_what_there_is_not() -> None:
     text = card(split={"kind": "given", "test": None, "by": []}, times={}, space=None, metrics={"auc": interval(0.5)})
     assert "| part | rows |\n|---|---|\n| train | 1,200 |" in text, "no first and last time"
@@ -95,7 +111,7 @@ def test_the_card_leaves_out_what_there_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "size"), [(0, "0.0 kB"), (99_949, "99.9 kB"), (100_000, "0.1 MB"), (1_234_567_890, "1,234.6 MB")]
+    ("count", "size"), [(0, "0.0 kB"), (99_949, "99.9 kB"), (100_000, "0.1 MB"), (10**12, "1,000,000.0 MB")]
 )
 def test_the_size_is_in_a_unit_that_reads_well(count: int, size: str) -> None:
     assert f"the model's files take {size}." in card(bytes=count)

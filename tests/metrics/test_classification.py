@@ -28,7 +28,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
-from towerkit.metrics import areas, confusion, scoring
+from towerkit.metrics import areas, calibration, confusion, scoring
 from towerkit.metrics.checks import ClassKind
 from towerkit.metrics.classification import CLASSIFICATION_METRICS, ClassificationRows
 from towerkit.metrics.ranking import RANKING_METRICS
@@ -363,6 +363,12 @@ def test_labels_out_of_range_name_the_row(code: int, rule: str) -> None:
         task_metrics(truth, TABLE, kind="binary")
     with pytest.raises(DataError, match=rf"predicted must hold class codes of {rule}"):
         confusion.confusion_matrix(TRUTH, truth, 2)
+
+
+def test_areas_and_calibration_know_two_classes() -> None:
+    for call in (areas.roc_auc, areas.average_precision, calibration.calibration_curve):
+        with pytest.raises(DataError, match="truth must hold class codes of 0 to 1, got 2 in row 1"):
+            call([0, 2], [0.1, 0.2])
 
 
 def test_labels_must_be_codes() -> None:

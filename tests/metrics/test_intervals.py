@@ -238,6 +238,16 @@ def test_an_undefined_metric_is_nan_with_nan_bounds() -> None:
     assert not math.isnan(found["accuracy"].low)
 
 
+def test_without_a_value_or_without_a_defined_resample_there_are_no_bounds() -> None:
+    def statistic(weight: Floats) -> dict[str, float]:
+        whole = bool((weight == 1).all())
+        return {"never on the rows": math.nan if whole else 0.5, "only on the rows": 0.5 if whole else math.nan}
+
+    found = statistic_intervals(statistic, 20, resamples=30)
+    assert math.isnan(found["never on the rows"].value) and found["only on the rows"].value == 0.5
+    assert all(math.isnan(bound) for each in found.values() for bound in (each.low, each.high))
+
+
 def test_undefined_resamples_are_left_out() -> None:
     # One positive in 6 rows: a third of the resamples hold no positive and have no AUC.
     truth, scores = np.array([0, 0, 0, 0, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.5])
@@ -256,7 +266,10 @@ def test_undefined_resamples_are_left_out() -> None:
 
 def test_results_are_json() -> None:
     interval = mean_intervals({"m": np.array([0.0, 1.0])}, resamples=10)["m"]
-    assert set(json.loads(json.dumps(interval.as_dict(), allow_nan=False))) == {"value", "low", "high", "n"}
+    told = json.loads(json.dumps(interval.as_dict(), allow_nan=False))
+    assert told == {"value": 0.5, "low": interval.low, "high": interval.high, "n": 2} and told["low"] < told["high"]
+    half = Interval(value=0.25, low=math.nan, high=math.inf, n=3).as_dict()
+    assert half == {"value": 0.25, "low": None, "high": None, "n": 3}
     undefined = Interval(value=math.nan, low=math.nan, high=math.nan, n=2)
     assert json.loads(json.dumps(undefined.as_dict(), allow_nan=False))["low"] is None
 

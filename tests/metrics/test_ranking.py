@@ -465,7 +465,11 @@ def test_gains_of_another_shape(shapes: tuple[tuple[int, int], tuple[int, int]])
 
 @pytest.mark.parametrize("grade", [-1.0, math.nan, math.inf, 1001.0])
 def test_grades_that_are_none(grade: float) -> None:
-    with pytest.raises(DataError, match=f"received {grade}"):
+    rule = r"a finite number of 0 or more and at most 1,000 for the exponential gain"
+    with pytest.raises(DataError, match=rf"{rule}; received {grade} \(1 such grades\)"):
         gains_of(np.array([1.0, grade]), "exponential")
+    if not grade > 1000 or math.isinf(grade):
+        with pytest.raises(DataError, match=f"a finite number of 0 or more; received {grade}"):
+            gains_of(np.array([1.0, grade]), "linear")
     if grade > 1000 and math.isfinite(grade):
         assert gains_of(np.array([grade]), "linear").tolist() == [grade]
