@@ -181,13 +181,16 @@ def test_what_is_not_asked_for_is_as_documented() -> None:
     first, second, truth = random.random(30), random.random(30), np.arange(30) % 2
     assert differing(first, second) == differing(first, second, resamples=1_000, flips=10_000, level=0.95, seed=0)
     accuracy = predicting(truth, first, second)["accuracy"]
-    assert accuracy == predicting(truth, first, second, resamples=1_000, level=0.95, seed=0)["accuracy"]
+    assert accuracy.draws == 1_000 and differing(first, second).draws == 10_000
+    assert (
+        accuracy == predicting(truth, first, second, resamples=1_000, exchanges=1_000, level=0.95, seed=0)["accuracy"]
+    )
     wide = predicting(truth, first, second, level=0.99)["accuracy"]
     assert wide.high - wide.low > accuracy.high - accuracy.low
 
 
 def made(low: float, high: float, p_holm: float) -> Difference:
-    return Difference(0.0, 0.0, (low + high) / 2, low, high, 0.001, p_holm, 0.0, 9)
+    return Difference(0.0, 0.0, (low + high) / 2, low, high, 0.001, p_holm, 0.0, 9, 999)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +354,8 @@ def test_impossible_input_is_refused() -> None:
         differing(VALUES, VALUES, resamples=0)
     with pytest.raises(SpecError, match="resamples must be a positive integer, got 0"):
         predicting(np.array([0, 1]), np.array([0.2, 0.7]), np.array([0.2, 0.7]), resamples=0)
+    with pytest.raises(SpecError, match="resamples must be a positive integer, got 0"):
+        predicting(np.array([0, 1]), np.array([0.2, 0.7]), np.array([0.2, 0.7]), exchanges=0)
     with pytest.raises(ShapeError, match="the same rows, got 2 and 2, and 2 together"):
         statistic_differences(rows, rows, rows)
     three, four = (binary(np.array([0, 1, 1, 0][:n]), np.full(n, 0.3)) for n in (3, 4))
