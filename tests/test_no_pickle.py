@@ -26,7 +26,10 @@ CALLS = {
     "pandas.read_pickle", "pd.read_pickle", "builtins.eval", "builtins.exec",
 }  # fmt: skip
 METHODS = {"to_pickle", "read_pickle", "__reduce__", "__reduce_ex__"}
-ALLOWED = {("src/towerkit/spec.py", "yaml.load"): "with a subclass of the safe loader, which test_spec.py holds to it"}
+ALLOWED = {
+    ("src/towerkit/spec.py", "yaml.load"): "with a subclass of the safe loader, which test_spec.py holds to it",
+    ("tools/mutation.py", "__import__"): "of packages whose names stand in the tool itself",
+}
 
 
 def offences(source: str) -> Iterator[str]:

@@ -30,9 +30,15 @@ def test_events_come_back(tmp_path: Path, times: np.ndarray | None) -> None:
     np.testing.assert_array_equal(again.starts, EVENTS.starts)
     np.testing.assert_array_equal(again.codes, EVENTS.codes)
     assert again.codes.dtype == np.int32
-    assert (again.times is None) == (times is None)
+    assert again.is_dated and (again.times is None) == (times is None)
     if times is not None:
         np.testing.assert_array_equal(again.times, times)
+
+
+def test_events_of_one_moment_may_stand_together(tmp_path: Path) -> None:
+    save_events(tmp_path / "h.safetensors", Events(EVENTS.starts, EVENTS.codes, np.array([2.0, 2.0, 0.5])))
+    times = load_events(tmp_path / "h.safetensors", 3, 6).times
+    assert times is not None and times.tolist() == [2.0, 2.0, 0.5]
 
 
 DAMAGE = {
@@ -40,6 +46,7 @@ DAMAGE = {
     "the unknown code": {"codes": np.array([4, 0, 5], np.int32)},
     "fewer codes": {"codes": np.array([4, 1], np.int32)},
     "places that fall": {"starts": np.array([0, 0, 2, 1, 3])},
+    "places that begin before the first": {"starts": np.array([-1, 0, 2, 2, 3])},
     "another number of queries": {"starts": np.array([0, 0, 2, 3])},
     "events of nobody": {"starts": np.array([0, 1, 2, 2, 3])},
     "fewer times": {"times": np.array([1.0, 2.0])},

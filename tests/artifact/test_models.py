@@ -8,6 +8,7 @@ entity that it does not show; loading leaves torch's random state alone; weights
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def test_a_table_comes_back_and_anything_else_is_refused(tmp_path: Path) -> None
             load_table(tmp_path / "t.arrow")
     with pytest.raises(RunError, match=r"none\.arrow"):
         load_table(tmp_path / "none.arrow")
+
+
+def test_text_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """Arrow reads such a file without a word; what is in it fails wherever it is first looked at."""
+    length, text = pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe")
+    save_table(tmp_path / "t.arrow", pa.table({"key": pa.Array.from_buffers(pa.string(), 1, [None, length, text])}))
+    with pytest.raises(RunError, match=r"t\.arrow cannot be read as an Arrow file \(.*UTF8"):
+        load_table(tmp_path / "t.arrow")
 
 
 def test_an_encoder_of_every_feature_and_label_comes_back(tmp_path: Path) -> None:
@@ -120,6 +129,49 @@ def test_a_predictor_comes_back_with_only_what_its_towers_read(runs: dict[str, R
     assert before.keys() == after.keys() == {"liked", "stars"}
     for task, values in before.items():
         assert np.array_equal(values, after[task])
+
+
+def test_columns_that_are_asked_for_are_kept_where_they_are(runs: dict[str, Run], tmp_path: Path) -> None:
+    """Also in a folder that is there already, below one that is not."""
+    rows, pairs = runs["tower_model"].model, runs["two_tower"].model
+    assert isinstance(rows, TaskPredictor) and isinstance(pairs, Retriever)
+    products = rows.entities["product_id"].table.data
+    kept = replace(rows.entities["product_id"], table=Table(products.append_column("title", products["brand"]), "p"))
+    for columns in (("title", "nowhere", "product_id"), ()):
+        save_predictor(tmp_path / "a" / "rows", replace(rows, entities={"product_id": kept}), {"product_id": columns})
+        names = load_predictor(tmp_path / "a" / "rows").entities["product_id"].table.data.column_names
+        assert names == ["product_id", "brand", "price", *columns[:1]]
+    people = pa.table({"user_id": pairs.query.keys, "city": ["Rome"] * len(pairs.query.keys)})
+    known = replace(pairs, query=replace(pairs.query, table=Table(people, "people")))
+    for wanted in (["city", "nowhere"], []):
+        save_retriever(tmp_path / "b" / "pairs", known, query_columns=wanted)
+        assert load_retriever(tmp_path / "b" / "pairs").query.table.data.column_names == ["user_id", *wanted[:1]]
+
+
+def test_a_picture_that_no_tower_reads_is_left_out(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["two_tower"].model
+    assert isinstance(model, Retriever)
+    catalogue = model.candidate.table.data
+    pictures = catalogue.append_column("picture", pa.array([b"x"] * len(catalogue)))
+    save_retriever(tmp_path, replace(model, candidate=replace(model.candidate, table=Table(pictures, "products"))))
+    assert load_retriever(tmp_path).candidate.table.data.column_names == catalogue.column_names
+
+
+def test_an_encoder_that_nobody_wrote_is_refused(tmp_path: Path) -> None:
+    data = read({"color": ["red", "blue"], "liked": [1, 0]}, split={"kind": "random", "validation": 0.0, "test": 0.0})
+    demand = Demand(labels={"liked": LabelSpec("liked", "binary")})
+    demand.add(EXAMPLE, [CategorySpec(column="color")])
+    save_encoder(tmp_path, Encoder.fit(demand, data, np.arange(2)))
+    whole = (tmp_path / "encoder.json").read_text(encoding="utf-8")
+    for features, error in (([1], "AttributeError"), ({"example": [{}]}, "KeyError"), ({"example": 3}, "TypeError")):
+        broken = {**json.loads(whole), "features": features}
+        (tmp_path / "encoder.json").write_text(json.dumps(broken), encoding="utf-8")
+        with pytest.raises(RunError, match=rf"encoder\.json is not an encoder this version wrote \({error}\("):
+            load_encoder(tmp_path)
+    (tmp_path / "encoder.json").write_text(whole, encoding="utf-8")
+    (tmp_path / "vocabulary-0.arrow").unlink()
+    with pytest.raises(RunError, match=r"vocabulary-0\.arrow cannot be read as an Arrow file"):
+        load_encoder(tmp_path)
 
 
 def test_a_late_fusion_comes_back_with_its_members_in_their_own_folders(runs: dict[str, Run], tmp_path: Path) -> None:
@@ -216,6 +268,10 @@ def test_pairs_that_point_nowhere_are_refused(runs: dict[str, Run], tmp_path: Pa
             "starts": np.where(np.arange(len(pairs["starts"])) == 2, pairs["starts"], 0),
         },  # read from outside once
         {**pairs, "starts": pairs["starts"].astype(np.int32)},
+        {**pairs, "starts": pairs["starts"] + (np.arange(len(pairs["starts"])) == 0)},
+        {**pairs, "candidates": pairs["candidates"][:-1]},
+        {**pairs, "candidates": pairs["candidates"].astype(np.int64)},
+        {**pairs, "candidates": pairs["candidates"][:, None]},
         {**pairs, "more": pairs["starts"]},
         {"starts": pairs["starts"]},
     ):

@@ -76,6 +76,7 @@ def test_even_and_uneven_lists() -> None:
     one = np.zeros((9, 1), np.int64)
     assert (coverage(one, 1, 50), gini(one, 1, 50)) == (0.02, pytest.approx(1.0))
     assert gini(one, 1, 1) == 0.0
+    assert gini(one, 1, 2) == 1.0
 
 
 @given(rows=lists(), k=st.integers(1, 6), counts=st.lists(st.integers(0, 9), min_size=7, max_size=7))

@@ -28,7 +28,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import generator
-from towerkit.metrics import areas, confusion, scoring
+from towerkit.metrics import areas, calibration, confusion, scoring
 from towerkit.metrics.checks import ClassKind
 from towerkit.metrics.classification import CLASSIFICATION_METRICS, ClassificationRows
 from towerkit.metrics.ranking import RANKING_METRICS
@@ -191,6 +191,14 @@ def test_sklearn_agrees_on_single_functions(case: Case) -> None:
     theirs = sklearn_metrics(truth, table, "ordinal", weight)
     names = ["accuracy", "mae", "log_loss", "precision_macro", "recall_macro", "f1_macro"]
     assert ours == pytest.approx([theirs[name] for name in names], abs=1e-9)
+    kappa = confusion.quadratic_kappa(truth, predicted, weight)
+    assert kappa == pytest.approx(theirs["quadratic_kappa"], abs=1e-9, nan_ok=True)
+    if 0 < np.count_nonzero(truth == 1) < len(truth):
+        area = sk.roc_auc_score(truth == 1, table[:, 1], sample_weight=weight)
+        assert areas.roc_auc(truth == 1, table[:, 1], weight) == pytest.approx(area, abs=1e-9)
+        steps = sk.average_precision_score(truth == 1, table[:, 1], sample_weight=weight)
+        assert areas.average_precision(truth == 1, table[:, 1], weight) == pytest.approx(steps, abs=1e-9)
+    assert scoring.brier_score(truth, table, weight) == pytest.approx(theirs["brier"], abs=1e-9)
 
 
 def test_sklearn_agrees_on_many_rows() -> None:
@@ -355,6 +363,12 @@ def test_labels_out_of_range_name_the_row(code: int, rule: str) -> None:
         task_metrics(truth, TABLE, kind="binary")
     with pytest.raises(DataError, match=rf"predicted must hold class codes of {rule}"):
         confusion.confusion_matrix(TRUTH, truth, 2)
+
+
+def test_areas_and_calibration_know_two_classes() -> None:
+    for call in (areas.roc_auc, areas.average_precision, calibration.calibration_curve):
+        with pytest.raises(DataError, match="truth must hold class codes of 0 to 1, got 2 in row 1"):
+            call([0, 2], [0.1, 0.2])
 
 
 def test_labels_must_be_codes() -> None:

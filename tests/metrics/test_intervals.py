@@ -102,6 +102,25 @@ def test_a_seed_is_all_that_matters() -> None:
     assert first == again != bootstrap_task(task_rows("binary", truth, table), resamples=100, seed=4)
 
 
+def test_what_is_not_asked_for_is_as_documented() -> None:
+    values, told = generator(0, "test", "defaults").random(30), {"resamples": 1_000, "level": 0.95, "seed": 0}
+    assert mean_intervals({"m": values}) == mean_intervals({"m": values}, **told)  # type: ignore[arg-type]
+
+    def statistic(weight: Floats) -> dict[str, float]:
+        return {"m": float(weight @ values)}
+
+    assert statistic_intervals(statistic, 30) == statistic_intervals(statistic, 30, **told)  # type: ignore[arg-type]
+    truth, table = made_up(30, 2)
+    found, same = (
+        {name: each for name, each in intervals.items() if name not in WITHOUT_INTERVAL}
+        for intervals in (
+            bootstrap_task(task_rows("binary", truth, table)),
+            bootstrap_task(task_rows("binary", truth, table), **told),  # type: ignore[arg-type]
+        )
+    )
+    assert found == same
+
+
 # ---------------------------------------------------------------- intervals of means
 
 
@@ -147,6 +166,10 @@ def test_metrics_share_their_resamples() -> None:
     assert together["c"].low == pytest.approx(2 * together["a"].low, abs=1e-12)
     assert list(together) == ["a", "b", "c"]
     assert mean_intervals({}) == {}
+
+
+def test_one_query_is_enough() -> None:
+    assert mean_intervals({"m": np.array([0.5])}, resamples=1)["m"] == Interval(value=0.5, low=0.5, high=0.5, n=1)
 
 
 def test_a_constant_has_no_width() -> None:
@@ -215,6 +238,16 @@ def test_an_undefined_metric_is_nan_with_nan_bounds() -> None:
     assert not math.isnan(found["accuracy"].low)
 
 
+def test_without_a_value_or_without_a_defined_resample_there_are_no_bounds() -> None:
+    def statistic(weight: Floats) -> dict[str, float]:
+        whole = bool((weight == 1).all())
+        return {"never on the rows": math.nan if whole else 0.5, "only on the rows": 0.5 if whole else math.nan}
+
+    found = statistic_intervals(statistic, 20, resamples=30)
+    assert math.isnan(found["never on the rows"].value) and found["only on the rows"].value == 0.5
+    assert all(math.isnan(bound) for each in found.values() for bound in (each.low, each.high))
+
+
 def test_undefined_resamples_are_left_out() -> None:
     # One positive in 6 rows: a third of the resamples hold no positive and have no AUC.
     truth, scores = np.array([0, 0, 0, 0, 0, 1]), np.array([0.1, 0.2, 0.3, 0.4, 0.6, 0.5])
@@ -233,7 +266,10 @@ def test_undefined_resamples_are_left_out() -> None:
 
 def test_results_are_json() -> None:
     interval = mean_intervals({"m": np.array([0.0, 1.0])}, resamples=10)["m"]
-    assert set(json.loads(json.dumps(interval.as_dict(), allow_nan=False))) == {"value", "low", "high", "n"}
+    told = json.loads(json.dumps(interval.as_dict(), allow_nan=False))
+    assert told == {"value": 0.5, "low": interval.low, "high": interval.high, "n": 2} and told["low"] < told["high"]
+    half = Interval(value=0.25, low=math.nan, high=math.inf, n=3).as_dict()
+    assert half == {"value": 0.25, "low": None, "high": None, "n": 3}
     undefined = Interval(value=math.nan, low=math.nan, high=math.nan, n=2)
     assert json.loads(json.dumps(undefined.as_dict(), allow_nan=False))["low"] is None
 
@@ -254,11 +290,15 @@ VALUES = np.array([0.1, 0.2, 0.3])
 def test_values_of_different_length() -> None:
     with pytest.raises(ShapeError, match=r"'x' has shape \(3, 1\), 'x' has \(3, 1\)"):
         mean_intervals({"x": VALUES[:, None]})
+    with pytest.raises(ShapeError, match=r"'m' has shape \(3,\), 'x' has \(2,\)"):
+        mean_intervals({"m": VALUES, "x": VALUES[:2]})
 
 
 def test_values_that_are_not_finite() -> None:
     with pytest.raises(DataError, match=r"'x' must be finite, got nan in row 1 \(1 such rows\)"):
         mean_intervals({"m": VALUES, "x": np.array([0.1, np.nan, 0.2])})
+    with pytest.raises(DataError, match=r"'m' must be finite, got inf in row 0 \(2 such rows\)"):
+        mean_intervals({"m": np.array([np.inf, 0.1, -np.inf])})
 
 
 def test_no_rows() -> None:
@@ -276,6 +316,8 @@ def test_no_rows() -> None:
 def test_an_impossible_number_of_resamples(resamples: Any) -> None:
     with pytest.raises(SpecError, match=f"positive integer, got {resamples!r}"):
         mean_intervals({"m": VALUES}, resamples=resamples)
+    with pytest.raises(SpecError, match=f"positive integer, got {resamples!r}"):
+        statistic_intervals(lambda weight: {"m": 0.0}, 3, resamples=resamples)
     with pytest.raises(SpecError, match=f"positive integer, got {resamples!r}"):
         bootstrap_task(task_rows("binary", [0, 1], [[0.9, 0.1], [0.2, 0.8]]), resamples=resamples)
 

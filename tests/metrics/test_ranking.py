@@ -100,6 +100,17 @@ def test_unreachable_positives_cost_recall() -> None:
     assert ranking.recall(hits, np.array([2, 8]), 2).tolist() == [1.0, 0.25]
 
 
+@given(case=rankings(), depth=st.integers(1, 7))
+def test_behind_the_last_candidate_there_is_nothing_to_hit(case: Case, depth: int) -> None:
+    hits, num_positives = case
+    short, padded = hits[:, :depth], hits & (np.arange(8) < depth)
+    whole = ranking_metrics(short, num_positives, KS, whole_ranking=True)
+    for name, values in ranking_metrics(padded, num_positives, KS).items():
+        np.testing.assert_array_equal(whole[name], values, err_msg=name)
+    with pytest.raises(SpecError, match=f"with depth {depth}"):
+        ranking_metrics(short, num_positives, KS)
+
+
 def test_names_and_order() -> None:
     values = ranking_metrics(np.array([[True, False]]), np.array([1]), [2, 1])
     assert RANKING_METRICS == ("precision", "recall", "f1", "hit_rate", "ndcg", "mrr", "map") == tuple(SINGLE)
@@ -442,17 +453,23 @@ def test_gains_that_are_none(found: Any, ideal: Any, message: str) -> None:
         ranking.ndcg(np.array([[True, False]]), np.array([2]), 2, gains=Gains(np.array(found), np.array(ideal)))
 
 
-@pytest.mark.parametrize("shapes", [((2, 2), (1, 2)), ((1, 3), (1, 2)), ((1, 2), (2, 2)), ((1, 2), (1, 0))])
+@pytest.mark.parametrize(
+    "shapes", [((2, 2), (1, 2)), ((1, 3), (1, 2)), ((1, 2), (2, 2)), ((1, 2), (1, 0)), ((1, 2), (1, 1))]
+)
 def test_gains_of_another_shape(shapes: tuple[tuple[int, int], tuple[int, int]]) -> None:
     gains = Gains(np.ones(shapes[0]), np.ones(shapes[1]))
     found, ideal = (str(shape).replace("(", r"\(").replace(")", r"\)") for shape in shapes)
-    with pytest.raises(ShapeError, match=f"{found} and {ideal}"):
+    with pytest.raises(ShapeError, match=rf"gains\.ideal \[queries, 2 or more\], got {found} and {ideal}"):
         ranking.ndcg(np.array([[True, False]]), np.array([2]), 2, gains=gains)
 
 
 @pytest.mark.parametrize("grade", [-1.0, math.nan, math.inf, 1001.0])
 def test_grades_that_are_none(grade: float) -> None:
-    with pytest.raises(DataError, match=f"received {grade}"):
+    rule = r"a finite number of 0 or more and at most 1,000 for the exponential gain"
+    with pytest.raises(DataError, match=rf"{rule}; received {grade} \(1 such grades\)"):
         gains_of(np.array([1.0, grade]), "exponential")
+    if not grade > 1000 or math.isinf(grade):
+        with pytest.raises(DataError, match=f"a finite number of 0 or more; received {grade}"):
+            gains_of(np.array([1.0, grade]), "linear")
     if grade > 1000 and math.isfinite(grade):
         assert gains_of(np.array([grade]), "linear").tolist() == [grade]

@@ -120,6 +120,14 @@ def test_constant_labels_leave_r2_and_spearman_undefined(value: float) -> None:
     assert math.isnan(alone["r2"]) and alone["mae"] == alone["medae"] == 1.0
 
 
+@given(st.lists(st.sampled_from([0.1, 0.3, 0.7, 1.1, 2.3]), min_size=3, max_size=9))
+def test_constant_sides_leave_spearman_undefined_under_weights_that_round(weights: list[float]) -> None:
+    weight, rising, constant = np.array(weights), np.arange(len(weights)) * 1.0, np.full(len(weights), 0.1)
+    for truth, prediction in ((rising, constant), (constant, rising), (constant, constant)):
+        values = figures(truth, prediction, weight)
+        assert math.isnan(values["spearman"]) and math.isnan(values["r2"]) == (truth is constant)
+
+
 def test_impossible_input_is_refused() -> None:
     with pytest.raises(DataError, match=r"truth must be finite; got nan in row 1 \(1 such values\)"):
         RegressionRows([1.0, np.nan], [1.0, 2.0])

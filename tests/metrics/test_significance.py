@@ -166,6 +166,54 @@ def test_the_effect_of_a_mean_is_cohens_d_for_pairs() -> None:
     assert math.isnan(differing([0.25], [0.5]).effect)
 
 
+def test_two_queries_have_a_spread() -> None:
+    assert differing([0.0, 0.0], [1.0, 3.0]).effect == pytest.approx(2.0 / math.sqrt(2.0))
+
+
+def test_every_query_has_a_coin_of_its_own() -> None:
+    """Coins come in blocks of 64; only the last queries differ here, and with one coin for both, or none, all flips reach."""
+    first, second = np.zeros(130), np.where(np.arange(130) >= 128, 1.0, 0.0)
+    assert differing(first, second, flips=2_000).p_value == pytest.approx(0.5, abs=0.06)  # standard error 0.011
+
+
+def test_what_is_not_asked_for_is_as_documented() -> None:
+    random = generator(0, "test", "defaults")
+    first, second, truth = random.random(30), random.random(30), np.arange(30) % 2
+    assert differing(first, second) == differing(first, second, resamples=1_000, flips=10_000, level=0.95, seed=0)
+    accuracy = predicting(truth, first, second)["accuracy"]
+    assert accuracy.draws == 1_000 and differing(first, second).draws == 10_000
+    assert (
+        accuracy == predicting(truth, first, second, resamples=1_000, exchanges=1_000, level=0.95, seed=0)["accuracy"]
+    )
+    wide = predicting(truth, first, second, level=0.99)["accuracy"]
+    assert wide.high - wide.low > accuracy.high - accuracy.low
+
+
+def made(low: float, high: float, p_holm: float) -> Difference:
+    return Difference(0.0, 0.0, (low + high) / 2, low, high, 0.001, p_holm, 0.0, 9, 999)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_holm", "clear"),
+    [
+        (0.1, 0.2, 0.049, True),
+        (-0.2, -0.1, 0.049, True),
+        (0.1, 0.2, 0.05, False),
+        (0.1, 0.2, 0.9, False),
+        (-0.1, 0.2, 0.001, False),
+        (0.0, 0.2, 0.001, False),
+        (-0.2, 0.0, 0.001, False),
+        (math.nan, math.nan, 0.001, False),
+        (0.1, 0.2, math.nan, False),
+    ],
+)
+def test_a_difference_is_clear_by_its_interval_and_its_corrected_p_value(
+    low: float, high: float, p_holm: float, clear: bool
+) -> None:
+    assert made(low, high, p_holm).is_clear is clear
+    assert made(low, high, p_holm).as_dict()["clear"] is clear
+
+
 # ---------------------------------------------------------------- statistics
 
 
@@ -302,6 +350,15 @@ def test_impossible_input_is_refused() -> None:
     with pytest.raises(SpecError, match="resamples must be a positive integer, got 0"):
         differing(VALUES, VALUES, flips=0)
     rows = binary(np.array([0, 1]), np.array([0.2, 0.7]))
+    with pytest.raises(SpecError, match="resamples must be a positive integer, got 0"):
+        differing(VALUES, VALUES, resamples=0)
+    with pytest.raises(SpecError, match="resamples must be a positive integer, got 0"):
+        predicting(np.array([0, 1]), np.array([0.2, 0.7]), np.array([0.2, 0.7]), resamples=0)
+    with pytest.raises(SpecError, match="resamples must be a positive integer, got 0"):
+        predicting(np.array([0, 1]), np.array([0.2, 0.7]), np.array([0.2, 0.7]), exchanges=0)
     with pytest.raises(ShapeError, match="the same rows, got 2 and 2, and 2 together"):
         statistic_differences(rows, rows, rows)
+    three, four = (binary(np.array([0, 1, 1, 0][:n]), np.full(n, 0.3)) for n in (3, 4))
+    with pytest.raises(ShapeError, match="the same rows, got 2 and 3, and 4 together"):
+        statistic_differences(rows, three, four)
     assert mean_differences({}, {}) == {}

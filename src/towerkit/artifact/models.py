@@ -267,7 +267,7 @@ def load_encoder(folder: Path, version: int = FORMAT_VERSION) -> Encoder:
         encoder = Encoder.from_dict(content, [values_of(load_table(file), "value") for file in files])
         check_labels(folder / "encoder.json", encoder.labels)
         return encoder
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, RunError):
             raise
         raise RunError(f"{folder / 'encoder.json'} is not an encoder this version wrote ({error!r}).") from None

@@ -91,22 +91,23 @@ def ideal_gains(owner: NDArray[np.int64], gains: NDArray[np.float64], num_querie
     return best
 
 
-def check_gains(gains: Gains, hits: NDArray[np.bool_]) -> None:
+def check_gains(gains: Gains, hits: NDArray[np.bool_], most: int) -> None:
     """Refuse gains that do not belong to the hits.
 
     Args:
         gains: What the hits are worth.
         hits: ``[queries, depth]``.
+        most: How many positives of one query can stand within the largest ``k``, at least 1.
 
     Raises:
         DataError: If a gain is negative or not finite, or a hit has none; names the query.
         ShapeError: If the arrays do not belong together.
     """
     found, ideal = gains.found, gains.ideal
-    if found.shape != hits.shape or ideal.ndim != 2 or len(ideal) != len(hits) or not ideal.shape[1]:
+    if found.shape != hits.shape or ideal.ndim != 2 or len(ideal) != len(hits) or ideal.shape[1] < most:
         raise ShapeError(
-            f"gains.found must be [queries, depth] like hits and gains.ideal [queries, n], got {found.shape} and {ideal.shape} "
-            f"with hits of {hits.shape}; give one row of gains per query."
+            f"gains.found must be [queries, depth] like hits and gains.ideal [queries, {most} or more], got {found.shape} and "
+            f"{ideal.shape} with hits of {hits.shape}; give one row of gains per query, and in gains.ideal one for each positive."
         )
     for bad, rule in (
         (~np.isfinite(found).all(axis=1) | ~np.isfinite(ideal).all(axis=1), "gains must be finite"),

@@ -190,9 +190,9 @@ class _Running:
     ) -> None:
         hits, num_positives = np.asarray(hits), np.asarray(num_positives)
         _check_arrays(hits, num_positives)
-        if gains is not None:
-            check_gains(gains, hits)
         self.ks = _checked_ks(ks, depth=None if whole_ranking else hits.shape[1])
+        if gains is not None:
+            check_gains(gains, hits, most=min(max(self.ks), int(num_positives.max())))
         self.hits = hits[:, : max(self.ks)]
         self.num_positives = num_positives
         self.gains = gains
@@ -251,7 +251,7 @@ def _hit_rate(running: _Running, k: int) -> PerQuery:
 def _ndcg(running: _Running, k: int) -> PerQuery:
     ideal, last = running.ideal_gain, np.minimum(k, running.num_positives) - 1
     row = np.zeros_like(last) if len(ideal) == 1 else np.arange(len(last))
-    best: PerQuery = ideal[row, np.minimum(last, ideal.shape[1] - 1)]
+    best: PerQuery = ideal[row, last]
     return running.at(running.gain, k) / best
 
 
