@@ -635,6 +635,16 @@ def _(folder: Path) -> object:
     return ranker().recommend("u1", where="__import__('os')")
 
 
+@case("a condition that is no UTF-8", "where", "'\\udce9'")
+def _(folder: Path) -> object:
+    return ranker().recommend("u1", where="item == '\udce9'")
+
+
+@case("a key that is no UTF-8", "'u\\udce9'")
+def _(folder: Path) -> object:
+    return ranker().recommend("u\udce9")
+
+
 @case("an allow-list of unknown keys", "allow", "'i98'", "20 known")
 def _(folder: Path) -> object:
     return ranker().recommend("u1", allow=["i98", "i99"])
