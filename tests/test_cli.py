@@ -360,3 +360,20 @@ def test_a_terminal_without_the_signs(runs: Path) -> None:
         command = [sys.executable, "-m", "towerkit", *words]
         done = subprocess.run(command, cwd=runs.parent, capture_output=True, check=False, text=True, env=plain)
         assert done.returncode == 0 and part in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", ["recommend --query u1", "similar --item i1", "embed --side query", "predict pairs.csv"]
+)
+def test_a_file_of_no_known_kind_is_refused_before_anything_is_read(call: Call, words: str) -> None:
+    """Not after an hour of answers: the Run is not even there."""
+    command, *others = words.split()
+    status, out, err = call(command, "no-run", *others, "--out", "answers.xlsx")
+    assert status == 1 and not out
+    assert "answers.xlsx" in err and "'.parquet'" in err
+
+
+def test_a_path_that_is_not_there_is_told_once(call: Call) -> None:
+    status, out, err = call("doctor", "runs/no-such-run")
+    assert status == 1
+    assert (out + err).count("there is no") == 1

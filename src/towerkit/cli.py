@@ -218,6 +218,7 @@ def recommend(
     """Recommend candidates for a known query, raw query rows, a history, or everyone; or queries for new candidates."""
     from towerkit.run import Run
 
+    _check_out(out)
     if sum([*(given is not None for given in (query, rows, history, candidates)), everyone]) != 1:
         raise SpecError("recommend needs exactly one of --query, --rows, --history, --candidates and --all.")
     opened = Run.load(run)
@@ -280,6 +281,7 @@ def similar(
     """Show the candidates most like a known one, or the queries most like a known query."""
     from towerkit.run import Run
 
+    _check_out(out)
     if (item is None) == (query is None):
         raise SpecError("similar needs exactly one of --item and --query.")
     found = Run.load(run).similar(item, query=query, k=k, allow=_keys(allow), deny=_keys(deny), where=where)
@@ -304,7 +306,16 @@ def embed(
     """Write vectors: of keys or raw rows of one side, or what the backbone of a tower model makes of raw rows."""
     from towerkit.run import Run
 
+    _check_out(out)
     _give(Run.load(run).embed(None if rows is None else str(rows), side=side), out, as_json)
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse a file that cannot be written before an hour of answers is made for it."""
+    from towerkit.data.writers import check_writable
+
+    if out is not None:
+        check_writable(out)
 
 
 def _split(keys: str) -> list[str]:
@@ -330,6 +341,7 @@ def predict(
     """Predict every task of raw rows; a two-tower scores pairs."""
     from towerkit.run import Run
 
+    _check_out(out)
     _give(Run.load(run).predict(str(rows)), out, as_json)
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as RichTable
 from rich.text import Text
 
+from towerkit.grid import Grid
 from towerkit.metrics.shown import headlines, value_place
 from towerkit.metrics.significance import ALPHA, lowest_corrected
 from towerkit.training.progress import Silent
@@ -131,14 +131,6 @@ def _headline(figures: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     return [pair for pair in chosen if pair[0].endswith(f"@{deepest}")]
 
 
-def _headed(headers: Sequence[str]) -> RichTable:
-    """An empty table; names come from data, so none of them is read as markup."""
-    table = RichTable(box=None, header_style="bold")
-    for header in headers:
-        table.add_column(Text(header))
-    return table
-
-
 def say(text: str = "") -> None:
     """A line on standard output, as it is."""
     out.print(text, markup=False, soft_wrap=True)
@@ -158,10 +150,10 @@ def heading(text: str) -> None:
 def show_schema(name: str, schema: Schema, *, console: Console = out) -> None:
     """The columns of a table."""
     console.print(name, markup=False, soft_wrap=True)
-    table = _headed(["column", "role", "type", "missing", "distinct", "example"])
+    table = Grid(["column", "role", "type", "missing", "distinct", "example"])
     for row in schema.rows():
-        table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+        table.add(*row)
+    table.show(console)
 
 
 def show_dataset(dataset: Dataset, *, console: Console = err) -> None:
@@ -202,11 +194,11 @@ def show_metrics(
         only: Show these metrics; all when empty.
     """
     columns = {**{other: others[other] for other in sorted(others, key=_column_order)}, name: model}
-    table = _headed(["metric", *columns])
+    table = Grid(["metric", *columns])
     for metric in only or sorted(model.metrics, key=_metric_order):
         cells = (evaluation.metrics.get(metric) for evaluation in columns.values())
-        table.add_row(metric, *(_figure(cell) for cell in cells))
-    out.print(table)
+        table.add(metric, *(_figure(cell) for cell in cells))
+    table.show(out)
 
 
 def show_segments(model: Evaluation, others: Mapping[str, Evaluation], *, name: str = "model") -> None:
@@ -220,12 +212,12 @@ def show_segments(model: Evaluation, others: Mapping[str, Evaluation], *, name: 
     columns = {**{other: others[other] for other in sorted(others, key=_column_order)}, name: model}
     for segment, values in model.segments.items():
         for metric in headlines(model.metrics):
-            table = _headed([segment, "n", *columns])
+            table = Grid([segment, "n", *columns])
             for value in sorted((value for value in values if metric in values[value]), key=value_place):
                 cells = (each.segments.get(segment, {}).get(value, {}).get(metric) for each in columns.values())
-                table.add_row(Text(value), f"{values[value][metric].n:,}", *(_figure(cell) for cell in cells))
+                table.add(value, f"{values[value][metric].n:,}", *(_figure(cell) for cell in cells))
             say(f"{metric} by {segment}")
-            out.print(table)
+            table.show(out)
 
 
 _RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1", "coverage", "gini", "novelty", "serendipity")
@@ -265,27 +257,25 @@ def _figure(interval: Any) -> str:
 
 
 def _between(low: float, high: float) -> str:
-    return f"\\[{low:.4f}, {high:.4f}]"
+    return f"[{low:.4f}, {high:.4f}]"
 
 
 def show_estimates(estimates: Mapping[str, Mapping[str, Any]]) -> None:
     """What a training will need, a table for each."""
     for name, found in estimates.items():
-        table = _headed([name, ""])
+        table = Grid([name, ""])
         for part, number in found["parameters"].items():
-            table.add_row(Text(f"parameters of {part}"), f"{number:,}")
-        table.add_row("parameters", f"{sum(found['parameters'].values()):,}")
+            table.add(f"parameters of {part}", f"{number:,}")
+        table.add("parameters", f"{sum(found['parameters'].values()):,}")
         for key in ("weight_bytes", "optimizer_bytes", "batch_bytes", "peak_memory_bytes"):
             if found[key] is not None:
-                table.add_row(key.removesuffix("_bytes").replace("_", " "), f"{found[key] / 2**20:,.1f} MiB")
-        table.add_row("steps", f"{found['steps_per_epoch']:,} per epoch, at most {found['epochs']:,} epochs")
-        table.add_row("reading and building", f"{found['prepare_s']:,.1f} s")
-        table.add_row("a step", f"{found['step_s'] * 1000:,.1f} ms (median of a few)")
-        table.add_row("an epoch", f"{found['epoch_s']:,.1f} s, and its validation")
-        table.add_row(
-            "all epochs", f"{found['total_s']:,.0f} s without early stopping; a refit takes about as long again"
-        )
-        out.print(table)
+                table.add(key.removesuffix("_bytes").replace("_", " "), f"{found[key] / 2**20:,.1f} MiB")
+        table.add("steps", f"{found['steps_per_epoch']:,} per epoch, at most {found['epochs']:,} epochs")
+        table.add("reading and building", f"{found['prepare_s']:,.1f} s")
+        table.add("a step", f"{found['step_s'] * 1000:,.1f} ms (median of a few)")
+        table.add("an epoch", f"{found['epoch_s']:,.1f} s, and its validation")
+        table.add("all epochs", f"{found['total_s']:,.0f} s without early stopping; a refit takes about as long again")
+        table.show(out)
 
 
 def show_tasks(evaluation: Evaluation) -> None:
@@ -306,15 +296,15 @@ def show_confusion(task: str, matrix: Sequence[Any], classes: Sequence[str]) -> 
     """
     say(f"{task}: confusion")
     if matrix and isinstance(matrix[0][0], Sequence):
-        table = _headed(["label", "has it", "predicted", "both", "precision", "recall"])
+        table = Grid(["label", "has it", "predicted", "both", "precision", "recall"])
         for name, ((_, wrong), (missed, both)) in zip(classes, matrix, strict=True):
             counts = (f"{count:,}" for count in (missed + both, wrong + both, both))
-            table.add_row(Text(name), *counts, _share(both, wrong + both), _share(both, missed + both))
+            table.add(name, *counts, _share(both, wrong + both), _share(both, missed + both))
     else:
-        table = _headed(["true \\ predicted", *classes])
+        table = Grid(["true \\ predicted", *classes])
         for name, row in zip(classes, matrix, strict=True):
-            table.add_row(Text(name), *(f"{count:,}" for count in row))
-    out.print(table)
+            table.add(name, *(f"{count:,}" for count in row))
+    table.show(out)
 
 
 def _share(part: int, whole: int) -> str:
@@ -324,21 +314,22 @@ def _share(part: int, whole: int) -> str:
 def show_calibration(task: str, bins: Sequence[Mapping[str, float]]) -> None:
     """A row per bin of probability: what was said, what came true, and of how many statements."""
     say(f"{task}: calibration")
-    table = _headed(["probability", "said", "came true", "n"])
+    table = Grid(["probability", "said", "came true", "n"])
     for each in bins:
         band = f"{each['low']:.1f} to {each['high']:.1f}"
-        table.add_row(band, f"{each['predicted']:.4f}", f"{each['observed']:.4f}", f"{each['n']:,}")
-    out.print(table)
+        table.add(band, f"{each['predicted']:.4f}", f"{each['observed']:.4f}", f"{each['n']:,}")
+    table.show(out)
 
 
 def show_comparison(comparison: Comparison, first: str, second: str) -> None:
     """A row per metric, then the headline metric within each segment."""
     metrics = sorted(comparison.metrics, key=_metric_order)
-    _show_differences("metric", {name: comparison.metrics[name] for name in metrics}, first, second)
+    say(f"first: {first} · second: {second}")
+    _show_differences("metric", {name: comparison.metrics[name] for name in metrics})
     for segment, values in comparison.segments.items():
         for metric in _headline_of(metrics):
             rows = {value: pairs[metric] for value, pairs in values.items() if metric in pairs}
-            _show_differences(f"{metric} by {segment}", rows, first, second)
+            _show_differences(f"{metric} by {segment}", rows)
     for place, reason in comparison.left_out.items():
         note(f"not compared within {place}: {reason}")
 
@@ -353,12 +344,12 @@ def _headline_of(metrics: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
-def _show_differences(what: str, differences: Mapping[str, Difference], first: str, second: str) -> None:
+def _show_differences(what: str, differences: Mapping[str, Difference]) -> None:
     """Both figures, their difference with its interval, and whether it is more than chance."""
-    table = _headed([what, "n", first, second, "difference", "effect", "p", "p (Holm)", "verdict"])
+    table = Grid([what, "n", "first", "second", "difference", "effect", "p", "p (Holm)", "verdict"])
     for name, pair in differences.items():
-        table.add_row(
-            Text(name),
+        table.add(
+            name,
             f"{pair.n:,}",
             _number(pair.first),
             _number(pair.second),
@@ -370,7 +361,7 @@ def _show_differences(what: str, differences: Mapping[str, Difference], first: s
             _number(pair.p_holm),
             "clear" if pair.is_clear else "within chance",
         )
-    out.print(table)
+    table.show(out)
 
 
 def _number(value: float, form: str = ".4f") -> str:
@@ -395,10 +386,10 @@ def comparison_line(found: Mapping[str, Comparison]) -> str:
 
 def show_table(data: pa.Table, *, limit: int = 50) -> None:
     """The first rows of an answer."""
-    table = _headed(data.column_names)
+    table = Grid(data.column_names)
     for row in data.slice(0, limit).to_pylist():
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
-    out.print(table)
+        table.add(*map(_cell, row.values()))
+    table.show(out)
     if data.num_rows > limit:
         out.print(f"… {data.num_rows - limit:,} more rows; --out FILE writes all of them, --json prints them")
 

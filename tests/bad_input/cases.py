@@ -21,6 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import towerkit as tk
+from towerkit.data.dataset import read_dataset
+from towerkit.data.search.collection import read_judged
+from towerkit.data.search.spec import CollectionSpec
+from towerkit.data.spec import DataSpec
 from towerkit.data.writers import write_table
 from towerkit.run import Run
 from towerkit.spec import load_spec
@@ -567,3 +571,142 @@ def _(folder: Path) -> object:
 @case("answers to a file of no known kind", "answers.xlsx")
 def _(folder: Path) -> object:
     return write_table(ranker().recommend("u1", k=1), folder / "answers.xlsx")
+
+
+# ---------------------------------------------------------------- labels that are sets and numbers
+
+
+def tagged() -> dict[str, list[Any]]:
+    """People with tags, several in a place, and a price."""
+    tags = [("red|big", "big", "red|old", "old")[n % 4] for n in range(240)]
+    return {**people(), "tags": tags, "price": [round(1.5 + n % 7, 2) for n in range(240)]}
+
+
+@case("a separator that no label has", "'tags'", "';'")
+def _(folder: Path) -> object:
+    head = {"kind": "multilabel", "column": "tags", "separator": ";"}
+    run = tk.fit(predicting(head=head), tk.read(str(csv(folder / "people.csv", tagged()))))
+    return run.evaluation.protocol["tasks"]["task"]["classes"]
+
+
+@case("a text among the labels of a regression", "people.csv", "'price'", "row 8", "'cheap'")
+def _(folder: Path) -> object:
+    path = csv(folder / "people.csv", with_value(tagged(), "price", 7, "cheap"))
+    return tk.fit(predicting(head={"kind": "regression", "column": "price"}), tk.read(str(path)))
+
+
+@case("an infinite label of a regression", "people.csv", "'price'", "row 8", "inf")
+def _(folder: Path) -> object:
+    path = csv(folder / "people.csv", with_value(tagged(), "price", 7, "inf"))
+    return tk.fit(predicting(head={"kind": "regression", "column": "price"}), tk.read(str(path)))
+
+
+@case("a threshold without validation rows", "threshold", "validation")
+def _(folder: Path) -> object:
+    head = {"kind": "binary", "column": "liked", "threshold": {"choose": "f1"}}
+    return tk.fit(predicting(head=head), tk.read(people(), split={"kind": "random", "validation": 0.0, "test": 0.2}))
+
+
+@case("a segment of an unknown column", "'cty'", "did you mean 'city'?")
+def _(folder: Path) -> object:
+    return tk.fit({**predicting(), "evaluation": {"segments": ["cty"]}}, tk.read(people()))
+
+
+@case("a segment of a table that is not there", "'item.price'")
+def _(folder: Path) -> object:
+    return tk.fit({**TWO_TOWER, "evaluation": {"k": [5], "segments": ["item.price"]}}, tk.read(pairs(), **ROLES))
+
+
+# ---------------------------------------------------------------- choosing candidates
+
+
+@case("a condition that is none", "character 6", "==")
+def _(folder: Path) -> object:
+    return ranker().recommend("u1", where="item = 'i1'")
+
+
+@case("a condition on an unknown column", "'itm'", "did you mean 'item'?")
+def _(folder: Path) -> object:
+    return ranker().recommend("u1", where="itm == 'i1'")
+
+
+@case("a condition that calls a function", "character 11")
+def _(folder: Path) -> object:
+    return ranker().recommend("u1", where="__import__('os')")
+
+
+@case("a condition that is no UTF-8", "where", "'\\udce9'")
+def _(folder: Path) -> object:
+    return ranker().recommend("u1", where="item == '\udce9'")
+
+
+@case("a key that is no UTF-8", "'u\\udce9'")
+def _(folder: Path) -> object:
+    return ranker().recommend("u\udce9")
+
+
+@case("an allow-list of unknown keys", "allow", "'i98'", "20 known")
+def _(folder: Path) -> object:
+    return ranker().recommend("u1", allow=["i98", "i99"])
+
+
+@case("an allow-list with one unknown key", "allow", "'i99'")
+def _(folder: Path) -> object:
+    return tk.notes_of(ranker().recommend("u1", k=1, allow=["i1", "i2", "i3", "i99"], exclude_seen=False))
+
+
+@case("an allow-list without the column of keys", "keys.csv", "'item'")
+def _(folder: Path) -> object:
+    return ranker().recommend("u1", allow=str(csv(folder / "keys.csv", {"product": ["i1"], "price": [1]})))
+
+
+# ---------------------------------------------------------------- search collections
+
+
+def collection(folder: Path, qrels: str) -> object:
+    """Read three documents and two queries with these judgements."""
+    (folder / "qrels").mkdir()
+    texts = ("a cat in the sun", "a dog in the rain", "a horse in the snow")
+    documents = [json.dumps({"_id": f"d{n}", "title": "", "text": text}) for n, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("\n".join(documents))
+    queries = [json.dumps({"_id": f"q{n}", "text": text}) for n, text in enumerate(("cat", "dog"))]
+    (folder / "queries.jsonl").write_text("\n".join(queries))
+    (folder / "qrels" / "train.tsv").write_text(qrels, newline="")
+    return read_dataset(DataSpec.model_validate({"collection": {"format": "beir", "path": str(folder)}}))
+
+
+HEADER = "query-id\tcorpus-id\tscore\n"
+
+
+@case("a judgement with too few fields", "train.tsv", "line 3")
+def _(folder: Path) -> object:
+    return collection(folder, f"{HEADER}q0\td0\t1\nq1\td1\n")
+
+
+@case("a judgement of one field", "train.tsv", "line 2")
+def _(folder: Path) -> object:
+    return collection(folder, f"{HEADER}q0\n")
+
+
+@case("a negative grade", "train.tsv", "line 3", "-1")
+def _(folder: Path) -> object:
+    return collection(folder, f"{HEADER}q0\td0\t1\nq1\td1\t-1\n")
+
+
+@case("a grade that is a text", "train.tsv", "line 3", "'good'")
+def _(folder: Path) -> object:
+    return collection(folder, f"{HEADER}q0\td0\t1\nq1\td1\tgood\n")
+
+
+@case("judgements of another collection", "train.tsv", "'x0'")
+def _(folder: Path) -> object:
+    return collection(folder, f"{HEADER}x0\td0\t1\nx1\td1\t1\n")
+
+
+@case("judgements with Windows line ends and a byte order mark", "[1, 2, 0]")
+def _(folder: Path) -> object:
+    lines = ("\ufeffquery-id\tcorpus-id\tscore", "q0\td0\t1", "q1\td1\t2", "q1\td2\t0", "")
+    (folder / "test.tsv").write_text("\r\n".join(lines), encoding="utf-8", newline="")
+    spec = CollectionSpec.model_validate({"format": "beir", "path": str(folder)})
+    found = read_judged(spec, str(folder / "test.tsv")).data
+    return f"read as they are: {found.column('document').to_pylist()}, {found.column('relevance').to_pylist()}"

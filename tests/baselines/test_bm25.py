@@ -24,11 +24,12 @@ from towerkit.api import read
 from towerkit.baselines import bm25 as module
 from towerkit.baselines.base import Interactions
 from towerkit.baselines.bm25 import BM25, BM25Spec
-from towerkit.baselines.words import WordIndex, words_of
+from towerkit.baselines.words import WordIndex, text_columns, words_of
 from towerkit.core.errors import DataError, SpecError
 from towerkit.core.spec import parse
 from towerkit.data.table import Table
 from towerkit.experiment import train_and_evaluate
+from towerkit.features.encoded import Catalogue
 from towerkit.spec import ModelingSpec
 from towerkit.training.loop import Silent
 
@@ -186,3 +187,10 @@ def test_left_out_without_texts_and_refused_with_a_wrong_column() -> None:
         BM25Spec().obstacle(Interactions(WordIndex.of(table("a"), ["text"]).counts))
         == "compares texts, and here are none"
     )
+
+
+def test_short_queries_are_texts_all_the_same() -> None:
+    """A search of a few words looks like a category to whoever guesses types."""
+    keys = pa.array(["q1", "q2"])
+    rows = Table(pa.table({"query": keys, "text": ["cat", "dog"], "city": ["x", "y"]}), "queries", 0)
+    assert text_columns(Catalogue("query", keys, 2, rows)) == ("text",)

@@ -91,9 +91,16 @@ def words_of(text: str, prefix: int | None = None) -> list[str]:
 
 
 def text_columns(catalogue: Catalogue) -> tuple[str, ...]:
-    """The columns of a catalogue that hold texts, by the rules of :mod:`towerkit.data.column_types`; never its key."""
+    """The columns of a catalogue that hold texts, by the rules of :mod:`towerkit.data.column_types`; never its key.
+
+    A column ``text`` is one even where its values look like categories: queries of a search are short.
+    """
     schema = infer_schema(catalogue.table, {catalogue.key: "key"})
-    return tuple(column.name for column in schema.columns if column.type == "text")
+    return tuple(
+        column.name
+        for column in schema.columns
+        if column.type == "text" or (column.name == "text" and column.type == "category")
+    )
 
 
 @dataclass(frozen=True)

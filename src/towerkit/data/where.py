@@ -90,6 +90,8 @@ def parse_where(text: str) -> Where:
             f"where: a condition has at most {_MOST_CHARACTERS:,} characters; received {len(text):,}. Give a long list of "
             "keys as allow."
         )
+    if any("\ud800" <= character <= "\udfff" for character in text):  # what a shell's Latin-1 bytes become
+        raise SpecError(f"where: the condition is no valid text: {text!r} holds half a character. Write it in UTF-8.")
     parser = _Parser(text, _tokens(text))
     condition = parser.condition()
     if parser.token is not None:

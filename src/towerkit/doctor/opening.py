@@ -47,7 +47,9 @@ def open_file(path: str) -> OpenedFile:
         if table.data.num_columns > 1 and (source.get("header", True) or _begin_with_a_number(_first_row(table))):
             return _headed(source, table)
     is_told = extension(path) in FORMATS  # else the second reason says more: the first is only that it does not tell
-    raise DataError(why[0] if is_told or len(why) == 1 else f"{why[0]} Read as delimited text: {why[1]}")
+    raise DataError(
+        why[0] if is_told or why[1:] in ([], [why[0]] * 2) else f"{why[0]} Read as delimited text: {why[1]}"
+    )
 
 
 def _headed(source: Mapping[str, Any], table: Table) -> OpenedFile:

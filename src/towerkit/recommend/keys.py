@@ -31,10 +31,21 @@ def key_column(entity: str, ours: Sequence[str]) -> str:
 
 
 def typed_keys(catalogue: Catalogue, keys: Sequence[Any]) -> pa.Array:
-    """Keys in the type of a catalogue, so that the text ``7`` of a command line finds the number 7."""
+    """Keys in the type of a catalogue, so that the text ``7`` of a command line finds the number 7.
+
+    Raises:
+        DataError: If a key is no text that UTF-8 can write.
+    """
     if pa.types.is_binary(catalogue.keys.type):  # str(b"7") would be "b'7'"
         return pa.array([key if isinstance(key, bytes) else str(key).encode() for key in keys], pa.binary())
-    return same_type(pa.array([str(key) for key in keys], pa.string()), catalogue.keys.type)
+    try:
+        texts = pa.array([str(key) for key in keys], pa.string())
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{error.object!r} holds half a character, and can be no key; bytes of a command line that are not UTF-8 become "
+            "such. Write the key in UTF-8."
+        ) from None
+    return same_type(texts, catalogue.keys.type)
 
 
 def did_you_mean(catalogue: Catalogue, key: Any) -> str:
