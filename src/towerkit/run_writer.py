@@ -16,6 +16,8 @@ from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import LateFusion, save_late_fusion
+from towerkit.ensembles.rank_files import save_rank_fusion
+from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.evaluation.result import protocol_line
 from towerkit.evaluation.segments import segment_columns
 from towerkit.evaluation.spec import EvaluationSpec
@@ -94,7 +96,7 @@ def base_of(run: Run, spec: ModelingSpec) -> Base:
         RunError: If the model is another one, or is not one training; names what differs.
     """
     model = run.model
-    if isinstance(model, LateFusion):
+    if isinstance(model, LateFusion | RankFusion):
         raise RunError(f"{run.path} is a late_fusion, which is fitted anew from its members; train it without --from.")
     was, now = plain(model.spec), plain(spec.model)
     if was != now:
@@ -107,7 +109,7 @@ def base_of(run: Run, spec: ModelingSpec) -> Base:
     seal = content_hash({name: entry.sha256 for name, entry in run.manifest.files.items()})
     if isinstance(model, TaskPredictor):
         return Base(str(run.path), model.encoder, weights, model.entities, seal)
-    catalogues = {model.model.query_entity: model.query, model.model.candidate_entity: model.candidate}
+    catalogues = {model.query_entity: model.query, model.candidate_entity: model.candidate}
     return Base(str(run.path), model.encoder, weights, catalogues, seal, model.seen)
 
 
@@ -175,9 +177,11 @@ def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = N
     """
     segments = () if evaluation is None else evaluation.segments
     if isinstance(model, Retriever):
-        save_retriever(folder, model, query_columns=segment_columns(segments, model.model.query_entity))
+        save_retriever(folder, model, query_columns=segment_columns(segments, model.query_entity))
     elif isinstance(model, TaskPredictor):
         save_predictor(folder, model, {entity: segment_columns(segments, entity) for entity in model.entities})
+    elif isinstance(model, RankFusion):
+        save_rank_fusion(folder, model, query_columns=segment_columns(segments, model.query_entity))
     else:
         save_late_fusion(folder, model)
 

@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from towerkit.artifact.models import check_labels
-from towerkit.core.errors import DataError, RunError, SpecError
+from towerkit.core.errors import DataError, RunError, SpecError, listed
 from towerkit.core.random import generator
 from towerkit.core.spec import Name, Spec, parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.splits import Rows
-from towerkit.ensembles.members import AnyMemberSpec, Member, fit_member, heads_of, load_member, save_member
+from towerkit.ensembles.members import (
+    RANKERS,
+    AnyMemberSpec,
+    AnyPredictorSpec,
+    Member,
+    check_alike,
+    fit_member,
+    heads_of,
+    load_member,
+    save_member,
+)
+from towerkit.ensembles.rank_combine import AverageSpec, RRFSpec, WeightedSpec
 from towerkit.ensembles.stackers import Probabilities, Stacker, fit_stacker, restored_stacker, stacked
+from towerkit.ensembles.xgboost import XgboostSpec
 from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.features.labels import Labels
@@ -37,12 +49,6 @@ from towerkit.training.spec import TrainingSpec
 _SMALLEST = 1e-6
 
 
-class AverageSpec(Spec):
-    """The mean of the members' probabilities, or of their numbers."""
-
-    kind: Literal["average"] = "average"
-
-
 class StackSpec(Spec):
     """A logistic regression on the members' log-odds, or a ridge regression on their numbers, fitted on out-of-fold predictions."""
 
@@ -51,7 +57,10 @@ class StackSpec(Spec):
     l2: float = Field(1.0, ge=0.0)
 
 
-AnyCombineSpec = Annotated[AverageSpec | StackSpec, Field(discriminator="kind")]
+_COMBINE = {True: ("average", "weighted", "rrf"), False: ("average", "stack")}
+"""Whether the members rank -> the combiners that are for them."""
+
+AnyCombineSpec = Annotated[AverageSpec | StackSpec | WeightedSpec | RRFSpec, Field(discriminator="kind")]
 """The menu of combiners."""
 
 
@@ -62,10 +71,41 @@ class LateFusionSpec(Spec):
     members: dict[Name, AnyMemberSpec] = Field(min_length=2)
     combine: AnyCombineSpec = StackSpec()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _rankers_are_weighted(cls, data: Any) -> Any:
+        """What is combined when the spec does not say: stacking is for predictors."""
+        members = data.get("members") if isinstance(data, Mapping) else None
+        if isinstance(members, Mapping) and "combine" not in data:
+            kinds = [dict(each).get("kind") for each in members.values() if isinstance(each, Mapping | Spec)]
+            if kinds and all(kind in RANKERS for kind in kinds):
+                return {**data, "combine": {"kind": "weighted"}}
+        return data
+
+    @model_validator(mode="after")
+    def _members_are_alike_and_fit_the_combiner(self) -> LateFusionSpec:
+        check_alike(self.members)
+        combine, wanted = self.combine.kind, _COMBINE[self.ranks]
+        if combine not in wanted:
+            raise ValueError(
+                f"combine: '{combine}' is not for members that {'rank' if self.ranks else 'predict'}; use {listed(wanted)}."
+            )
+        return self
+
+    @property
+    def ranks(self) -> bool:
+        """Whether the members rank candidates; else they predict labels."""
+        return all(member.kind in RANKERS for member in self.members.values())
+
+    @property
+    def predictors(self) -> dict[str, AnyPredictorSpec]:
+        """The members that predict labels."""
+        return {name: each for name, each in self.members.items() if isinstance(each, TowerModelSpec | XgboostSpec)}
+
     @model_validator(mode="after")
     def _labels_are_read_alike(self) -> LateFusionSpec:
         first: dict[str, tuple[str, LabelSpec]] = {}
-        for name, member in self.members.items():
+        for name, member in self.predictors.items():
             for label in (head.label() for head in heads_of(member)):
                 other, known = first.setdefault(label.column, (name, label))
                 if not _alike(known, label):
@@ -78,7 +118,7 @@ class LateFusionSpec(Spec):
 
     @model_validator(mode="after")
     def _no_member_decides(self) -> LateFusionSpec:
-        for name, member in self.members.items():
+        for name, member in self.predictors.items():
             for task, head in member.heads.items() if isinstance(member, TowerModelSpec) else ():
                 if head.threshold_rule != UNTOUCHED.thresholds[0]:
                     raise ValueError(
@@ -89,7 +129,7 @@ class LateFusionSpec(Spec):
 
     def demand(self, dataset: Dataset) -> Demand:
         """What all members read together, and the labels that all predict."""
-        demands = [member.demand(dataset) for member in self.members.values()]
+        demands = [member.demand(dataset) for member in self.predictors.values()]
         # A tower model's heads have names of their own, a tree's task is only called by its column: a name goes first.
         by_column = {
             label.column: task for demand in demands for task, label in demand.labels.items() if task != label.column
@@ -101,12 +141,12 @@ class LateFusionSpec(Spec):
                 for task, label in demands[0].labels.items()
             }
         )
-        for name, demand in zip(self.members, demands, strict=True):
+        for name, demand in zip(self.predictors, demands, strict=True):
             for entity, features in demand.features.items():
                 shared.add(entity, features)
             if {label.column for label in demand.labels.values()} != {label.column for label in shared.labels.values()}:
                 raise SpecError(
-                    f"All members must predict the same columns; '{next(iter(self.members))}' predicts "
+                    f"All members must predict the same columns; '{next(iter(self.predictors))}' predicts "
                     f"{sorted(label.column for label in shared.labels.values())}, '{name}' predicts "
                     f"{sorted(label.column for label in demand.labels.values())}. Give them the same label columns."
                 )
@@ -192,7 +232,7 @@ def fit_late_fusion(
             combiners[task] = fit_stacker(label, each, truth, l2=spec.combine.l2, weight=weight)
     members = {
         name: fit_member(member, dataset, training, Staged(progress, f"member {name}:"), _part(checkpoints, name))
-        for name, member in spec.members.items()
+        for name, member in spec.predictors.items()
     }
     return LateFusion(spec, members, tasks, combiners)
 
@@ -234,7 +274,7 @@ def out_of_fold(
         inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         part = dataset.with_parts(replace(dataset.parts, train=rows[inside]))
         table = replace(dataset.examples, data=dataset.examples.data.take(rows[outside]), first_row=0)
-        for name, member_spec in spec.members.items():
+        for name, member_spec in spec.predictors.items():
             stage = f"member {name}, fold {fold + 1}/{spec.combine.folds}:"
             inside_it = _part(checkpoints, f"{name}.fold-{fold + 1}")
             member = fit_member(member_spec, part, within, Staged(progress, stage), inside_it)
@@ -301,7 +341,9 @@ def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
     check_labels(folder / "model.json", tasks)
-    members = {name: load_member(folder / "members" / name, member, version) for name, member in spec.members.items()}
+    members = {
+        name: load_member(folder / "members" / name, member, version) for name, member in spec.predictors.items()
+    }
     combiners = {}
     if isinstance(spec.combine, StackSpec):
         tensors = load_tensors(folder / "combiner.safetensors")

@@ -1,0 +1,191 @@
+"""Members that rank: a two-tower, or BM25 on the texts of both tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from scipy.sparse import csr_array
+
+from towerkit.artifact.arrow import load_table, save_table
+from towerkit.artifact.models import load_retriever, save_retriever
+from towerkit.baselines.bm25 import BM25, BM25Spec
+from towerkit.baselines.words import WordIndex
+from towerkit.core.errors import RunError, SpecError
+from towerkit.core.spec import parse
+from towerkit.data.table import Table, values_of
+from towerkit.features.encoded import Catalogue
+from towerkit.index.ranker import Ranker
+from towerkit.index.vectors import VectorRanker
+from towerkit.models.answer import Retriever
+from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.tensors import load_tensors, save_tensors
+
+
+class RankMember(Protocol):
+    """A fitted ranker of one catalogue. Row 0 of its queries is the unknown one, column 0 the unknown candidate."""
+
+    @property
+    def ranker(self) -> Ranker:
+        """``[queries + 1, candidates + 1]``."""
+
+    @property
+    def query_columns(self) -> tuple[str, ...]:
+        """What it reads of raw query rows."""
+
+    def of_queries(self, table: Table) -> Ranker:
+        """``[rows, candidates + 1]`` for raw query rows, among them the key column."""
+
+    def of_candidates(self, table: Table) -> Ranker:
+        """``[queries + 1, rows]`` for raw candidate rows, among them the key column."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that :func:`load_rank_member` needs."""
+
+
+@dataclass(frozen=True, eq=False)
+class TowersMember:
+    """A trained two-tower."""
+
+    retriever: Retriever
+
+    @cached_property
+    def ranker(self) -> VectorRanker:
+        """The similarity of all vectors."""
+        own = self.retriever
+        return VectorRanker(own.query_vectors, own.candidate_vectors, own.model.match.similarity)
+
+    @property
+    def query_columns(self) -> tuple[str, ...]:
+        """Of the query side's towers."""
+        return self.retriever.encoder.columns(self.retriever.model.query_entity)
+
+    def of_queries(self, table: Table) -> VectorRanker:
+        """The vectors of raw query rows against those of the catalogue."""
+        model = self.retriever.model
+        return self.ranker.with_queries(self.retriever.vectors_of(model.query, model.query_entity, table)[1:])
+
+    def of_candidates(self, table: Table) -> VectorRanker:
+        """The vectors of the known queries against those of raw candidate rows."""
+        own, model = self.retriever, self.retriever.model
+        vectors = own.vectors_of(model.candidate, model.candidate_entity, table)[1:]
+        return VectorRanker(own.query_vectors, vectors, model.match.similarity)
+
+    def save(self, folder: Path) -> None:
+        """Write the two-tower as a Run of its own has it."""
+        save_retriever(folder, self.retriever)
+
+
+@dataclass(frozen=True, eq=False)
+class WordsMember:
+    """BM25 with the words of the catalogue and of the known queries."""
+
+    spec: BM25Spec
+    """With the columns that it found."""
+    index: WordIndex
+    queries: csr_array
+    """``[queries + 1, words]``."""
+
+    @cached_property
+    def ranker(self) -> BM25:
+        """The words of all queries against those of all candidates; the unknown ones have none."""
+        own = BM25(self.index, self.queries, k1=self.spec.k1, b=self.spec.b)
+        return own.with_candidates(self.index.counts)
+
+    @property
+    def query_columns(self) -> tuple[str, ...]:
+        """The text columns."""
+        return self.spec.query or ()
+
+    def of_queries(self, table: Table) -> BM25:
+        """The texts of raw query rows against those of the catalogue."""
+        return self.ranker.with_queries(csr_array(self.index.counts_of(table, self.query_columns)[1:]))
+
+    def of_candidates(self, table: Table) -> BM25:
+        """The texts of the known queries against those of raw candidate rows."""
+        return self.ranker.with_candidates(csr_array(self.index.counts_of(table, self.spec.candidate or ())[1:]))
+
+    def save(self, folder: Path) -> None:
+        """Write the words and both counts; no text."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "model.json", {"spec": self.spec.model_dump(mode="json")})
+        save_table(folder / "words.arrow", pa.table({"word": self.index.words}))
+        tensors = {}
+        for name, counts in (("candidates", self.index.counts), ("queries", self.queries)):
+            tensors[f"{name}/counts"] = counts.data.astype(np.int32)
+            tensors[f"{name}/words"] = counts.indices.astype(np.int32)
+            tensors[f"{name}/starts"] = counts.indptr.astype(np.int64)
+        save_tensors(folder / "counts.safetensors", tensors)
+
+
+def fit_words(spec: BM25Spec, query: Catalogue, candidate: Catalogue) -> WordsMember:
+    """Count the words of both catalogues.
+
+    Args:
+        spec: Columns and settings.
+        query: What is known of the queries.
+        candidate: What is known of the candidates.
+
+    Raises:
+        SpecError: If a side has no text.
+    """
+    own, others = spec.columns(query, candidate)
+    for catalogue, columns in ((query, own), (candidate, others)):
+        if not columns:
+            raise SpecError(
+                f"A member bm25 compares texts, and the table of '{catalogue.key}' has no column of texts. Name one in "
+                "the member's query or candidate, or remove the member."
+            )
+    index = WordIndex.of(candidate.table, others, spec.prefix)
+    resolved = spec.model_copy(update={"query": own, "candidate": others})
+    return WordsMember(resolved, index, index.counts_of(query.table, own))
+
+
+def load_rank_member(folder: Path, spec: Any, sizes: Sequence[int]) -> RankMember:
+    """Read a member of this spec from its folder.
+
+    Args:
+        folder: Its files.
+        spec: What it was fitted from.
+        sizes: How many queries and candidates the fusion has.
+
+    Raises:
+        RunError: If a file is missing, damaged, or does not fit the catalogues.
+    """
+    if not isinstance(spec, BM25Spec):
+        retriever = load_retriever(folder)
+        found = [len(retriever.query.keys), len(retriever.candidate.keys)]
+        if found != list(sizes):
+            raise _unfit(folder / "query.arrow", f"{found} queries and candidates in place of {list(sizes)}")
+        return TowersMember(retriever)
+    resolved = parse(BM25Spec, read_json(folder / "model.json")["spec"], str(folder / "model.json"))
+    words = values_of(load_table(folder / "words.arrow"), "word")
+    if words.type != pa.string() or words.null_count or len(words.unique()) < len(words):
+        raise _unfit(folder / "words.arrow", "the words are not distinct texts")
+    tensors, path = load_tensors(folder / "counts.safetensors"), folder / "counts.safetensors"
+    queries, candidates = (
+        _counts(path, tensors, name, (size + 1, len(words)))
+        for name, size in zip(("queries", "candidates"), sizes, strict=True)
+    )
+    return WordsMember(resolved, WordIndex(words, candidates, resolved.prefix), queries)
+
+
+def _counts(path: Path, tensors: Any, name: str, shape: tuple[int, int]) -> csr_array:
+    try:
+        parts = tensors[f"{name}/counts"], tensors[f"{name}/words"], tensors[f"{name}/starts"]
+        counts = csr_array(parts, shape=shape)
+        counts.check_format(full_check=True)  # an index beyond the words would be read from outside the array
+    except (KeyError, ValueError) as error:
+        raise _unfit(path, str(error)) from None
+    if counts.nnz and counts.data.min() < 1:
+        raise _unfit(path, f"a word stands {counts.data.min()} times")
+    return counts
+
+
+def _unfit(path: Path, reason: str) -> RunError:
+    return RunError(f"{path} does not fit the fusion's catalogues ({reason}); train the Run again.")
