@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -60,8 +59,9 @@ def search(name: str, **combine: Any) -> ModelContract:
     """A fusion of rankers: what a user likes in words, and vectors."""
     base = retrieval(name, PROFILE, ATTRIBUTES, match="cosine", update={"kind": "two_backprop"}, entities=True)
     users, products = base.entities["user_id"], base.entities["product_id"]
-    draw = np.random.default_rng(0)
-    wish = pa.array([" or ".join(draw.choice(products["category"].to_pylist(), 2)) for _ in range(users.num_rows)])
+    category = dict(zip(*products.select(["product_id", "category"]).to_pydict().values(), strict=True))
+    bought = dict(zip(*base.examples.select(["user_id", "product_id"]).to_pydict().values(), strict=True))
+    wish = pa.array([f"more {category.get(bought.get(user))}" for user in users["user_id"].to_pylist()])
     towers = base.spec["model"]
     words = {"kind": "bm25", "query": ["wish"], "candidate": ["title", "category"]}
     model = {"kind": "late_fusion", "members": {"vectors": towers, "words": words}, "combine": combine}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from towerkit.artifact.models import check_labels
+from towerkit.baselines.bm25 import BM25Spec
 from towerkit.core.errors import DataError, RunError, SpecError, listed
 from towerkit.core.random import generator
 from towerkit.core.spec import Name, Spec, parse
@@ -128,8 +129,9 @@ class LateFusionSpec(Spec):
         return self
 
     def demand(self, dataset: Dataset) -> Demand:
-        """What all members read together, and the labels that all predict."""
-        demands = [member.demand(dataset) for member in self.predictors.values()]
+        """What all members read together, and the labels that all predict; BM25 reads texts as they are."""
+        read = {name: member for name, member in self.members.items() if not isinstance(member, BM25Spec)}
+        demands = [member.demand(dataset) for member in read.values()]
         # A tower model's heads have names of their own, a tree's task is only called by its column: a name goes first.
         by_column = {
             label.column: task for demand in demands for task, label in demand.labels.items() if task != label.column
@@ -138,15 +140,15 @@ class LateFusionSpec(Spec):
         shared = Demand(
             labels={
                 by_column.get(label.column, task): positive.get(label.column, label)
-                for task, label in demands[0].labels.items()
+                for task, label in (demands[0].labels.items() if demands else ())
             }
         )
-        for name, demand in zip(self.predictors, demands, strict=True):
+        for name, demand in zip(read, demands, strict=True):
             for entity, features in demand.features.items():
                 shared.add(entity, features)
             if {label.column for label in demand.labels.values()} != {label.column for label in shared.labels.values()}:
                 raise SpecError(
-                    f"All members must predict the same columns; '{next(iter(self.predictors))}' predicts "
+                    f"All members must predict the same columns; '{next(iter(read))}' predicts "
                     f"{sorted(label.column for label in shared.labels.values())}, '{name}' predicts "
                     f"{sorted(label.column for label in demand.labels.values())}. Give them the same label columns."
                 )

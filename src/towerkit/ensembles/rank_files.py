@@ -78,7 +78,8 @@ def load_rank_fusion(folder: Path) -> RankFusion:
             f"{folder / 'seen.safetensors'} does not fit the catalogues ({error}); train the Run again."
         ) from None
     members = {
-        name: load_rank_member(folder / "members" / name, member, shape) for name, member in spec.members.items()
+        name: load_rank_member(folder / "members" / name, member, query, candidate)
+        for name, member in spec.members.items()
     }
     titles, weights = content["titles"], content["weights"]
     _check_weights(where, weights, spec)

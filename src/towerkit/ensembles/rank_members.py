@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.models import load_retriever, save_retriever
 from towerkit.baselines.bm25 import BM25, BM25Spec
 from towerkit.baselines.words import WordIndex
-from towerkit.core.errors import RunError, SpecError
+from towerkit.core.errors import RunError, SpecError, listed
 from towerkit.core.spec import parse
 from towerkit.data.table import Table, values_of
 from towerkit.features.encoded import Catalogue
@@ -83,19 +82,18 @@ class TowersMember:
 
 @dataclass(frozen=True, eq=False)
 class WordsMember:
-    """BM25 with the words of the catalogue and of the known queries."""
+    """BM25 with the words of the catalogue, and the texts of the known queries."""
 
     spec: BM25Spec
     """With the columns that it found."""
     index: WordIndex
-    queries: csr_array
-    """``[queries + 1, words]``."""
+    query: Catalogue
 
     @cached_property
     def ranker(self) -> BM25:
         """The words of all queries against those of all candidates; the unknown ones have none."""
-        own = BM25(self.index, self.queries, k1=self.spec.k1, b=self.spec.b)
-        return own.with_candidates(self.index.counts)
+        queries = self.index.counts_of(self.query.table, self.query_columns)
+        return BM25(self.index, queries, k1=self.spec.k1, b=self.spec.b).with_candidates(self.index.counts)
 
     @property
     def query_columns(self) -> tuple[str, ...]:
@@ -111,16 +109,19 @@ class WordsMember:
         return self.ranker.with_candidates(csr_array(self.index.counts_of(table, self.spec.candidate or ())[1:]))
 
     def save(self, folder: Path) -> None:
-        """Write the words and both counts; no text."""
+        """Write the words of the candidates and their counts; the texts stand in the catalogues of the fusion."""
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "model.json", {"spec": self.spec.model_dump(mode="json")})
         save_table(folder / "words.arrow", pa.table({"word": self.index.words}))
-        tensors = {}
-        for name, counts in (("candidates", self.index.counts), ("queries", self.queries)):
-            tensors[f"{name}/counts"] = counts.data.astype(np.int32)
-            tensors[f"{name}/words"] = counts.indices.astype(np.int32)
-            tensors[f"{name}/starts"] = counts.indptr.astype(np.int64)
-        save_tensors(folder / "counts.safetensors", tensors)
+        counts = self.index.counts
+        save_tensors(
+            folder / "counts.safetensors",
+            {
+                "counts": counts.data.astype(np.int32),
+                "words": counts.indices.astype(np.int32),
+                "starts": counts.indptr.astype(np.int64),
+            },
+        )
 
 
 def fit_words(spec: BM25Spec, query: Catalogue, candidate: Catalogue) -> WordsMember:
@@ -143,42 +144,42 @@ def fit_words(spec: BM25Spec, query: Catalogue, candidate: Catalogue) -> WordsMe
             )
     index = WordIndex.of(candidate.table, others, spec.prefix)
     resolved = spec.model_copy(update={"query": own, "candidate": others})
-    return WordsMember(resolved, index, index.counts_of(query.table, own))
+    return WordsMember(resolved, index, query)
 
 
-def load_rank_member(folder: Path, spec: Any, sizes: Sequence[int]) -> RankMember:
+def load_rank_member(folder: Path, spec: Any, query: Catalogue, candidate: Catalogue) -> RankMember:
     """Read a member of this spec from its folder.
 
     Args:
         folder: Its files.
         spec: What it was fitted from.
-        sizes: How many queries and candidates the fusion has.
+        query: What the fusion knows of the queries.
+        candidate: What it knows of the candidates.
 
     Raises:
         RunError: If a file is missing, damaged, or does not fit the catalogues.
     """
     if not isinstance(spec, BM25Spec):
         retriever = load_retriever(folder)
-        found = [len(retriever.query.keys), len(retriever.candidate.keys)]
-        if found != list(sizes):
-            raise _unfit(folder / "query.arrow", f"{found} queries and candidates in place of {list(sizes)}")
+        for name, own, other in (("query", retriever.query, query), ("candidate", retriever.candidate, candidate)):
+            if not own.keys.equals(other.keys):
+                raise _unfit(folder / f"{name}.arrow", "it has other keys")
         return TowersMember(retriever)
     resolved = parse(BM25Spec, read_json(folder / "model.json")["spec"], str(folder / "model.json"))
     words = values_of(load_table(folder / "words.arrow"), "word")
     if words.type != pa.string() or words.null_count or len(words.unique()) < len(words):
         raise _unfit(folder / "words.arrow", "the words are not distinct texts")
-    tensors, path = load_tensors(folder / "counts.safetensors"), folder / "counts.safetensors"
-    queries, candidates = (
-        _counts(path, tensors, name, (size + 1, len(words)))
-        for name, size in zip(("queries", "candidates"), sizes, strict=True)
-    )
-    return WordsMember(resolved, WordIndex(words, candidates, resolved.prefix), queries)
+    missing = [name for name in resolved.query or () if name not in query.table.data.column_names]
+    if missing:
+        raise _unfit(folder / "model.json", f"it reads {listed(missing)} of the queries, which are not there")
+    counts = _counts(folder / "counts.safetensors", (len(candidate.keys) + 1, len(words)))
+    return WordsMember(resolved, WordIndex(words, counts, resolved.prefix), query)
 
 
-def _counts(path: Path, tensors: Any, name: str, shape: tuple[int, int]) -> csr_array:
+def _counts(path: Path, shape: tuple[int, int]) -> csr_array:
+    tensors = load_tensors(path)
     try:
-        parts = tensors[f"{name}/counts"], tensors[f"{name}/words"], tensors[f"{name}/starts"]
-        counts = csr_array(parts, shape=shape)
+        counts = csr_array((tensors["counts"], tensors["words"], tensors["starts"]), shape=shape)
         counts.check_format(full_check=True)  # an index beyond the words would be read from outside the array
     except (KeyError, ValueError) as error:
         raise _unfit(path, str(error)) from None
