@@ -170,3 +170,8 @@ class RankFusion:
     def query_columns(self) -> tuple[str, ...]:
         """What the members read of raw query rows, each column once."""
         return tuple(dict.fromkeys(name for member in self.members.values() for name in member.query_columns))
+
+    @property
+    def candidate_columns(self) -> tuple[str, ...]:
+        """What the members read of raw candidate rows, each column once."""
+        return tuple(dict.fromkeys(name for member in self.members.values() for name in member.candidate_columns))

@@ -37,6 +37,10 @@ class RankMember(Protocol):
     def query_columns(self) -> tuple[str, ...]:
         """What it reads of raw query rows."""
 
+    @property
+    def candidate_columns(self) -> tuple[str, ...]:
+        """What it reads of raw candidate rows."""
+
     def of_queries(self, table: Table) -> Ranker:
         """``[rows, candidates + 1]`` for raw query rows, among them the key column."""
 
@@ -62,7 +66,12 @@ class TowersMember:
     @property
     def query_columns(self) -> tuple[str, ...]:
         """Of the query side's towers."""
-        return self.retriever.encoder.columns(self.retriever.model.query_entity)
+        return self.retriever.encoder.columns(self.retriever.query_entity)
+
+    @property
+    def candidate_columns(self) -> tuple[str, ...]:
+        """Of the candidate side's towers."""
+        return self.retriever.encoder.columns(self.retriever.candidate_entity)
 
     def of_queries(self, table: Table) -> VectorRanker:
         """The vectors of raw query rows against those of the catalogue."""
@@ -100,13 +109,18 @@ class WordsMember:
         """The text columns."""
         return self.spec.query or ()
 
+    @property
+    def candidate_columns(self) -> tuple[str, ...]:
+        """The text columns."""
+        return self.spec.candidate or ()
+
     def of_queries(self, table: Table) -> BM25:
         """The texts of raw query rows against those of the catalogue."""
         return self.ranker.with_queries(csr_array(self.index.counts_of(table, self.query_columns)[1:]))
 
     def of_candidates(self, table: Table) -> BM25:
         """The texts of the known queries against those of raw candidate rows."""
-        return self.ranker.with_candidates(csr_array(self.index.counts_of(table, self.spec.candidate or ())[1:]))
+        return self.ranker.with_candidates(csr_array(self.index.counts_of(table, self.candidate_columns)[1:]))
 
     def save(self, folder: Path) -> None:
         """Write the words of the candidates and their counts; the texts stand in the catalogues of the fusion."""
