@@ -266,6 +266,14 @@ def damage(folder: Path, what: str) -> None:
         changed(words / "counts.safetensors", words=np.array(counts["words"]) + 1000)
     elif what == "count":
         changed(words / "counts.safetensors", counts=-np.array(counts["counts"]))
+    elif what == "starts":
+        starts = np.array(counts["starts"])
+        starts[3] = starts[-1] + 7
+        changed(words / "counts.safetensors", starts=starts)
+    elif what == "short":
+        changed(words / "counts.safetensors", words=np.array(counts["words"])[:-1])
+    elif what == "key":
+        edited(folder / "model.json", more=1)
     elif what == "lost":
         kept = {name: np.array(array) for name, array in counts.items() if name != "starts"}
         save_tensors(words / "counts.safetensors", kept)
@@ -285,8 +293,11 @@ def damage(folder: Path, what: str) -> None:
         ("texts", r"words/model\.json does not fit .*'asks'"),
         ("words", r"words\.arrow does not fit .*not distinct"),
         ("place", r"counts\.safetensors does not fit"),
-        ("count", r"counts\.safetensors does not fit .*stands -1 times"),
-        ("lost", r"counts\.safetensors does not fit .*starts"),
+        ("count", r"counts\.safetensors does not fit .*whole number of at least 1"),
+        ("lost", r"counts\.safetensors does not fit .*it holds 'counts', 'words' in place of"),
+        ("starts", r"counts\.safetensors does not fit .*outside the 61 x"),
+        ("short", r"counts\.safetensors does not fit .*no matrix of 61 x"),
+        ("key", r"model\.json: must have the keys 'candidate'"),
         ("seen", r"seen\.safetensors does not fit"),
     ],
 )

@@ -17,10 +17,13 @@ from towerkit.core.spec import parse
 from towerkit.data.table import Table, values_of
 from towerkit.ensembles.late import LateFusion, LateFusionSpec, load_late_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.ensembles.rank_members import load_rank_member
+from towerkit.ensembles.rank_members import document, load_rank_member, stored_matrix
 from towerkit.features.encoded import Catalogue
 from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.tensors import load_tensors, save_tensors
+
+_KEYS = ("spec", "query", "candidate", "titles", "weights")
+"""Of ``model.json``."""
 
 
 def load_fusion(folder: Path) -> LateFusion | RankFusion:
@@ -29,7 +32,8 @@ def load_fusion(folder: Path) -> LateFusion | RankFusion:
     Raises:
         RunError: If a file is missing or damaged.
     """
-    spec = parse(LateFusionSpec, read_json(folder / "model.json")["spec"], str(folder / "model.json"))
+    content = read_json(folder / "model.json")
+    spec = parse(LateFusionSpec, content.get("spec") if isinstance(content, dict) else None, str(folder / "model.json"))
     return load_rank_fusion(folder) if spec.ranks else load_late_fusion(folder)
 
 
@@ -64,19 +68,12 @@ def load_rank_fusion(folder: Path) -> RankFusion:
     Raises:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
-    content, where = read_json(folder / "model.json"), folder / "model.json"
+    where = folder / "model.json"
+    content = document(where, *_KEYS)
     spec = parse(LateFusionSpec, content["spec"], str(where))
     query, candidate = _catalogue(folder / "query.arrow"), _catalogue(folder / "candidate.arrow")
     shape = len(query.keys), len(candidate.keys)
-    pairs = load_tensors(folder / "seen.safetensors")
-    try:
-        ones = np.ones(len(pairs["candidates"]), np.float32)
-        seen = csr_array((ones, pairs["candidates"], pairs["starts"]), shape=shape)
-        seen.check_format(full_check=True)  # an index beyond the catalogue would be read from outside the array
-    except (KeyError, ValueError) as error:
-        raise RunError(
-            f"{folder / 'seen.safetensors'} does not fit the catalogues ({error}); train the Run again."
-        ) from None
+    seen = _seen(folder / "seen.safetensors", shape)
     members = {
         name: load_rank_member(folder / "members" / name, member, query, candidate)
         for name, member in spec.members.items()
@@ -85,6 +82,15 @@ def load_rank_fusion(folder: Path) -> RankFusion:
     _check_weights(where, weights, spec)
     _check_titles(where, titles, candidate, content["candidate"])
     return RankFusion(spec, members, weights, query, candidate, seen, titles, content["query"], content["candidate"])
+
+
+def _seen(path: Path, shape: tuple[int, int]) -> csr_array:
+    pairs = load_tensors(path)
+    if pairs.keys() != {"starts", "candidates"}:
+        raise RunError(f"{path} holds {listed(pairs)} in place of starts and candidates; train the Run again.")
+    return stored_matrix(
+        path, pairs["starts"], pairs["candidates"], np.ones(len(pairs["candidates"]), np.float32), shape
+    )
 
 
 def _check_weights(where: Path, weights: Any, spec: LateFusionSpec) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.artifact.arrow import load_table, save_table
@@ -179,7 +180,7 @@ def load_rank_member(folder: Path, spec: Any, query: Catalogue, candidate: Catal
             if not own.keys.equals(other.keys):
                 raise _unfit(folder / f"{name}.arrow", "it has other keys")
         return TowersMember(retriever)
-    resolved = parse(BM25Spec, read_json(folder / "model.json")["spec"], str(folder / "model.json"))
+    resolved = parse(BM25Spec, document(folder / "model.json", "spec")["spec"], str(folder / "model.json"))
     words = values_of(load_table(folder / "words.arrow"), "word")
     if words.type != pa.string() or words.null_count or len(words.unique()) < len(words):
         raise _unfit(folder / "words.arrow", "the words are not distinct texts")
@@ -190,16 +191,50 @@ def load_rank_member(folder: Path, spec: Any, query: Catalogue, candidate: Catal
     return WordsMember(resolved, WordIndex(words, counts, resolved.prefix), query)
 
 
+def stored_matrix(
+    path: Path, starts: NDArray[Any], places: NDArray[Any], values: NDArray[Any], shape: tuple[int, int]
+) -> csr_array:
+    """A sparse matrix from a file, checked by us: a place beyond it would be read from outside the array.
+
+    Args:
+        path: The file, for messages.
+        starts: ``[rows + 1]`` where each row begins.
+        places: ``[entries]`` columns.
+        values: ``[entries]``.
+        shape: Rows and columns.
+
+    Raises:
+        RunError: If the parts make no such matrix.
+    """
+    whole = (starts.dtype, places.dtype) == (np.dtype(np.int64), np.dtype(np.int32)) and starts.shape == (shape[0] + 1,)
+    if not whole or not places.ndim == values.ndim == 1 or not len(places) == len(values) == starts[-1]:
+        raise _unfit(path, f"its arrays make no matrix of {shape[0]:,} x {shape[1]:,}")
+    if starts[0] != 0 or (np.diff(starts) < 0).any() or ((places < 0) | (places >= shape[1])).any():
+        raise _unfit(path, f"a place lies outside the {shape[0]:,} x {shape[1]:,} matrix")
+    return csr_array((values, places, starts), shape=shape)
+
+
+def document(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON object with exactly these keys.
+
+    Raises:
+        RunError: If it has others, or lacks one.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.keys() != set(keys):
+        found = listed(content) if isinstance(content, dict) else type(content).__name__
+        raise RunError(f"{path}: must have the keys {listed(keys)}; it has {found}. Train the Run again.")
+    return content
+
+
 def _counts(path: Path, shape: tuple[int, int]) -> csr_array:
     tensors = load_tensors(path)
-    try:
-        counts = csr_array((tensors["counts"], tensors["words"], tensors["starts"]), shape=shape)
-        counts.check_format(full_check=True)  # an index beyond the words would be read from outside the array
-    except (KeyError, ValueError) as error:
-        raise _unfit(path, str(error)) from None
-    if counts.nnz and counts.data.min() < 1:
-        raise _unfit(path, f"a word stands {counts.data.min()} times")
-    return counts
+    if tensors.keys() != {"starts", "words", "counts"}:
+        raise _unfit(path, f"it holds {listed(tensors)} in place of starts, words and counts")
+    values = tensors["counts"]
+    if values.dtype != np.int32 or (len(values) and values.min() < 1):
+        raise _unfit(path, "a count must be a whole number of at least 1")
+    return stored_matrix(path, tensors["starts"], tensors["words"], values, shape)
 
 
 def _unfit(path: Path, reason: str) -> RunError:
