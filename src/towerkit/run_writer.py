@@ -18,6 +18,7 @@ from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import LateFusion, save_late_fusion
 from towerkit.ensembles.rank_files import save_rank_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
+from towerkit.ensembles.rank_members import TowersMember
 from towerkit.evaluation.result import protocol_line
 from towerkit.evaluation.segments import segment_columns
 from towerkit.evaluation.spec import EvaluationSpec
@@ -25,7 +26,7 @@ from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evalua
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.run import Run
-from towerkit.spec import ModelingSpec, plain
+from towerkit.spec import ModelingSpec, plain, ranks
 from towerkit.storage.atomic import atomic_folder, check_target
 from towerkit.storage.hashes import content_hash, write_json
 from towerkit.storage.manifest import write_manifest
@@ -161,6 +162,7 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
             bytes=sum(path.stat().st_size for path in (draft / "model").rglob("*") if path.is_file()),
             space=space,
             continues=extra.get("continues"),
+            ranks=ranks(spec.model),
         )
         (draft / "card.md").write_text(model_card(facts, evaluation, outcome.baselines), encoding="utf-8")
         write_manifest(draft, kind=spec.model.kind, extra=extra, space=space)
@@ -187,7 +189,9 @@ def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = N
 
 
 def num_parameters(model: Model) -> int:
-    """Learned numbers of the modules, those that two towers share counted once; trees have none."""
+    """Learned numbers of the modules, those that two towers share counted once; trees and counts of words have none."""
+    if isinstance(model, RankFusion):
+        return sum(num_parameters(each.retriever) for each in model.members.values() if isinstance(each, TowersMember))
     if isinstance(model, LateFusion):
         return sum(num_parameters(each) for each in model.members.values() if isinstance(each, TaskPredictor))
     return sum(parameter.numel() for parameter in model.model.parameters())

@@ -20,14 +20,18 @@ _PARTS = ("encoder.json", "vocabulary-N.arrow")
 _TOWERS = ("model.json", *_PARTS, "weights.safetensors")
 _PREDICTOR = (*_TOWERS, "entity-N.arrow")
 _TREES = (*_PARTS, "trees.json")
+_RANKING = ("query.arrow", "candidate.arrow", "seen.safetensors")
+_RETRIEVER = (*_TOWERS, *_RANKING, "history.safetensors")
+_WORDS = ("model.json", "words.arrow", "counts.safetensors")
 
 MODEL_FILES = {
-    "two_tower": (*_TOWERS, "query.arrow", "candidate.arrow", "seen.safetensors", "history.safetensors"),
+    "two_tower": _RETRIEVER,
     "tower_model": _PREDICTOR,
     "late_fusion": (
         "model.json",
         "combiner.safetensors",
-        *(f"members/NAME/{name}" for name in dict.fromkeys([*_PREDICTOR, *_TREES])),
+        *_RANKING,
+        *(f"members/NAME/{name}" for name in dict.fromkeys([*_PREDICTOR, *_TREES, *_RETRIEVER, *_WORDS])),
     ),
 }
 """Kind -> the files below ``model/``; ``N`` stands for a number, ``NAME`` for the name of a member."""

@@ -48,6 +48,8 @@ from towerkit.training.progress import Progress, Staged
 from towerkit.training.spec import TrainingSpec
 
 _SMALLEST = 1e-6
+LATE_FUSION_KEYS = ("spec", "tasks")
+"""Of ``model.json``, where the members predict."""
 
 
 class StackSpec(Spec):
@@ -339,7 +341,7 @@ def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_document(folder / "model.json", version, ("spec", "tasks"))
+    content = read_document(folder / "model.json", version, LATE_FUSION_KEYS)
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
     check_labels(folder / "model.json", tasks)

@@ -15,26 +15,32 @@ from towerkit.artifact.arrow import load_table, save_table
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import parse
 from towerkit.data.table import Table, values_of
-from towerkit.ensembles.late import LateFusion, LateFusionSpec, load_late_fusion
+from towerkit.ensembles.late import LATE_FUSION_KEYS, LateFusion, LateFusionSpec, load_late_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.ensembles.rank_members import document, load_rank_member, stored_matrix
+from towerkit.ensembles.rank_members import load_rank_member, stored_matrix
 from towerkit.features.encoded import Catalogue
-from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.documents import read_document
+from towerkit.storage.hashes import write_json
+from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.storage.tensors import load_tensors, save_tensors
 
 _KEYS = ("spec", "query", "candidate", "titles", "weights")
 """Of ``model.json``."""
 
 
-def load_fusion(folder: Path) -> LateFusion | RankFusion:
+def load_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion | RankFusion:
     """Read a late fusion of members that predict, or of members that rank.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_json(folder / "model.json")
-    spec = parse(LateFusionSpec, content.get("spec") if isinstance(content, dict) else None, str(folder / "model.json"))
-    return load_rank_fusion(folder) if spec.ranks else load_late_fusion(folder)
+    content = read_document(folder / "model.json", version, ("spec",), {*LATE_FUSION_KEYS, *_KEYS})
+    spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
+    return load_rank_fusion(folder, version) if spec.ranks else load_late_fusion(folder, version)
 
 
 def save_rank_fusion(folder: Path, fusion: RankFusion, *, query_columns: Sequence[str] = ()) -> None:
@@ -62,20 +68,24 @@ def save_rank_fusion(folder: Path, fusion: RankFusion, *, query_columns: Sequenc
     save_tensors(folder / "seen.safetensors", {"starts": starts, "candidates": candidates})
 
 
-def load_rank_fusion(folder: Path) -> RankFusion:
+def load_rank_fusion(folder: Path, version: int = FORMAT_VERSION) -> RankFusion:
     """Read a fusion of rankers and its members.
+
+    Args:
+        folder: Its files.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
     where = folder / "model.json"
-    content = document(where, *_KEYS)
+    content = read_document(where, version, _KEYS)
     spec = parse(LateFusionSpec, content["spec"], str(where))
     query, candidate = _catalogue(folder / "query.arrow"), _catalogue(folder / "candidate.arrow")
     shape = len(query.keys), len(candidate.keys)
     seen = _seen(folder / "seen.safetensors", shape)
     members = {
-        name: load_rank_member(folder / "members" / name, member, query, candidate)
+        name: load_rank_member(folder / "members" / name, member, query, candidate, version)
         for name, member in spec.members.items()
     }
     titles, weights = content["titles"], content["weights"]

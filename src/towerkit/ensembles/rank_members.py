@@ -23,7 +23,9 @@ from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
-from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.documents import read_document
+from towerkit.storage.hashes import write_json
+from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.storage.tensors import load_tensors, save_tensors
 
 
@@ -162,7 +164,9 @@ def fit_words(spec: BM25Spec, query: Catalogue, candidate: Catalogue) -> WordsMe
     return WordsMember(resolved, index, query)
 
 
-def load_rank_member(folder: Path, spec: Any, query: Catalogue, candidate: Catalogue) -> RankMember:
+def load_rank_member(
+    folder: Path, spec: Any, query: Catalogue, candidate: Catalogue, version: int = FORMAT_VERSION
+) -> RankMember:
     """Read a member of this spec from its folder.
 
     Args:
@@ -170,17 +174,20 @@ def load_rank_member(folder: Path, spec: Any, query: Catalogue, candidate: Catal
         spec: What it was fitted from.
         query: What the fusion knows of the queries.
         candidate: What it knows of the candidates.
+        version: The format of its Run.
 
     Raises:
         RunError: If a file is missing, damaged, or does not fit the catalogues.
     """
     if not isinstance(spec, BM25Spec):
-        retriever = load_retriever(folder)
+        retriever = load_retriever(folder, version)
         for name, own, other in (("query", retriever.query, query), ("candidate", retriever.candidate, candidate)):
             if not own.keys.equals(other.keys):
                 raise _unfit(folder / f"{name}.arrow", "it has other keys")
         return TowersMember(retriever)
-    resolved = parse(BM25Spec, document(folder / "model.json", "spec")["spec"], str(folder / "model.json"))
+    resolved = parse(
+        BM25Spec, read_document(folder / "model.json", version, ("spec",))["spec"], str(folder / "model.json")
+    )
     words = values_of(load_table(folder / "words.arrow"), "word")
     if words.type != pa.string() or words.null_count or len(words.unique()) < len(words):
         raise _unfit(folder / "words.arrow", "the words are not distinct texts")
@@ -212,19 +219,6 @@ def stored_matrix(
     if starts[0] != 0 or (np.diff(starts) < 0).any() or ((places < 0) | (places >= shape[1])).any():
         raise _unfit(path, f"a place lies outside the {shape[0]:,} x {shape[1]:,} matrix")
     return csr_array((values, places, starts), shape=shape)
-
-
-def document(path: Path, *keys: str) -> dict[str, Any]:
-    """A JSON object with exactly these keys.
-
-    Raises:
-        RunError: If it has others, or lacks one.
-    """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.keys() != set(keys):
-        found = listed(content) if isinstance(content, dict) else type(content).__name__
-        raise RunError(f"{path}: must have the keys {listed(keys)}; it has {found}. Train the Run again.")
-    return content
 
 
 def _counts(path: Path, shape: tuple[int, int]) -> csr_array:
