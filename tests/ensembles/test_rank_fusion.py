@@ -203,7 +203,34 @@ def test_a_history_is_refused_with_the_way_out(run: Run) -> None:
     with pytest.raises(DataError, match="column 'history'.*Rename or remove"):
         run.recommend(rows=rows)
     with pytest.raises(DataError, match="'asks'"):
-        run.recommend(rows=pa.table({"query": ["q0"]}))
+        run.recommend(rows=pa.table({"other": ["q0"]}))
+
+
+def test_what_needs_one_vector_is_refused(run: Run) -> None:
+    assert run.space is None
+    with pytest.raises(RunError, match="its members share no vector, and likeness is measured by vectors"):
+        run.similar("d1")
+    with pytest.raises(RunError, match="its members share no vector. Embed with"):
+        run.embed(side="query")
+
+
+def test_keys_alone_and_a_choice_of_candidates(run: Run) -> None:
+    known = run.recommend("q0", k=5)
+    assert run.recommend(rows=pa.table({"query": ["q0"]}), k=5).equals(known)
+    every = run.recommend("q0", k=100)["doc"].to_pylist()
+    some = every[3:20]
+    chosen = run.recommend("q0", k=5, allow=some, deny=some[:2], where=f'doc != "{some[3]}"')
+    assert chosen["doc"].to_pylist() == [some[2], *some[4:8]]
+    rows = pa.table({"query": ["q0", "q0"], "allow": [some, None], "deny": [some[:1], every[:1]]})
+    assert run.recommend(rows=rows, k=3)["doc"].to_pylist() == [*some[1:4], *every[1:4]]
+
+
+def test_everyone_is_answered_as_one_by_one(run: Run, tmp_path: Path) -> None:
+    written = run.recommend_all(tmp_path / "all.arrow", k=3, chunk=7)
+    assert written.rows == 3 * written.queries
+    every = load_table(tmp_path / "all.arrow").select(["query", "doc"]).to_pylist()
+    for key in ("q0", "q7", "q119"):
+        assert [row["doc"] for row in every if row["query"] == key] == run.recommend(key, k=3)["doc"].to_pylist()
 
 
 def test_fresh_rows_are_evaluated_as_the_test_was(run: Run) -> None:
@@ -297,7 +324,7 @@ def damage(folder: Path, what: str) -> None:
         ("lost", r"counts\.safetensors does not fit .*it holds 'counts', 'words' in place of"),
         ("starts", r"counts\.safetensors does not fit .*outside the 61 x"),
         ("short", r"counts\.safetensors does not fit .*no matrix of 61 x"),
-        ("key", r"model\.json: must have the keys 'candidate'"),
+        ("key", r"model\.json: unknown key 'more'"),
         ("seen", r"seen\.safetensors does not fit"),
     ],
 )
