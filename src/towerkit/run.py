@@ -394,7 +394,8 @@ class Run:
             side: ``query`` or ``candidate``; for a two-tower only.
 
         Returns:
-            The key, ``vector`` (a list of float32) and ``cold``; for a tower model the keys that its towers read, if any.
+            The key, ``vector`` (a list of float32) and ``cold``; for a tower model the keys that its towers read, if any. The
+            table of a two-tower knows its embedding space (see :func:`towerkit.recommend.space_of`).
 
         Raises:
             RunError: If this Run is a late fusion, which has no vector of its own.
@@ -408,7 +409,8 @@ class Run:
                     f"A two_tower has vectors of two sides: say query or candidate (--side); received {side!r}."
                 )
             entity = model.query_entity if side == "query" else model.candidate_entity
-            return asking.embedded(model, side, None if rows is None else self._read(rows, entity))
+            table = asking.embedded(model, side, None if rows is None else self._read(rows, entity))
+            return asking.with_space(table, self.space)
         if not isinstance(model, TaskPredictor):
             raise RunError(
                 f"{self.path} is a {self.kind}: its members share no vector. Embed with one tower_model or two_tower."

@@ -30,7 +30,6 @@ def _of_members(*files: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"members/NAME/{name}" for name in dict.fromkeys(chain(*files)))
 
 
-
 MODEL_FILES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "two_tower": (_RETRIEVER,),
     "tower_model": (_PREDICTOR,),
