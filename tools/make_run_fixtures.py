@@ -2,9 +2,9 @@
 
     python tools/make_run_fixtures.py [--out tests/fixtures/runs] [--only late_fusion_ranks]
 
-Run it once for a new format version, before that version is released, and for a model that came after its format: it writes ``format-N/NAME/run`` beside
-``format-N/NAME/answers.json`` and refuses to replace what is there. `tests/test_old_runs.py` then holds every later version to
-these answers.
+Run it once for a new format version, before that version is released, and for a model that came after its format: it writes
+``format-N/NAME/run`` beside ``format-N/NAME/answers.json`` and refuses to replace what is there. `tests/test_old_runs.py` then
+holds every later version to these answers.
 """
 
 from __future__ import annotations

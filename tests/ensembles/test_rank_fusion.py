@@ -7,7 +7,8 @@ Invariants:
 - neither the order of members, of example rows nor of table rows matters;
 - a raw row with an unknown key is answered from its text; a row with the columns of a known key as that key is; pairs have the
   scores of the ranking; new candidates find the queries that name them; a history is refused;
-- a Run comes back the same; files that do not fit are refused by name;
+- a Run comes back the same, with the columns that its segments name and words cut as they were; its card says how it is asked;
+- files that do not fit are refused by name;
 - a training that was stopped is found again; mixed members, unfit combiners and what has no text are refused in a sentence.
 """
 
@@ -30,6 +31,7 @@ from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset
 from towerkit.ensembles.rank_files import load_fusion, load_rank_fusion, save_rank_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
+from towerkit.ensembles.rank_members import TowersMember
 from towerkit.evaluation.compare import compare
 from towerkit.experiment import Outcome, checkpoints_of, estimates_of, train_and_evaluate
 from towerkit.run import Run, load_run
@@ -84,7 +86,8 @@ def spec_of(combine: Any = None, members: Any = None, **more: Any) -> ModelingSp
     model: dict[str, Any] = {"kind": "late_fusion", "members": members or {"vectors": SPECTRAL, "words": WORDS}}
     if combine is not None:
         model["combine"] = combine
-    return parse(ModelingSpec, {"model": model, "evaluation": {"k": [5], "baselines": ["popularity"]}, **more})
+    evaluation = {"k": [5], "baselines": ["popularity"]}
+    return parse(ModelingSpec, {"model": model, "evaluation": evaluation} | more)
 
 
 @lru_cache(maxsize=4)
@@ -241,6 +244,49 @@ def test_fresh_rows_are_evaluated_as_the_test_was(run: Run) -> None:
         name: each.value for name, each in run.evaluation.metrics.items()
     }
     assert run.tasks == [] and run.kind == "late_fusion"
+
+
+def test_segments_and_prefixes_are_kept_by_the_run(tmp_path: Path) -> None:
+    documents, queries = tables()[2], tables()[1]
+    sorts = ["asks" if number % 2 == 0 else "silent" for number in range(QUERIES)]
+    endings = [
+        text.replace("with", f"with ending{number}") for number, text in enumerate(documents["says"].to_pylist())
+    ]
+    data = dataset(
+        queries=queries.append_column("sort", pa.array(sorts)),
+        documents=documents.set_column(1, "says", pa.array(endings)),
+    )
+    words = {**WORDS, "prefix": 6}
+    evaluation = {"k": [5], "baselines": ["popularity"], "segments": ["query.sort", "popularity"]}
+    spec = spec_of({"kind": "rrf"}, {"vectors": SPECTRAL, "words": words}, evaluation=evaluation)
+    found = fit(spec, data, run=tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    kept = run.evaluation.segments["query.sort"]
+    assert kept.keys() == {"asks", "silent"}
+    assert sum(each["ndcg@5"].n for each in kept.values()) == run.evaluation.metrics["ndcg@5"].n
+    words_alone = run.baselines["member words"].segments["query.sort"]
+    assert words_alone["asks"]["ndcg@5"].value > words_alone["silent"]["ndcg@5"].value + 0.1
+    fresh = run.evaluate(data.examples.data.take(pa.array(data.parts.test)))
+    assert fresh.as_dict()["segments"] == run.evaluation.as_dict()["segments"]
+    model = found.model
+    assert isinstance(model, RankFusion)
+    index = load_table(run.path / "model" / "members" / "words" / "words.arrow")["word"].to_pylist()
+    assert "ending" in index and max(map(len, index)) == 6
+    rows = pa.table({"query": ["new"], "asks": ["endingless"]})
+    assert run.recommend(rows=rows, k=4).equals(found.recommend(rows=rows, k=4))
+
+
+def test_the_card_says_what_it_is_and_how_it_is_asked(tmp_path: Path) -> None:
+    spec = spec_of(members={"vectors": TOWERS, "words": WORDS}, training={"epochs": 1})
+    run = fit(spec, dataset(), run=tmp_path / "run")
+    card = (run.path / "card.md").read_text(encoding="utf-8")
+    assert 'run.recommend("a key", k=10)' in card and "towerkit recommend RUN --query KEY" in card
+    assert "Embedding space" not in card
+    assert isinstance(run.model, RankFusion)
+    towers = run.model.members["vectors"]
+    assert isinstance(towers, TowersMember)
+    count = sum(each.numel() for each in towers.retriever.model.parameters())
+    assert count > 0 and f" {count:,} learned numbers" in card
 
 
 def test_a_fusion_comes_back(run: Run, tmp_path: Path) -> None:
