@@ -191,9 +191,10 @@ def load_rank_member(
     words = values_of(load_table(folder / "words.arrow"), "word")
     if words.type != pa.string() or words.null_count or len(words.unique()) < len(words):
         raise _unfit(folder / "words.arrow", "the words are not distinct texts")
-    missing = [name for name in resolved.query or () if name not in query.table.data.column_names]
-    if missing:
-        raise _unfit(folder / "model.json", f"it reads {listed(missing)} of the queries, which are not there")
+    for side, catalogue, columns in (("queries", query, resolved.query), ("candidates", candidate, resolved.candidate)):
+        missing = [name for name in columns or () if name not in catalogue.table.data.column_names]
+        if missing:
+            raise _unfit(folder / "model.json", f"it reads {listed(missing)} of the {side}, which are not there")
     counts = _counts(folder / "counts.safetensors", (len(candidate.keys) + 1, len(words)))
     return WordsMember(resolved, WordIndex(words, counts, resolved.prefix), query)
 
