@@ -25,7 +25,8 @@ from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.fit_ranks import RankFitting
-from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
+from towerkit.ensembles.late import LateFusion, fit_late_fusion
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import predictor_of
 from towerkit.ensembles.rank_fusion import FusedRanker, RankFusion
 from towerkit.evaluation.prediction import SEGMENTS, evaluate_tasks

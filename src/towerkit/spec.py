@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from towerkit.core.errors import SpecError
 from towerkit.core.spec import Spec, parse, short
 from towerkit.data.spec import DataSpec
-from towerkit.ensembles.late import LateFusionSpec
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.matching.updates import AnyUpdateSpec, TwoBackpropSpec
 from towerkit.matching.updates.base import UpdateSpec

@@ -10,7 +10,7 @@ import numpy as np
 from towerkit.baselines.bm25 import BM25Spec
 from towerkit.baselines.ranking import seen_with_unknown
 from towerkit.data.dataset import Dataset
-from towerkit.ensembles.late import LateFusionSpec
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.rank_combine import WeightedSpec, chosen_weights
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rank_members import RankMember, TowersMember, fit_words

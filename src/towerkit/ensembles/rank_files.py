@@ -11,7 +11,8 @@ from towerkit.artifact.arrow import save_table
 from towerkit.artifact.catalogues import check_titles, load_catalogue, load_seen, save_seen, shown_columns, with_key
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import parse
-from towerkit.ensembles.late import LATE_FUSION_KEYS, LateFusion, LateFusionSpec, load_late_fusion
+from towerkit.ensembles.late import LATE_FUSION_KEYS, LateFusion, load_late_fusion
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rank_members import load_rank_member
 from towerkit.storage.documents import read_document

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.data.table import Table
-from towerkit.ensembles.late import LateFusionSpec, StackSpec
+from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec
 from towerkit.ensembles.rank_combine import Combine, combination
 from towerkit.ensembles.rank_members import RankMember
 from towerkit.features.encoded import Catalogue
