@@ -13,7 +13,6 @@ from towerkit.core.spec import Name, Spec
 from towerkit.data.dataset import Dataset
 from towerkit.ensembles.members import RANKERS, AnyMemberSpec, AnyPredictorSpec, check_alike, heads_of
 from towerkit.ensembles.rank_combine import AverageSpec, RRFSpec, WeightedSpec
-from towerkit.ensembles.xgboost import XgboostSpec
 from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.tower_model import TowerModelSpec
@@ -70,7 +69,7 @@ class LateFusionSpec(Spec):
     @property
     def predictors(self) -> dict[str, AnyPredictorSpec]:
         """The members that predict labels."""
-        return {name: each for name, each in self.members.items() if isinstance(each, TowerModelSpec | XgboostSpec)}
+        return {name: each for name, each in self.members.items() if isinstance(each, AnyPredictorSpec)}
 
     @model_validator(mode="after")
     def _labels_are_read_alike(self) -> LateFusionSpec:
