@@ -9,6 +9,7 @@ comparison with another seed; any changed byte is found.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,20 @@ def retrieval(
         split={"kind": "time", "validation": 0.1, "test": 0.15},
         is_random=is_random,
     )
+
+
+def search(name: str, **combine: Any) -> ModelContract:
+    """A fusion of rankers: what a user likes in words, and vectors."""
+    base = retrieval(name, PROFILE, ATTRIBUTES, match="cosine", update={"kind": "two_backprop"}, entities=True)
+    users, products = base.entities["user_id"], base.entities["product_id"]
+    category = dict(zip(*products.select(["product_id", "category"]).to_pydict().values(), strict=True))
+    bought = dict(zip(*base.examples.select(["user_id", "product_id"]).to_pydict().values(), strict=True))
+    wish = pa.array([f"more {category.get(bought.get(user))}" for user in users["user_id"].to_pylist()])
+    towers = base.spec["model"]
+    words = {"kind": "bm25", "query": ["wish"], "candidate": ["title", "category"]}
+    model = {"kind": "late_fusion", "members": {"vectors": towers, "words": words}, "combine": combine}
+    entities = {"user_id": users.append_column("wish", wish), "product_id": products}
+    return replace(base, spec={**base.spec, "model": model}, entities=entities)
 
 
 def prediction(name: str, model: Any, entities: dict[str, pa.Table] | None = None) -> ModelContract:
@@ -145,6 +160,8 @@ def cases() -> list[ModelContract]:
             {"product_id": products},
         ),
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
+        search("rank_fusion_weighted", kind="weighted"),
+        search("rank_fusion_reciprocal", kind="rrf"),
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
         prediction("late_fusion_tags_and_number", {"kind": "late_fusion", "members": TAGGERS, "combine": stack}),
     ]

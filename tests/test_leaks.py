@@ -26,6 +26,7 @@ from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.learning import Chosen, Learning
 from towerkit.data.splits import Parts, Rows
+from towerkit.ensembles import fit_ranks
 from towerkit.features import encoded, encoder
 from towerkit.features.encoder import Encoder
 from towerkit.spec import ModelingSpec
@@ -167,6 +168,17 @@ def leak_of_the_catalogue(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(encoded, "catalogue_of", lambda data, entity, learned: honest(data, entity, every_row(data)))
 
 
+def leak_of_weights(patch: pytest.MonkeyPatch) -> None:
+    """Weights of a fusion of rankers chosen on the test rows too."""
+    honest = fit_ranks.weights_on_validation
+
+    def both(fusion: Any, data: Any, evaluation: Any) -> Any:
+        held_out = np.union1d(data.parts.validation, data.parts.test)
+        return honest(fusion, data.with_parts(replace(data.parts, validation=held_out)), evaluation)
+
+    patch.setattr(fit_ranks, "weights_on_validation", both)
+
+
 def leak_of_histories(patch: pytest.MonkeyPatch) -> None:
     """Events of all rows."""
     honest = recipes.with_histories
@@ -189,6 +201,7 @@ def leak_of_histories(patch: pytest.MonkeyPatch) -> None:
         ("two_tower_ids", leak_of_seen_pairs, r"test rows.*learned this changed too: model/seen\.safetensors$"),
         ("two_tower_history_alone", leak_of_histories, r"test rows.*history\.safetensors"),
         ("two_tower_ids", leak_of_the_catalogue, r"test rows.*candidate\.arrow"),
+        ("rank_fusion_weighted", leak_of_weights, r"test rows.*learned this changed too: model/model\.json$"),
     ],
 )
 def test_a_planted_leak_is_found(

@@ -1,10 +1,10 @@
 """Train one small Run of each kind on the bundled shop, with questions and the answers given today, as fixtures of this format.
 
-    python tools/make_run_fixtures.py [--out tests/fixtures/runs]
+    python tools/make_run_fixtures.py [--out tests/fixtures/runs] [--only late_fusion_ranks]
 
-Run it once for a new format version, before that version is released: it writes ``format-N/NAME/run`` beside
-``format-N/NAME/answers.json`` and refuses to replace what is there. `tests/test_old_runs.py` then holds every later version to
-these answers.
+Run it once for a new format version, before that version is released, and for a model that came after its format: it writes
+``format-N/NAME/run`` beside ``format-N/NAME/answers.json`` and refuses to replace what is there. `tests/test_old_runs.py` then
+holds every later version to these answers.
 """
 
 from __future__ import annotations
@@ -97,17 +97,31 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
             "combine": {"kind": "stack", "folds": 2},
         }
     },
+    "late_fusion_ranks": {
+        "model": {
+            "kind": "late_fusion",
+            "members": {
+                "words": {"kind": "bm25", "query": ["wish"], "candidate": ["title", "category"], "prefix": 5},
+                "vectors": {"kind": "two_tower", "query": {"towers": {"id": ID, "buyer": BUYER}}, "candidate": ID},
+            },
+            "combine": {"kind": "weighted"},
+        },
+        "evaluation": {"k": [5], "segments": ["user_id.plan"], "baselines": ["popularity"]},
+    },
 }
+RANKING = ("two_tower", "history", "late_fusion_ranks")
 
 
 def main() -> None:
     """Train and ask."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=OUT)
-    folder = parser.parse_args().out / f"format-{FORMAT_VERSION}"
-    for name, spec in MODELS.items():
-        run = train(spec, folder / name / "run")
-        questions = ranking_questions() if run.kind == "two_tower" else prediction_questions()
+    parser.add_argument("--only", nargs="+", choices=list(MODELS), default=list(MODELS))
+    arguments = parser.parse_args()
+    folder = arguments.out / f"format-{FORMAT_VERSION}"
+    for name in arguments.only:
+        run = train(MODELS[name], folder / name / "run", ranks=name in RANKING)
+        questions = ranking_questions() if name in RANKING else prediction_questions()
         if name == "history":
             questions.append({"call": "recommend", "given": {"history": ["p0003", "p0017"], "k": 4}})
         answers = [{**question, "answer": answer_of(run, question)} for question in questions]
@@ -117,17 +131,25 @@ def main() -> None:
         print(f"{folder / name}: {size / 1000:.0f} kB, {len(answers)} questions")
 
 
-def train(spec: Mapping[str, Any], folder: Path) -> Run:
+def train(spec: Mapping[str, Any], folder: Path, *, ranks: bool) -> Run:
     """A short training on a slice of the shop."""
     products = shop_table("products", size="small").select(["product_id", "title", "category", "brand", "price"])
     entities: dict[str, Any] = {"product_id": {"table": products, "key": "product_id", "title": "title"}}
-    if spec["model"]["kind"] == "two_tower":
-        entities["user_id"] = {"table": shop_table("users", size="small").slice(0, 60), "key": "user_id"}
+    if ranks:
+        entities["user_id"] = {"table": buyers(), "key": "user_id"}
         data = tk.read(pairs(), query="user_id", candidate="product_id", time="time", entities=entities)
     else:
         data = tk.read(shop_table("reviews", size="small").slice(0, NUM_REVIEWS), entities=entities)
     training = {"epochs": 2, "batch_size": 128}
     return tk.fit({**spec, "training": training}, data, run=folder)
+
+
+def buyers() -> pa.Table:
+    """The first ones, each with a wish in words."""
+    table = shop_table("users", size="small").slice(0, 60)
+    sorts = sorted(set(shop_table("products", size="small").column("category").to_pylist()) - {None})
+    wishes = [f"anything new for the {sorts[number % len(sorts)]}" for number in range(len(table))]
+    return table.append_column("wish", pa.array(wishes))
 
 
 def pairs() -> pa.Table:
@@ -144,6 +166,7 @@ def ranking_questions() -> list[dict[str, Any]]:
         "age": [30, None, 55],
         "city": ["Caldmere", "?", None],
         "plan": ["free"] * 3,
+        "wish": ["a kitchen knife", "garden", None],
     }
     product = {
         "product_id": ["p9999"],

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from towerkit.baselines import BM25Spec
 from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines, seen_with_unknown
 from towerkit.baselines.tasks import task_baselines
 from towerkit.core.errors import DataError, SpecError, listed
@@ -22,8 +24,11 @@ from towerkit.data.repeats import repeated_rows
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.table import Table, require_columns, values_of
-from towerkit.ensembles.late import LateFusion, LateFusionSpec, fit_late_fusion
+from towerkit.ensembles.fit_ranks import RankFitting
+from towerkit.ensembles.late import LateFusion, fit_late_fusion
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import predictor_of
+from towerkit.ensembles.rank_fusion import FusedRanker, RankFusion
 from towerkit.evaluation.prediction import SEGMENTS, evaluate_tasks
 from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, prediction_segments
 from towerkit.evaluation.ranking import evaluate_ranking
@@ -34,12 +39,14 @@ from towerkit.evaluation.selection import ranking_selection, ranking_validator, 
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoder import Demand, named
 from towerkit.features.labels import Labels, Truth
+from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
-from towerkit.spec import ModelingSpec, plain
+from towerkit.models.wiring import pair_of
+from towerkit.spec import ModelingSpec, plain, ranks
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
 from towerkit.training.decisions import check_decidable
@@ -53,8 +60,11 @@ from towerkit.training.signals import StopSignals
 _RANKERS: WeakKeyDictionary[Retriever, VectorRanker] = WeakKeyDictionary()
 """Goes with its retriever, which stands on a lower floor and cannot hold it."""
 
-Model = Retriever | TaskPredictor | LateFusion
-"""The three model kinds, trained; each answers raw rows."""
+RankingModel = Retriever | RankFusion
+"""What ranks the candidates of its catalogue."""
+
+Model = RankingModel | TaskPredictor | LateFusion
+"""The model kinds, trained; each answers raw rows."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,8 @@ def train_and_evaluate(
         found = _retrieval(kind, spec, dataset, progress, checkpoints, base)
     elif isinstance(kind, TowerModelSpec):
         found = _prediction(kind, spec, dataset, progress, checkpoints, base)
+    elif kind.ranks:
+        found = _rank_fusion(kind, spec, dataset, progress, checkpoints)
     else:
         found = _late_fusion(kind, spec, dataset, progress, checkpoints)
     progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
@@ -149,12 +161,14 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
         DataError: If a label column has no value among the held-out rows, or none that decides has one for validation.
     """
     part, held_out, _ = held_out_part(dataset)
-    if isinstance(spec.model, TwoTowerSpec):
-        _check_baselines(spec.evaluation, dataset)
-        check_segments(spec.evaluation.segments, spec.model.entities(dataset), dataset.entities)
+    if ranks(spec.model):
+        entities = pair_of(dataset)
+        _check_baselines(spec, dataset)
+        check_segments(spec.evaluation.segments, entities, dataset.entities)
         if spec.evaluation.exclude_seen:
             _check_new_pairs(dataset)
         return
+    assert not isinstance(spec.model, TwoTowerSpec)
     if "positive" in dataset.split:
         raise SpecError(
             f"data.examples.positive says which rows are pairs of a two_tower, and the model is a {spec.model.kind}: it "
@@ -200,10 +214,11 @@ def _check_new_pairs(dataset: Dataset) -> None:
         )
 
 
-def _check_baselines(evaluation: EvaluationSpec, dataset: Dataset) -> None:
-    for baseline in evaluation.baselines or ():
+def _check_baselines(spec: ModelingSpec, dataset: Dataset) -> None:
+    members = spec.model.members.values() if isinstance(spec.model, LateFusionSpec) else ()
+    for baseline in [*(spec.evaluation.baselines or ()), *(each for each in members if isinstance(each, BM25Spec))]:
         baseline.check(dataset)
-    if dataset.roles.time is None and "recent_popularity" in evaluation.ranking_baselines(has_time=False):
+    if dataset.roles.time is None and "recent_popularity" in spec.evaluation.ranking_baselines(has_time=False):
         raise SpecError(
             f"evaluation.baselines: 'recent_popularity' needs a time, and {dataset.examples.name} has no time column. Set "
             "data.examples.time, or remove it."
@@ -238,7 +253,7 @@ def _retrieval(
     checkpoints: Checkpoints | None,
     base: Base | None,
 ) -> Outcome:
-    part, held_out, final = held_out_part(dataset)
+    _, _, final = held_out_part(dataset)
     trained = fit_recipe(recipe_of(spec, dataset, base), dataset, spec.training, progress, checkpoints)
     encoded, entities = trained.prepared.encoded, model.entities(dataset)
     learned = final.parts.train if spec.training.refit else dataset.parts.train
@@ -256,24 +271,47 @@ def _retrieval(
         titles=titles,
         histories=encoded.histories.get(entities[0]),
     )
-    keys = (dataset.labelled(entity, held_out) for entity in entities)
+    evaluation, baselines = _ranked(retriever, spec, dataset, learned)
+    return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
+
+
+def _ranked(
+    model: RankingModel, spec: ModelingSpec, dataset: Dataset, learned: Rows
+) -> tuple[Evaluation, dict[str, Evaluation]]:
+    """Evaluate what ranks, then its members and baselines, on the same queries."""
+    part, held_out, _ = held_out_part(dataset)
+    keys = (dataset.labelled(entity, held_out) for entity in (model.query_entity, model.candidate_entity))
     grades = None if dataset.grades is None else dataset.grades[held_out]
-    task = ranking_task_of(retriever, *keys, exclude_seen=spec.evaluation.exclude_seen, grades=grades)
+    task = ranking_task_of(model, *keys, exclude_seen=spec.evaluation.exclude_seen, grades=grades)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
-    about |= {"gain": spec.evaluation.gain, "segments": segments_of(retriever, spec.evaluation)}
+    about |= {"gain": spec.evaluation.gain, "segments": segments_of(model, spec.evaluation)}
     specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
-    interactions = interactions_of(
-        retriever.seen, last_times(retriever, dataset, learned), retriever.query, retriever.candidate
-    )
-    baselines = {
-        name: evaluate_ranking(ranker, task, spec.evaluation.k, **about)
-        for name, ranker in ranking_baselines(interactions, specs)
-    }
+    interactions = interactions_of(model.seen, last_times(model, dataset, learned), model.query, model.candidate)
+    members = model.member_rankers() if isinstance(model, RankFusion) else {}
+    others = chain(members.items(), ranking_baselines(interactions, specs))
+    baselines = {name: evaluate_ranking(ranker, task, spec.evaluation.k, **about) for name, ranker in others}
     left_out = {name: reason for name, one in specs.items() if (reason := one.obstacle(interactions))}
-    evaluation = evaluate_ranking(ranker_of(retriever), task, spec.evaluation.k, **about)
+    evaluation = evaluate_ranking(ranker_of(model), task, spec.evaluation.k, **about)
     if left_out:
         evaluation = replace(evaluation, protocol={**evaluation.protocol, "baselines_left_out": left_out})
-    return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
+    return evaluation, baselines
+
+
+def _rank_fusion(
+    model: LateFusionSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None
+) -> Outcome:
+    history = _Recorder(progress)
+
+    def recipe(member: TwoTowerSpec) -> RetrievalRecipe:
+        found = recipe_of(spec.model_copy(update={"model": member}), dataset)
+        assert isinstance(found, RetrievalRecipe)
+        return found
+
+    fitting = RankFitting(model, recipe, spec.training, spec.evaluation, history, checkpoints)
+    fusion = fitting.fit(dataset)
+    learned = dataset.for_refit().parts.train if spec.training.refit else dataset.parts.train
+    evaluation, baselines = _ranked(fusion, spec, dataset, learned)
+    return Outcome(fusion, evaluation, baselines, history.history, 0.0)
 
 
 def recipe_of(spec: ModelingSpec, dataset: Dataset, base: Base | None = None) -> RetrievalRecipe | PredictionRecipe:
@@ -296,32 +334,42 @@ def estimates_of(spec: ModelingSpec, dataset: Dataset) -> dict[str, Estimate]:
     check_measurable(spec, dataset)
     if not isinstance(spec.model, LateFusionSpec):
         return {"model": estimate(recipe_of(spec, dataset), dataset, spec.training)}
-    members = {name: m for name, m in spec.model.members.items() if isinstance(m, TowerModelSpec)}
+    members = {name: m for name, m in spec.model.members.items() if isinstance(m, TowerModelSpec | TwoTowerSpec)}
     each = {name: spec.model_copy(update={"model": member}) for name, member in members.items()}
     return {f"member {name}": estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in each.items()}
 
 
-def ranker_of(retriever: Retriever) -> VectorRanker:
-    """Ranks the catalogue for query rows; row 0 is the unknown query. A retriever's ranker is made once."""
-    if retriever not in _RANKERS:
-        vectors = retriever.query_vectors, retriever.candidate_vectors[1:]
-        _RANKERS[retriever] = VectorRanker(*vectors, retriever.model.match.similarity)
-    return _RANKERS[retriever]
+@overload
+def ranker_of(model: Retriever) -> VectorRanker: ...
+
+
+@overload
+def ranker_of(model: RankFusion) -> FusedRanker: ...
+
+
+def ranker_of(model: RankingModel) -> Ranker:
+    """Ranks the catalogue for query rows; row 0 is the unknown query. A model's ranker is made once."""
+    if isinstance(model, RankFusion):
+        return model.ranker
+    if model not in _RANKERS:
+        vectors = model.query_vectors, model.candidate_vectors[1:]
+        _RANKERS[model] = VectorRanker(*vectors, model.model.match.similarity)
+    return _RANKERS[model]
 
 
 def ranking_task_of(
-    retriever: Retriever,
+    model: RankingModel,
     query_keys: pa.Array,
     candidate_keys: pa.Array,
     *,
     exclude_seen: bool = True,
     grades: NDArray[np.float64] | None = None,
 ) -> RankingTask:
-    """The ranking task that held-out pairs of keys ask of a trained retriever; see :func:`ranking_task`."""
-    seen = seen_with_unknown(retriever.seen)
+    """The ranking task that held-out pairs of keys ask of a trained model; see :func:`ranking_task`."""
+    seen = seen_with_unknown(model.seen)
     return ranking_task(
-        retriever.query,
-        retriever.candidate,
+        model.query,
+        model.candidate,
         seen,
         query_keys,
         candidate_keys,
@@ -330,10 +378,10 @@ def ranking_task_of(
     )
 
 
-def segments_of(retriever: Retriever, evaluation: EvaluationSpec) -> list[Segment]:
-    """The segments that the evaluation of a trained retriever asks for."""
-    entities = retriever.model.query_entity, retriever.model.candidate_entity
-    return ranking_segments(evaluation.segments, retriever.query, retriever.candidate, retriever.seen, entities)
+def segments_of(model: RankingModel, evaluation: EvaluationSpec) -> list[Segment]:
+    """The segments that the evaluation of a trained model asks for."""
+    entities = model.query_entity, model.candidate_entity
+    return ranking_segments(evaluation.segments, model.query, model.candidate, model.seen, entities)
 
 
 def _prediction(

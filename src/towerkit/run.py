@@ -26,14 +26,23 @@ from towerkit.data.search.collection import read_judged
 from towerkit.data.search.spec import CollectionSpec
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.data.usable import rows_to_measure
-from towerkit.ensembles.late import load_late_fusion
+from towerkit.ensembles.rank_files import load_fusion
+from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.evaluation.answers import answer_columns
 from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.prediction_segments import known_segments
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.experiment import Model, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
+from towerkit.experiment import (
+    Model,
+    RankingModel,
+    new_labels_of,
+    ranker_of,
+    ranking_task_of,
+    segments_of,
+    truth_of,
+)
 from towerkit.golden import replay_golden
 from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.answer import Retriever, TaskPredictor
@@ -45,7 +54,7 @@ from towerkit.storage.migrations import upgraded
 LOADERS: Mapping[str, Callable[[Path, int], Model]] = {
     "two_tower": load_retriever,
     "tower_model": load_predictor,
-    "late_fusion": load_late_fusion,
+    "late_fusion": load_fusion,
 }
 """Kind -> how its model is read from a folder."""
 
@@ -142,7 +151,7 @@ class Run:
     @property
     def tasks(self) -> list[str]:
         """The tasks that it predicts; empty for a ranking model."""
-        return [] if isinstance(self.model, Retriever) else list(self.model.tasks)
+        return [] if isinstance(self.model, Retriever | RankFusion) else list(self.model.tasks)
 
     def evaluate(self, data: Any = None) -> Evaluation:
         """The stored evaluation, or a fresh one on new rows.
@@ -158,9 +167,9 @@ class Run:
             return self.evaluation
         table = self._read_examples(data)
         about: dict[str, Any] = {"part": f"new data ({table.name})", "split": {"kind": "none"}}
-        if isinstance(self.model, Retriever):
+        if isinstance(self.model, Retriever | RankFusion):
             spec = self._evaluation_spec()
-            query, candidate = self.model.model.query_entity, self.model.model.candidate_entity
+            query, candidate = self.model.query_entity, self.model.candidate_entity
             require_keys(table, query, candidate)
             with damaged_is_a_run_error(self.path):
                 measured = rows_to_measure(table, self.evaluation.protocol["split"])
@@ -212,7 +221,7 @@ class Run:
             DataError: If a column is missing or a value is of another kind.
         """
         table = self._read(rows)
-        if isinstance(self.model, Retriever):
+        if isinstance(self.model, Retriever | RankFusion):
             return asking.pair_scores(self.model, table)
         columns: dict[str, Any] = {}
         for task, probabilities in self.model.predict(table).items():
@@ -268,7 +277,7 @@ class Run:
         if history is not None:
             asked = asking.by_history(model, history)
         elif rows is not None:
-            asked = asking.by_rows(model, self._read(rows, model.model.query_entity))
+            asked = asking.by_rows(model, self._read(rows, model.query_entity))
         else:
             asked = asking.by_keys(model, [query])
         return asking.answered(model, asked, k, choice)
@@ -330,7 +339,7 @@ class Run:
         """
         check_k(k)
         model = self._retriever()
-        return asking.queries_for_rows(model, self._read(candidates, model.model.candidate_entity), k)
+        return asking.queries_for_rows(model, self._read(candidates, model.candidate_entity), k)
 
     def similar(
         self,
@@ -370,7 +379,12 @@ class Run:
         choice = self._choice(exclude_seen=False, allow=allow, deny=deny, where=where)
         given = candidate if query is None else query
         keys = list(given) if isinstance(given, list | tuple) else [given]
-        return asking.similar(self._retriever(), "candidate" if query is None else "query", keys, k, choice)
+        model = self._retriever()
+        if isinstance(model, RankFusion):
+            raise RunError(
+                f"{self.path} is a {self.kind}: its members share no vector, and likeness is measured by vectors. Ask a two_tower."
+            )
+        return asking.similar(model, "candidate" if query is None else "query", keys, k, choice)
 
     def embed(self, rows: Any = None, *, side: asking.Which | None = None) -> pa.Table:
         """Vectors: of keys or raw rows of one side of a two-tower, or what the backbone of a tower model makes of raw rows.
@@ -380,7 +394,8 @@ class Run:
             side: ``query`` or ``candidate``; for a two-tower only.
 
         Returns:
-            The key, ``vector`` (a list of float32) and ``cold``; for a tower model the keys that its towers read, if any.
+            The key, ``vector`` (a list of float32) and ``cold``; for a tower model the keys that its towers read, if any. The
+            table of a two-tower knows its embedding space (see :func:`towerkit.recommend.space_of`).
 
         Raises:
             RunError: If this Run is a late fusion, which has no vector of its own.
@@ -393,8 +408,9 @@ class Run:
                 raise SpecError(
                     f"A two_tower has vectors of two sides: say query or candidate (--side); received {side!r}."
                 )
-            entity = model.model.query_entity if side == "query" else model.model.candidate_entity
-            return asking.embedded(model, side, None if rows is None else self._read(rows, entity))
+            entity = model.query_entity if side == "query" else model.candidate_entity
+            table = asking.embedded(model, side, None if rows is None else self._read(rows, entity))
+            return asking.with_space(table, self.space)
         if not isinstance(model, TaskPredictor):
             raise RunError(
                 f"{self.path} is a {self.kind}: its members share no vector. Embed with one tower_model or two_tower."
@@ -423,12 +439,12 @@ class Run:
         keys = asking.plain_keys(given)
         if keys is not None:
             return keys
-        entity = self._retriever().model.candidate_entity
+        entity = self._retriever().candidate_entity
         names = (entity, self._retriever().candidate.key)
         return asking.key_list(self._read(given, entity), names, setting)
 
-    def _retriever(self) -> Retriever:
-        if not isinstance(self.model, Retriever):
+    def _retriever(self) -> RankingModel:
+        if not isinstance(self.model, Retriever | RankFusion):
             raise RunError(
                 f"{self.path} is a {self.kind}: it predicts {', '.join(self.tasks)} and does not rank candidates. "
                 "Use predict, or train a two_tower."

@@ -16,6 +16,9 @@ from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.schema import ColumnInfo
 from towerkit.ensembles.late import LateFusion, save_late_fusion
+from towerkit.ensembles.rank_files import save_rank_fusion
+from towerkit.ensembles.rank_fusion import RankFusion
+from towerkit.ensembles.rank_members import TowersMember
 from towerkit.evaluation.result import protocol_line
 from towerkit.evaluation.segments import segment_columns
 from towerkit.evaluation.spec import EvaluationSpec
@@ -23,7 +26,7 @@ from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evalua
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.run import Run
-from towerkit.spec import ModelingSpec, plain
+from towerkit.spec import ModelingSpec, plain, ranks
 from towerkit.storage.atomic import atomic_folder, check_target
 from towerkit.storage.hashes import content_hash, write_json
 from towerkit.storage.manifest import write_manifest
@@ -94,7 +97,7 @@ def base_of(run: Run, spec: ModelingSpec) -> Base:
         RunError: If the model is another one, or is not one training; names what differs.
     """
     model = run.model
-    if isinstance(model, LateFusion):
+    if isinstance(model, LateFusion | RankFusion):
         raise RunError(f"{run.path} is a late_fusion, which is fitted anew from its members; train it without --from.")
     was, now = plain(model.spec), plain(spec.model)
     if was != now:
@@ -107,7 +110,7 @@ def base_of(run: Run, spec: ModelingSpec) -> Base:
     seal = content_hash({name: entry.sha256 for name, entry in run.manifest.files.items()})
     if isinstance(model, TaskPredictor):
         return Base(str(run.path), model.encoder, weights, model.entities, seal)
-    catalogues = {model.model.query_entity: model.query, model.model.candidate_entity: model.candidate}
+    catalogues = {model.query_entity: model.query, model.candidate_entity: model.candidate}
     return Base(str(run.path), model.encoder, weights, catalogues, seal, model.seen)
 
 
@@ -159,6 +162,7 @@ def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outco
             bytes=sum(path.stat().st_size for path in (draft / "model").rglob("*") if path.is_file()),
             space=space,
             continues=extra.get("continues"),
+            ranks=ranks(spec.model),
         )
         (draft / "card.md").write_text(model_card(facts, evaluation, outcome.baselines), encoding="utf-8")
         write_manifest(draft, kind=spec.model.kind, extra=extra, space=space)
@@ -175,15 +179,19 @@ def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = N
     """
     segments = () if evaluation is None else evaluation.segments
     if isinstance(model, Retriever):
-        save_retriever(folder, model, query_columns=segment_columns(segments, model.model.query_entity))
+        save_retriever(folder, model, query_columns=segment_columns(segments, model.query_entity))
     elif isinstance(model, TaskPredictor):
         save_predictor(folder, model, {entity: segment_columns(segments, entity) for entity in model.entities})
+    elif isinstance(model, RankFusion):
+        save_rank_fusion(folder, model, query_columns=segment_columns(segments, model.query_entity))
     else:
         save_late_fusion(folder, model)
 
 
 def num_parameters(model: Model) -> int:
-    """Learned numbers of the modules, those that two towers share counted once; trees have none."""
+    """Learned numbers of the modules, those that two towers share counted once; trees and counts of words have none."""
+    if isinstance(model, RankFusion):
+        return sum(num_parameters(each.retriever) for each in model.members.values() if isinstance(each, TowersMember))
     if isinstance(model, LateFusion):
         return sum(num_parameters(each) for each in model.members.values() if isinstance(each, TaskPredictor))
     return sum(parameter.numel() for parameter in model.model.parameters())

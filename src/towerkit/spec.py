@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from towerkit.core.errors import SpecError
 from towerkit.core.spec import Spec, parse, short
 from towerkit.data.spec import DataSpec
-from towerkit.ensembles.late import LateFusionSpec
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.matching.updates import AnyUpdateSpec, TwoBackpropSpec
 from towerkit.matching.updates.base import UpdateSpec
@@ -47,29 +47,43 @@ class ModelingSpec(Spec):
     @model_validator(mode="after")
     def _parts_fit_the_model(self) -> ModelingSpec:
         for part, (kind, reason) in _ONLY_FOR.items():
-            if part in self.model_fields_set and self.model.kind != kind:
+            if part in self.model_fields_set and kind not in (
+                self.model.kind,
+                *(each.kind for each in two_towers(self.model)),
+            ):
                 default = type(self).model_fields[part].default
                 if getattr(self, part) != default:
                     raise ValueError(
                         f"'{part}' belongs to a {kind}, but the model is a {self.model.kind}: {reason}. Remove '{part}'."
                     )
-        if isinstance(self.model, TwoTowerSpec):
-            refusal = self.objective.loss.refusal(self.model.match.kind)
+        for model in two_towers(self.model):
+            refusal = self.objective.loss.refusal(model.match.kind)
             if refusal is not None:
                 raise ValueError(f"objective.loss does not fit model.match: {refusal}")
-            _check_update(self.model, self.update)
+            _check_update(model, self.update)
         _check_training(self.model, self.training)
-        if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec):
+        if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec) and not self.model.ranks:
             raise ValueError(
                 f"'evaluation.select_by' cannot be chosen for a late_fusion; received '{self.evaluation.select_by}': each "
                 "member selects by its own loss on validation. Remove it."
             )
-        if self.evaluation.baselines is not None and not isinstance(self.model, TwoTowerSpec):
+        if self.evaluation.baselines is not None and not ranks(self.model):
             raise ValueError(
                 f"'evaluation.baselines' are those of rankings, but the model is a {self.model.kind}, which is always "
                 "compared with the majority and a logistic regression. Remove it."
             )
         return self
+
+
+def two_towers(model: AnyModelSpec) -> list[TwoTowerSpec]:
+    """The two-towers that a model is or has as members."""
+    parts = model.members.values() if isinstance(model, LateFusionSpec) else [model]
+    return [part for part in parts if isinstance(part, TwoTowerSpec)]
+
+
+def ranks(model: AnyModelSpec) -> bool:
+    """Whether a model ranks candidates; else it predicts labels."""
+    return isinstance(model, TwoTowerSpec) or (isinstance(model, LateFusionSpec) and model.ranks)
 
 
 def _check_update(model: TwoTowerSpec, update: UpdateSpec) -> None:
@@ -82,7 +96,7 @@ def _check_update(model: TwoTowerSpec, update: UpdateSpec) -> None:
 
 
 def _check_training(model: AnyModelSpec, training: TrainingSpec) -> None:
-    if training.chunk is not None and not isinstance(model, TwoTowerSpec):
+    if training.chunk is not None and not two_towers(model):
         raise ValueError(
             f"'training.chunk' is for the big batches that in-batch negatives want, and the model is a {model.kind}; use "
             "training.accumulate, which comes to the same for it."

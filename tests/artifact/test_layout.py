@@ -27,7 +27,8 @@ def test_every_kind_has_its_files() -> None:
     "name",
     [
         "details-0.arrow", "details-17.arrow", "model/model.json", "model/members/a-B_9/entity-3.arrow",
-        "model/members/x/trees.json",
+        "model/members/x/trees.json", "model/combiner.safetensors", "model/query.arrow", "model/seen.safetensors",
+        "model/members/x/words.arrow", "model/members/x/counts.safetensors", "model/members/x/history.safetensors",
     ]
 )  # fmt: skip
 def test_known_files_pass(name: str) -> None:
@@ -37,7 +38,8 @@ def test_known_files_pass(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "x.pkl", "model/x.so", "details-.arrow", "details-01.arrow", "details-0_arrow", "details-0.arrow.pkl", "model/query.arrow",
+        "x.pkl", "model/x.so", "details-.arrow", "details-01.arrow", "details-0_arrow", "details-0.arrow.pkl", "model/trees.json",
+        "model/words.arrow", "model/members/a/words.pkl",
         "model/members/trees.json", "model/members/9x/trees.json", "model/members/a/b/trees.json", "spec.json/x",
         "Model/model.json",
     ],
@@ -45,6 +47,14 @@ def test_known_files_pass(name: str) -> None:
 def test_strange_files_are_refused(name: str) -> None:
     with pytest.raises(RunError, match="the Run: this version knows no file '.*' in a late_fusion; .* upgrade"):
         check_layout("late_fusion", [*ABOUT, name], "the Run")
+
+
+def test_a_late_fusion_predicts_or_ranks_and_never_holds_files_of_both() -> None:
+    ranking = [*ABOUT, "model/model.json", "model/seen.safetensors", "model/members/a/words.arrow"]
+    check_layout("late_fusion", ranking, "the Run")
+    for other in ("model/combiner.safetensors", "model/members/b/trees.json", "model/members/b/entity-0.arrow"):
+        with pytest.raises(RunError, match=f"knows no file '{other}' in a late_fusion"):
+            check_layout("late_fusion", [*ranking, other], "the Run")
 
 
 def test_a_lost_file_is_named() -> None:

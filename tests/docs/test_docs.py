@@ -365,6 +365,11 @@ def test_the_page_on_runs_lists_the_files_of_every_kind(tmp_path: Path) -> None:
     ids = {"kind": "two_tower", "query": {"kind": "id_history", "dim": 4}, "candidate": {"kind": "id", "dim": 4}}
     purchases = tk.read("builtin:shop-small/purchases", query="user_id", candidate="product_id", time="time")
     tk.fit({"model": ids, "training": {"epochs": 1}}, purchases, run=tmp_path / "ranking")
+    described = {"user_id": "builtin:shop-small/users", "product_id": "builtin:shop-small/products"}
+    purchases = tk.read("builtin:shop-small/purchases", query="user_id", candidate="product_id", entities=described)
+    words = {"kind": "bm25", "query": ["city"], "candidate": ["title"]}
+    fused = {"kind": "late_fusion", "members": {"words": words, "more": {**words, "k1": 1.0}}}
+    tk.fit({"model": fused}, purchases, run=tmp_path / "search")
     found = {
         _general(path.relative_to(run).as_posix())
         for run in tmp_path.iterdir()

@@ -159,7 +159,8 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_shows_one_file_and_one_menu_for_each_of_three_parts() -> None:
     *parts, contract = blocks()
-    assert [language for language, _, _ in parts] == ["python", "diff"] * 3
+    assert [language for language, _, _ in parts] == [*["python", "diff"] * 3, "diff"]
+    assert parts[-1][1] == "src/towerkit/artifact/layout.py", "the name of the file that the member writes"
     assert contract[1] == "tests/test_contract.py"
 
 

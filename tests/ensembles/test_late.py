@@ -29,7 +29,6 @@ from towerkit.data.table import Table
 from towerkit.ensembles import late
 from towerkit.ensembles.late import (
     LateFusion,
-    LateFusionSpec,
     aligned,
     fit_late_fusion,
     folds,
@@ -37,6 +36,7 @@ from towerkit.ensembles.late import (
     out_of_fold,
     save_late_fusion,
 )
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import fit_member
 from towerkit.ensembles.stackers import log_odds
 from towerkit.features.encoder import Encoder

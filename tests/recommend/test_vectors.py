@@ -5,6 +5,7 @@ Invariants:
   under the same choice as recommend; an unknown key is refused with the nearest;
 - embed gives the vectors that answers are made of: the score of a pair is their match; known keys, rows of keys alone and raw
   rows agree; a row alone has the vector it has in a batch; an unknown key is cold;
+- the table of vectors carries the embedding-space id of its Run, in memory and in Parquet and Arrow files;
 - a tower model gives the state that its heads read; a late fusion is refused.
 """
 
@@ -15,12 +16,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 import torch
 from tests.recommend.conftest import EVENTS, ITEMS, NUM_ITEMS, NUM_USERS, USERS
 
 import towerkit as tk
+from towerkit.artifact.arrow import load_table
+from towerkit.data.writers import write_table
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.recommend import space_of
 from towerkit.run import Run
 
 
@@ -124,6 +129,18 @@ def test_keys_alone_raw_rows_and_single_rows_agree(shop: Run) -> None:
     )
     other = shop.embed({"item": ["new"], "price": [49.0]}, side="candidate")
     assert not np.allclose(matrix(other)[0], matrix(new)[0])
+
+
+@pytest.mark.parametrize("name", [None, "vectors.parquet", "vectors.arrow"])
+def test_vectors_know_their_space(shop: Run, tmp_path: Path, name: str | None) -> None:
+    found = shop.embed({"item": ["new", "i3"], "price": [3.0, 4.0]}, side="candidate")
+    if name is not None:
+        write_table(found, tmp_path / name)
+        found = pyarrow.parquet.read_table(tmp_path / name) if name.endswith("parquet") else load_table(tmp_path / name)
+    assert shop.space is not None and len(shop.space) == 64
+    assert space_of(found) == shop.space == space_of(shop.embed(side="query"))
+    assert len(tk.notes_of(shop.embed({"item": ["i 3"], "price": [4.0]}, side="candidate"))) == 1, "beside the notes"
+    assert space_of(shop.recommend("u1")) is None
 
 
 def test_a_side_must_be_said(shop: Run) -> None:

@@ -34,6 +34,8 @@ class CardFacts:
     """The embedding-space id."""
     continues: Mapping[str, str] | None = None
     """The name and the hash of the Run that the training went on from."""
+    ranks: bool = False
+    """Whether it ranks candidates; else it predicts."""
 
 
 def model_card(facts: CardFacts, evaluation: Any, baselines: Mapping[str, Any]) -> str:
@@ -51,7 +53,7 @@ def model_card(facts: CardFacts, evaluation: Any, baselines: Mapping[str, Any]) 
         *_segments({**baselines, "model": evaluation}),
         ["## Protocol", "", name(facts.protocol, limit=4000), "", *block(dict(evaluation.protocol))],
         ["## Limits", "", *_limits(facts, evaluation)],
-        ["## How to load it", "", *_loading(facts.spec["model"]["kind"])],
+        ["## How to load it", "", *_loading(facts.ranks)],
         ["## Spec", "", *block(dict(facts.spec))],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
@@ -174,9 +176,9 @@ def _limits(facts: CardFacts, evaluation: Any) -> list[str]:
     return lines
 
 
-def _loading(kind: str) -> list[str]:
-    asked = 'run.recommend("a key", k=10)' if kind == "two_tower" else 'run.predict("rows.csv")'
-    command = "recommend RUN --query KEY" if kind == "two_tower" else "predict RUN rows.csv"
+def _loading(ranks: bool) -> list[str]:
+    asked = 'run.recommend("a key", k=10)' if ranks else 'run.predict("rows.csv")'
+    command = "recommend RUN --query KEY" if ranks else "predict RUN rows.csv"
     code = ["import towerkit as tk", "", 'run = tk.load("RUN")  # every file is checked; no code is run', asked]
     return ["```python", *code, "```", "", f"On the command line: `towerkit {command}`."]
 

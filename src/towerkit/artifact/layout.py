@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from towerkit.core.errors import RunError, listed
 
@@ -20,17 +21,25 @@ _PARTS = ("encoder.json", "vocabulary-N.arrow")
 _TOWERS = ("model.json", *_PARTS, "weights.safetensors")
 _PREDICTOR = (*_TOWERS, "entity-N.arrow")
 _TREES = (*_PARTS, "trees.json")
+_RANKING = ("query.arrow", "candidate.arrow", "seen.safetensors")
+_RETRIEVER = (*_TOWERS, *_RANKING, "history.safetensors")
+_WORDS = ("model.json", "words.arrow", "counts.safetensors")
 
-MODEL_FILES = {
-    "two_tower": (*_TOWERS, "query.arrow", "candidate.arrow", "seen.safetensors", "history.safetensors"),
-    "tower_model": _PREDICTOR,
+
+def _of_members(*files: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"members/NAME/{name}" for name in dict.fromkeys(chain(*files)))
+
+
+MODEL_FILES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "two_tower": (_RETRIEVER,),
+    "tower_model": (_PREDICTOR,),
     "late_fusion": (
-        "model.json",
-        "combiner.safetensors",
-        *(f"members/NAME/{name}" for name in dict.fromkeys([*_PREDICTOR, *_TREES])),
+        ("model.json", "combiner.safetensors", *_of_members(_PREDICTOR, _TREES)),
+        ("model.json", *_RANKING, *_of_members(_RETRIEVER, _WORDS)),
     ),
 }
-"""Kind -> the files below ``model/``; ``N`` stands for a number, ``NAME`` for the name of a member."""
+"""Kind -> the files below ``model/``: one list for each form that the kind has (a late fusion predicts, or it ranks). ``N`` stands
+for a number, ``NAME`` for the name of a member."""
 
 
 def check_layout(kind: str, names: Iterable[str], source: str) -> None:
@@ -56,13 +65,17 @@ def check_layout(kind: str, names: Iterable[str], source: str) -> None:
         raise RunError(
             f"{source}: {listed(lost)} missing, which every Run has; towerkit did not write it so. Train again."
         )
-    known = [_pattern(name) for name in [*_ABOUT, *(f"model/{name}" for name in MODEL_FILES[kind])]]
-    strange = [name for name in found if not any(pattern.fullmatch(name) for pattern in known)]
+    strange = min((_strange(found, files) for files in MODEL_FILES[kind]), key=len)
     if strange:
         raise RunError(
             f"{source}: this version knows no file {listed(strange)} in a {kind}; towerkit did not write it, or a newer "
             "towerkit did: upgrade, or train the Run again."
         )
+
+
+def _strange(found: Iterable[str], files: Iterable[str]) -> list[str]:
+    known = [_pattern(name) for name in [*_ABOUT, *(f"model/{name}" for name in files)]]
+    return [name for name in found if not any(pattern.fullmatch(name) for pattern in known)]
 
 
 def _pattern(name: str) -> re.Pattern[str]:

@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import torch
-from scipy.sparse import csr_array
 from torch import nn
 
 from towerkit.artifact.arrow import load_table, save_table
+from towerkit.artifact.catalogues import check_titles, load_catalogue, load_seen, save_seen, shown_columns, with_key
 from towerkit.artifact.events import load_events, save_events
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import Spec, parse, short
-from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
@@ -75,7 +74,7 @@ def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor
     content, spec, encoder = _load_parts(folder, TowerModelSpec, version, PREDICTOR_KEYS)
     model = built(folder, lambda: spec.build(encoder))
     entities = {
-        name: _load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
+        name: load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
     }
     return TaskPredictor(spec, encoder, model, entities, _decisions(folder, content.get("decisions", {}), encoder))
 
@@ -121,14 +120,9 @@ def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequenc
         },
     )
     save_table(folder / "query.arrow", _needed(retriever.query, retriever.encoder, model.query_entity, query_columns))
-    save_table(folder / "candidate.arrow", _shown(retriever.candidate, retriever.encoder, model.candidate_entity))
-    save_tensors(
-        folder / "seen.safetensors",
-        {
-            "starts": retriever.seen.indptr.astype(np.int64),
-            "candidates": retriever.seen.indices.astype(np.int32),
-        },
-    )
+    shown = shown_columns(retriever.candidate, retriever.encoder.columns(model.candidate_entity))
+    save_table(folder / "candidate.arrow", with_key(retriever.candidate, shown))
+    save_seen(folder / "seen.safetensors", retriever.seen)
     if retriever.events is not None:
         save_events(folder / "history.safetensors", retriever.events)
 
@@ -145,9 +139,9 @@ def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
     """
     content, spec, encoder = _load_parts(folder, TwoTowerSpec, version, RETRIEVER_KEYS)
     model = built(folder, lambda: spec.build(encoder, (content["query"], content["candidate"])))
-    query, candidate = _load_catalogue(folder / "query.arrow"), _load_catalogue(folder / "candidate.arrow")
-    seen = _load_seen(folder / "seen.safetensors", (query.num_known, candidate.num_known))
-    _check_titles(folder, content["titles"], candidate, content["candidate"])
+    query, candidate = load_catalogue(folder / "query.arrow"), load_catalogue(folder / "candidate.arrow")
+    seen = load_seen(folder / "seen.safetensors", (query.num_known, candidate.num_known))
+    check_titles(folder / "model.json", content["titles"], candidate, content["candidate"])
     events = None
     if model.query.reaches():
         events = load_events(folder / "history.safetensors", query.num_known, num_ids(encoder, content["candidate"]))
@@ -162,40 +156,6 @@ def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
         titles=content["titles"],
         events=events,
     )
-
-
-def _load_seen(path: Path, shape: tuple[int, int]) -> csr_array:
-    """Which query had which candidate. A place beyond its table would be read from outside the array.
-
-    SciPy's own check of the format does not look at the starts where the last of them is 0.
-    """
-    pairs = load_tensors(path)
-    fits = pairs.keys() == {"starts", "candidates"}
-    if fits:
-        starts, places = pairs["starts"], pairs["candidates"]
-        fits = (
-            starts.dtype == np.dtype(np.int64)
-            and places.dtype == np.dtype(np.int32)
-            and (starts.shape, places.ndim) == ((shape[0] + 1,), 1)
-            and starts[0] == 0
-            and starts[-1] == len(places)
-            and bool((np.diff(starts) >= 0).all() and (places >= 0).all() and (places < shape[1]).all())
-        )
-    if not fits:
-        raise RunError(
-            f"{path} does not fit the catalogues of {shape[0]:,} queries and {shape[1]:,} candidates; train the Run again."
-        )
-    return csr_array((np.ones(len(places), np.float32), places, starts), shape=shape)
-
-
-def _check_titles(folder: Path, titles: Any, candidate: Catalogue, entity: str) -> None:
-    """The title of an answer is looked up long after the Run was opened."""
-    title = titles.get(entity) if isinstance(titles, dict) else titles
-    if not isinstance(titles, dict) or (title is not None and title not in candidate.table.data.column_names):
-        raise RunError(
-            f"{folder / 'model.json'}: titles names {title!r} as the column shown of '{entity}'; candidate.arrow has "
-            f"{listed(candidate.table.data.column_names)}. Train the Run again."
-        )
 
 
 def built(folder: Path, build: Callable[[], M]) -> M:
@@ -305,26 +265,4 @@ def _load_parts(
 def _needed(catalogue: Catalogue, encoder: Encoder, entity: str, others: Sequence[str] = ()) -> pa.Table:
     """The key, and only the columns that the towers read and those asked for: no more about a person than is needed."""
     wanted = dict.fromkeys([*encoder.columns(entity), *others])
-    return _with_key(catalogue, [name for name in wanted if name in catalogue.table.data.column_names])
-
-
-def _shown(catalogue: Catalogue, encoder: Encoder, entity: str) -> pa.Table:
-    """The key, and every column but pictures and sounds that no tower reads: titles and filters want them."""
-    read = set(encoder.columns(entity))
-    fields = catalogue.table.data.schema
-    return _with_key(
-        catalogue, [field.name for field in fields if field.name in read or not pa.types.is_binary(field.type)]
-    )
-
-
-def _with_key(catalogue: Catalogue, names: list[str]) -> pa.Table:
-    columns = {catalogue.key: catalogue.keys}
-    return pa.table(columns | {name: catalogue.table.data.column(name) for name in names if name != catalogue.key})
-
-
-def _load_catalogue(path: Path) -> Catalogue:
-    """The first column is the key."""
-    table = load_table(path)
-    key = table.column_names[0]
-    keys = values_of(table, key)
-    return Catalogue(key, keys, len(keys), Table(table, path.name, 0))
+    return with_key(catalogue, [name for name in wanted if name in catalogue.table.data.column_names])

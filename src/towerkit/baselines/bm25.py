@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -52,9 +53,32 @@ class BM25(Ranker):
             raise SpecError(
                 f"k1 must be finite and not negative, b in [0, 1]; received k1 {k1} and b {b}. Usual are 1.2 to 2 and 0.75."
             )
-        self.num_queries, self.num_candidates = queries.shape[0], index.counts.shape[0] - 1
-        self._weights = _weights(csr_array(index.counts[1:]), k1, b)
-        self._queries = csr_array(queries.astype(np.float64))
+        known = csr_array(index.counts[1:])
+        lengths, having = known.sum(axis=1), np.bincount(known.indices, minlength=known.shape[1])
+        self._rarity = np.log1p((known.shape[0] - having + 0.5) / (having + 0.5))  # [words]
+        self._mean, self._k1, self._b = float(lengths.mean()) if lengths.any() else 1.0, k1, b
+        self._answer(known)
+        self._ask(queries)
+
+    def with_queries(self, queries: csr_array) -> BM25:
+        """A ranker of the same candidates for other queries.
+
+        Args:
+            queries: ``[queries, words]`` counts of the same words.
+        """
+        other = copy(self)
+        other._ask(queries)
+        return other
+
+    def with_candidates(self, counts: csr_array) -> BM25:
+        """A ranker of other candidates, as if they came later: how rare a word is and what is long stay as they were.
+
+        Args:
+            counts: ``[candidates, words]`` counts of the same words.
+        """
+        other = copy(self)
+        other._answer(counts)
+        return other
 
     def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score every candidate for some query rows.
@@ -69,18 +93,17 @@ class BM25(Ranker):
             block[start : start + _PRODUCT_ROWS] = (own @ self._weights).toarray()
         return block
 
+    def _ask(self, queries: csr_array) -> None:
+        self.num_queries, self._queries = queries.shape[0], csr_array(queries.astype(np.float64))
 
-def _weights(counts: csr_array, k1: float, b: float) -> csr_array:
-    """``[words, candidates]`` what a word adds to a candidate's score."""
-    num_candidates, num_words = counts.shape
-    lengths = counts.sum(axis=1)
-    mean = lengths.mean() if lengths.any() else 1.0
-    having = np.bincount(counts.indices, minlength=num_words)  # [words]
-    rarity = np.log1p((num_candidates - having + 0.5) / (having + 0.5))
-    times = counts.data.astype(np.float64)
-    owner = np.repeat(np.arange(num_candidates), np.diff(counts.indptr))
-    kept = times / (times + k1 * (1 - b + b * lengths / mean)[owner])
-    return csr_array(csr_array((rarity[counts.indices] * kept, counts.indices, counts.indptr), shape=counts.shape).T)
+    def _answer(self, counts: csr_array) -> None:
+        """Keep ``[words, candidates]`` what a word adds to a candidate's score."""
+        self.num_candidates = counts.shape[0]
+        times = counts.data.astype(np.float64)
+        penalty = self._k1 * (1 - self._b + self._b * counts.sum(axis=1) / self._mean)  # [candidates]
+        owner = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        added = self._rarity[counts.indices] * (times / (times + penalty[owner]))
+        self._weights = csr_array(csr_array((added, counts.indices, counts.indptr), shape=counts.shape).T)
 
 
 class BM25Spec(BaselineSpec):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from towerkit.data.dataset import Dataset, times_of
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
-from towerkit.models.answer import Retriever
 
 
 def default_baselines(*, has_time: bool) -> dict[str, BaselineSpec]:
@@ -72,11 +72,35 @@ def interactions_of(
     return Interactions(seen_with_unknown(seen)[:, 1:], times, query, candidate)
 
 
-def last_times(retriever: Retriever, dataset: Dataset, learned: Rows) -> NDArray[np.float64] | None:
+class Learned(Protocol):
+    """A model that ranks, with the pairs that it learned from."""
+
+    @property
+    def query_entity(self) -> str:
+        """The name of the query entity."""
+
+    @property
+    def candidate_entity(self) -> str:
+        """The name of the candidate entity."""
+
+    @property
+    def query(self) -> Catalogue:
+        """What is known of the queries."""
+
+    @property
+    def candidate(self) -> Catalogue:
+        """What is known of the candidates."""
+
+    @property
+    def seen(self) -> csr_array:
+        """``[queries, candidates]`` the pairs."""
+
+
+def last_times(model: Learned, dataset: Dataset, learned: Rows) -> NDArray[np.float64] | None:
     """The last time of each trained pair.
 
     Args:
-        retriever: Its ``seen`` are the pairs.
+        model: Its ``seen`` are the pairs.
         dataset: The raw tables.
         learned: The example rows that it learned from.
 
@@ -85,8 +109,8 @@ def last_times(retriever: Retriever, dataset: Dataset, learned: Rows) -> NDArray
     """
     if dataset.roles.time is None:
         return None
-    seen, entities = retriever.seen, (retriever.model.query_entity, retriever.model.candidate_entity)
-    catalogues = retriever.query, retriever.candidate
+    seen, entities = model.seen, (model.query_entity, model.candidate_entity)
+    catalogues = model.query, model.candidate
     query, candidate = (c.rows(dataset.labelled(e, learned)) - 1 for c, e in zip(catalogues, entities, strict=True))
     times = times_of(dataset.examples, dataset.roles.time)[learned]
     stored = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr)) * seen.shape[1] + seen.indices

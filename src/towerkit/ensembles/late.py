@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from towerkit.artifact.models import check_labels
-from towerkit.core.errors import DataError, RunError, SpecError
+from towerkit.core.errors import DataError, RunError
 from towerkit.core.random import generator
-from towerkit.core.spec import Name, Spec, parse
+from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.splits import Rows
-from towerkit.ensembles.members import AnyMemberSpec, Member, fit_member, heads_of, load_member, save_member
+from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec
+from towerkit.ensembles.members import Member, fit_member, load_member, save_member
 from towerkit.ensembles.stackers import Probabilities, Stacker, fit_stacker, restored_stacker, stacked
 from towerkit.features.encoded import example_weights
-from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.features.labels import Labels
-from towerkit.heads.decision import UNTOUCHED, Decision
+from towerkit.heads.decision import Decision
 from towerkit.models.answer import TaskPredictor
-from towerkit.models.tower_model import TowerModelSpec
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import write_json
 from towerkit.storage.migrations import FORMAT_VERSION
@@ -35,92 +32,8 @@ from towerkit.training.progress import Progress, Staged
 from towerkit.training.spec import TrainingSpec
 
 _SMALLEST = 1e-6
-
-
-class AverageSpec(Spec):
-    """The mean of the members' probabilities, or of their numbers."""
-
-    kind: Literal["average"] = "average"
-
-
-class StackSpec(Spec):
-    """A logistic regression on the members' log-odds, or a ridge regression on their numbers, fitted on out-of-fold predictions."""
-
-    kind: Literal["stack"] = "stack"
-    folds: int = Field(5, ge=2, le=50)
-    l2: float = Field(1.0, ge=0.0)
-
-
-AnyCombineSpec = Annotated[AverageSpec | StackSpec, Field(discriminator="kind")]
-"""The menu of combiners."""
-
-
-class LateFusionSpec(Spec):
-    """Members of any family, each on its own columns, merged at the level of decisions."""
-
-    kind: Literal["late_fusion"] = "late_fusion"
-    members: dict[Name, AnyMemberSpec] = Field(min_length=2)
-    combine: AnyCombineSpec = StackSpec()
-
-    @model_validator(mode="after")
-    def _labels_are_read_alike(self) -> LateFusionSpec:
-        first: dict[str, tuple[str, LabelSpec]] = {}
-        for name, member in self.members.items():
-            for label in (head.label() for head in heads_of(member)):
-                other, known = first.setdefault(label.column, (name, label))
-                if not _alike(known, label):
-                    raise ValueError(
-                        f"the members must read the column '{label.column}' in one way to be combined; '{other}' reads it as "
-                        f"{known.kind}, '{name}' as {label.kind}{' written otherwise' if known.kind == label.kind else ''}. "
-                        "Give both heads one kind (and one separator)."
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _no_member_decides(self) -> LateFusionSpec:
-        for name, member in self.members.items():
-            for task, head in member.heads.items() if isinstance(member, TowerModelSpec) else ():
-                if head.threshold_rule != UNTOUCHED.thresholds[0]:
-                    raise ValueError(
-                        "a member's probabilities are combined, and the class is decided after that, from a half on; the "
-                        f"threshold of the task '{task}' of '{name}' would decide nothing. Remove it; calibration may stay."
-                    )
-        return self
-
-    def demand(self, dataset: Dataset) -> Demand:
-        """What all members read together, and the labels that all predict."""
-        demands = [member.demand(dataset) for member in self.members.values()]
-        # A tower model's heads have names of their own, a tree's task is only called by its column: a name goes first.
-        by_column = {
-            label.column: task for demand in demands for task, label in demand.labels.items() if task != label.column
-        }
-        positive = {label.column: label for demand in demands for label in demand.labels.values() if label.positive}
-        shared = Demand(
-            labels={
-                by_column.get(label.column, task): positive.get(label.column, label)
-                for task, label in demands[0].labels.items()
-            }
-        )
-        for name, demand in zip(self.members, demands, strict=True):
-            for entity, features in demand.features.items():
-                shared.add(entity, features)
-            if {label.column for label in demand.labels.values()} != {label.column for label in shared.labels.values()}:
-                raise SpecError(
-                    f"All members must predict the same columns; '{next(iter(self.members))}' predicts "
-                    f"{sorted(label.column for label in shared.labels.values())}, '{name}' predicts "
-                    f"{sorted(label.column for label in demand.labels.values())}. Give them the same label columns."
-                )
-        return shared
-
-
-_NUMBERS_AND_SETS = ("regression", "multilabel")
-
-
-def _alike(one: LabelSpec, other: LabelSpec) -> bool:
-    """Whether two members' predictions of a column mean the same; classes with and without an order do."""
-    if one.kind == other.kind:
-        return one.form == other.form
-    return one.kind not in _NUMBERS_AND_SETS and other.kind not in _NUMBERS_AND_SETS
+LATE_FUSION_KEYS = ("spec", "tasks")
+"""Of ``model.json``, where the members predict."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +105,7 @@ def fit_late_fusion(
             combiners[task] = fit_stacker(label, each, truth, l2=spec.combine.l2, weight=weight)
     members = {
         name: fit_member(member, dataset, training, Staged(progress, f"member {name}:"), _part(checkpoints, name))
-        for name, member in spec.members.items()
+        for name, member in spec.predictors.items()
     }
     return LateFusion(spec, members, tasks, combiners)
 
@@ -234,7 +147,7 @@ def out_of_fold(
         inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         part = dataset.with_parts(replace(dataset.parts, train=rows[inside]))
         table = replace(dataset.examples, data=dataset.examples.data.take(rows[outside]), first_row=0)
-        for name, member_spec in spec.members.items():
+        for name, member_spec in spec.predictors.items():
             stage = f"member {name}, fold {fold + 1}/{spec.combine.folds}:"
             inside_it = _part(checkpoints, f"{name}.fold-{fold + 1}")
             member = fit_member(member_spec, part, within, Staged(progress, stage), inside_it)
@@ -297,11 +210,13 @@ def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_document(folder / "model.json", version, ("spec", "tasks"))
+    content = read_document(folder / "model.json", version, LATE_FUSION_KEYS)
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
     check_labels(folder / "model.json", tasks)
-    members = {name: load_member(folder / "members" / name, member, version) for name, member in spec.members.items()}
+    members = {
+        name: load_member(folder / "members" / name, member, version) for name, member in spec.predictors.items()
+    }
     combiners = {}
     if isinstance(spec.combine, StackSpec):
         tensors = load_tensors(folder / "combiner.safetensors")

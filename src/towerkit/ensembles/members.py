@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from towerkit.artifact.models import load_predictor, save_predictor
+from towerkit.baselines.bm25 import BM25Spec
+from towerkit.core.errors import listed
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.ensembles.xgboost import XgboostSpec
@@ -19,6 +21,7 @@ from towerkit.features.labels import Labels
 from towerkit.heads import HeadSpec
 from towerkit.models.answer import TaskPredictor, known_part
 from towerkit.models.tower_model import TowerModelSpec
+from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import FixedBalanceSpec
 from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.training.checkpoint import Checkpoints
@@ -52,17 +55,38 @@ class SavedMember(Protocol):
         """Write everything that its spec's ``load`` needs."""
 
 
-AnyMemberSpec = Annotated[TowerModelSpec | XgboostSpec, Field(discriminator="kind")]
-"""The menu of members. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
+AnyPredictorSpec = TowerModelSpec | XgboostSpec
+"""Members that predict. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
+
+AnyMemberSpec = Annotated[AnyPredictorSpec | TwoTowerSpec | BM25Spec, Field(discriminator="kind")]
+"""The menu of members: those that predict, and those that rank (:mod:`towerkit.ensembles.rank_members`)."""
+
+RANKERS = ("bm25", "two_tower")
+"""The kinds of members that rank."""
 
 
-def heads_of(spec: AnyMemberSpec) -> tuple[HeadSpec, ...]:
+def check_alike(members: Mapping[str, AnyMemberSpec]) -> None:
+    """Refuse members of which some rank and some predict.
+
+    Raises:
+        ValueError: Naming one of each.
+    """
+    ranking = [name for name, member in members.items() if member.kind in RANKERS]
+    others = [name for name in members if name not in ranking]
+    if ranking and others:
+        raise ValueError(
+            f"the members must all rank ({listed(RANKERS)}) or all predict a label (tower_model, xgboost); received "
+            f"'{ranking[0]}', a {members[ranking[0]].kind}, beside '{others[0]}', a {members[others[0]].kind}. Fuse them apart."
+        )
+
+
+def heads_of(spec: AnyPredictorSpec) -> tuple[HeadSpec, ...]:
     """What a member predicts."""
     return tuple(spec.heads.values()) if isinstance(spec, TowerModelSpec) else (spec.task,)
 
 
 def fit_member(
-    spec: AnyMemberSpec,
+    spec: AnyPredictorSpec,
     dataset: Dataset,
     training: TrainingSpec,
     progress: Progress,
@@ -91,7 +115,7 @@ def save_member(folder: Path, member: Member) -> None:
         member.save(folder)
 
 
-def load_member(folder: Path, spec: AnyMemberSpec, version: int = FORMAT_VERSION) -> Member:
+def load_member(folder: Path, spec: AnyPredictorSpec, version: int = FORMAT_VERSION) -> Member:
     """Read a member of this spec from its folder.
 
     Args:

@@ -144,6 +144,16 @@ class Retriever:
     """What each query met, where a tower of the query side reads histories; candidates by their id codes."""
 
     @property
+    def query_entity(self) -> str:
+        """The name of the query entity."""
+        return self.model.query_entity
+
+    @property
+    def candidate_entity(self) -> str:
+        """The name of the candidate entity."""
+        return self.model.candidate_entity
+
+    @property
     def reads_history(self) -> bool:
         """Whether a tower of the query side reads histories."""
         return self.events is not None

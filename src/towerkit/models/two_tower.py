@@ -10,7 +10,7 @@ from pydantic import model_validator
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from towerkit.core.errors import DataError, ShapeError
+from towerkit.core.errors import ShapeError
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Batch, Columns
 from towerkit.data.dataset import Dataset
@@ -19,7 +19,7 @@ from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
 from towerkit.models.histories import check_histories
 from towerkit.models.shared_texts import check_shared_texts, shares_texts
 from towerkit.models.side import Side, SideSpec, build_side, check_pairing, reads_history, side_features
-from towerkit.models.wiring import key_of, schema_of
+from towerkit.models.wiring import key_of, pair_of, schema_of
 from towerkit.towers import Candidates, IdTowerSpec, NgramsTower
 from towerkit.towers.id import num_ids
 
@@ -133,13 +133,7 @@ class TwoTowerSpec(Spec):
 
     def entities(self, dataset: Dataset) -> tuple[str, str]:
         """The names of the query and the candidate entity."""
-        query, candidate = dataset.roles.query, dataset.roles.candidate
-        if query is None or candidate is None:
-            raise DataError(
-                "A two-tower compares a query with a candidate: set data.examples.query and data.examples.candidate to "
-                f"the columns with their keys. The columns are {dataset.examples.data.column_names}."
-            )
-        return query, candidate
+        return pair_of(dataset)
 
     def build(self, encoder: Encoder, entities: tuple[str, str], *, sparse_rows: bool = False) -> TwoTower:
         """Make the module from fitted features."""

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from towerkit.core.errors import SpecError, listed, nearest
+from towerkit.core.errors import DataError, SpecError, listed, nearest
 from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.schema import Schema
+
+
+def pair_of(dataset: Dataset) -> tuple[str, str]:
+    """The names of the query and the candidate entity.
+
+    Raises:
+        DataError: If the data does not say which columns they are.
+    """
+    query, candidate = dataset.roles.query, dataset.roles.candidate
+    if query is None or candidate is None:
+        raise DataError(
+            "A model that ranks compares a query with a candidate: set data.examples.query and data.examples.candidate to "
+            f"the columns with their keys. The columns are {dataset.examples.data.column_names}."
+        )
+    return query, candidate
 
 
 def schema_of(dataset: Dataset, entity: str) -> Schema:

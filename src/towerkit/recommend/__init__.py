@@ -8,7 +8,7 @@ from towerkit.recommend.asked import Asked, by_history, by_keys, by_rows
 from towerkit.recommend.choice import Choice, choice_of, key_list, plain_keys
 from towerkit.recommend.embed import embedded, embedded_rows
 from towerkit.recommend.everyone import CHUNK, Written, answer_everyone
-from towerkit.recommend.notes import notes_of
+from towerkit.recommend.notes import notes_of, space_of, with_space
 from towerkit.recommend.pairs import pair_scores, queries_for_rows
 from towerkit.recommend.similar import Which, similar
 
@@ -32,4 +32,6 @@ __all__ = [
     "plain_keys",
     "queries_for_rows",
     "similar",
+    "space_of",
+    "with_space",
 ]

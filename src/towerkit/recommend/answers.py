@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.data.table import shown, values_of
+from towerkit.experiment import RankingModel
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import TILE_ROWS, Hits
-from towerkit.models.answer import Retriever
 from towerkit.recommend.asked import Asked
 from towerkit.recommend.choice import Choice
 from towerkit.recommend.keys import ANSWERS, key_column
@@ -55,7 +55,7 @@ class Shortfall:
         return [f"{few}. {'; '.join(reasons)}."]
 
 
-def answered(model: Retriever, asked: Asked, k: int, choice: Choice) -> pa.Table:
+def answered(model: RankingModel, asked: Asked, k: int, choice: Choice) -> pa.Table:
     """The best candidates of each query, with notes.
 
     Args:
@@ -73,7 +73,7 @@ def answered(model: Retriever, asked: Asked, k: int, choice: Choice) -> pa.Table
     return with_notes(table, notes + short.notes(k, len(model.candidate.keys), choice, has_lists=has_lists))
 
 
-def answered_plainly(model: Retriever, asked: Asked, k: int, choice: Choice) -> tuple[pa.Table, Shortfall]:
+def answered_plainly(model: RankingModel, asked: Asked, k: int, choice: Choice) -> tuple[pa.Table, Shortfall]:
     """The table of :func:`answered` without notes, and how many queries have fewer answers."""
     hits = _hits(asked, min(k, asked.ranker.num_candidates), choice)
     keep, owner = kept(hits.rows)
@@ -81,9 +81,9 @@ def answered_plainly(model: Retriever, asked: Asked, k: int, choice: Choice) -> 
     found: dict[str, Any] = {
         "query": asked.keys.take(pa.array(owner)),
         "rank": ranks(hits.rows)[keep],
-        key_column(model.model.candidate_entity, ANSWERS): model.candidate.keys.take(places),
+        key_column(model.candidate_entity, ANSWERS): model.candidate.keys.take(places),
     }
-    title = titles_of(model.candidate, model.titles.get(model.model.candidate_entity), places)
+    title = titles_of(model.candidate, model.titles.get(model.candidate_entity), places)
     table = pa.table(found | title | {"score": hits.scores.ravel()[keep], "cold": asked.cold[owner]})
     worst = int(np.argmin(hits.counts)) if len(hits.counts) else 0
     short = int((hits.counts < k).sum())

@@ -11,13 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from towerkit.core.errors import RunError
+from towerkit.core.errors import DataError, RunError
 from towerkit.data.readers import Table
 from towerkit.data.table import values_of
-from towerkit.experiment import ranker_of
+from towerkit.ensembles.rank_fusion import RankFusion
+from towerkit.experiment import RankingModel, ranker_of
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
-from towerkit.models.answer import Retriever
 from towerkit.recommend.choice import lists_of, row_lists
 from towerkit.recommend.keys import (
     did_you_mean,
@@ -50,7 +50,7 @@ class Asked:
     notes: tuple[str, ...] = ()
 
 
-def by_keys(model: Retriever, keys: Sequence[Any]) -> Asked:
+def by_keys(model: RankingModel, keys: Sequence[Any]) -> Asked:
     """Ask for query keys; an unknown one gets the answer for nobody in particular, marked cold."""
     typed = typed_keys(model.query, keys)
     rows = model.query.rows(typed)
@@ -63,7 +63,7 @@ def by_keys(model: Retriever, keys: Sequence[Any]) -> Asked:
     return Asked(ranker_of(model), rows, shown, rows == 0, seen_by(model, rows), notes=notes)
 
 
-def by_place(model: Retriever, start: int, stop: int) -> Asked:
+def by_place(model: RankingModel, start: int, stop: int) -> Asked:
     """Ask for a stretch of the known queries, in the order of the catalogue.
 
     Args:
@@ -76,7 +76,7 @@ def by_place(model: Retriever, start: int, stop: int) -> Asked:
     return Asked(ranker_of(model), rows, keys, np.zeros(len(rows), bool), seen_by(model, rows))
 
 
-def by_rows(model: Retriever, table: Table) -> Asked:
+def by_rows(model: RankingModel, table: Table) -> Asked:
     """Ask for raw query rows; a row may leave its key out, or have one that training never saw.
 
     A model that takes histories (a query tower reads them, or the update averages candidates) takes them from a list column
@@ -86,7 +86,9 @@ def by_rows(model: Retriever, table: Table) -> Asked:
     Raises:
         DataError: If a column is missing, holds values of another kind, or one of the three holds no lists.
     """
-    side, entity = model.model.query, model.model.query_entity
+    if isinstance(model, RankFusion):
+        return _by_fused_rows(model, table)
+    side, entity = model.model.query, model.query_entity
     table = keyed(model.query, entity, table)
     notes = unknown_key_notes(model.query, table)
     table = with_stored_columns(model.query, model.encoder.columns(entity), table)
@@ -113,13 +115,39 @@ def by_rows(model: Retriever, table: Table) -> Asked:
     )
 
 
-def by_history(model: Retriever, history: Sequence[Any]) -> Asked:
+def _by_fused_rows(model: RankFusion, table: Table) -> Asked:
+    if "history" in table.data.column_names and "history" not in model.query_columns:
+        raise DataError(f"{table.name}: has a column 'history'; this Run {_NO_HISTORY} Rename or remove the column.")
+    table = keyed(model.query, model.query_entity, table)
+    notes = unknown_key_notes(model.query, table)
+    table = with_stored_columns(model.query, model.query_columns, table)
+    keys = values_of(table.data, model.query.key)
+    rows = model.query.rows(keys)
+    deny = row_lists(model.candidate, table, "deny")
+    return Asked(
+        model.ranker_of_rows(table),
+        np.arange(len(rows)),
+        keys,
+        rows == 0,
+        seen_by(model, rows),
+        allow=row_lists(model.candidate, table, "allow"),
+        deny=None if deny is None else _pairs(lists_of(deny), len(model.candidate.keys)),
+        notes=notes,
+    )
+
+
+_NO_HISTORY = "is a late_fusion of rankers, and a history is no query for all of its members."
+
+
+def by_history(model: RankingModel, history: Sequence[Any]) -> Asked:
     """Ask for a new query after some events.
 
     Raises:
         RunError: If the model neither reads histories nor has queries that are averages of candidates.
         DataError: If a key of the history is not in the catalogue.
     """
+    if isinstance(model, RankFusion):
+        raise RunError(f"This Run {_NO_HISTORY} Ask with the key of a query, or with --rows and what its members read.")
     if not model.takes_history:
         raise RunError(
             "The queries of this Run learn by gradient, so a history is no query for it. Train it with "
@@ -135,7 +163,7 @@ def by_history(model: Retriever, history: Sequence[Any]) -> Asked:
     )
 
 
-def seen_by(model: Retriever, rows: NDArray[np.int64]) -> csr_array:
+def seen_by(model: RankingModel, rows: NDArray[np.int64]) -> csr_array:
     """``[rows, candidates]`` what each query row had in training; nothing for unknown ones."""
     known = csr_array(model.seen[np.maximum(rows, 1) - 1])
     counts = np.where(rows > 0, np.diff(known.indptr), 0)

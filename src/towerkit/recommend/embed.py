@@ -35,7 +35,7 @@ def embedded(model: Retriever, which: Which, table: Table | None) -> pa.Table:
     """
     is_query = which == "query"
     catalogue = model.query if is_query else model.candidate
-    entity = model.model.query_entity if is_query else model.model.candidate_entity
+    entity = model.query_entity if is_query else model.candidate_entity
     notes: tuple[str, ...] = ()
     if table is None:
         keys, vectors = catalogue.keys, (model.query_vectors if is_query else model.candidate_vectors)[1:]

@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from towerkit.core.errors import RunError
 from towerkit.data.writers import check_writable, table_writer
-from towerkit.models.answer import Retriever
+from towerkit.experiment import RankingModel
 from towerkit.recommend.answers import Shortfall, answered_plainly
 from towerkit.recommend.asked import by_place
 from towerkit.recommend.choice import Choice
@@ -47,7 +47,7 @@ class Written:
 
 
 def answer_everyone(
-    model: Retriever,
+    model: RankingModel,
     k: int,
     choice: Choice,
     out: Path,

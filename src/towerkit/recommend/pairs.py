@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError, listed, nearest
 from towerkit.data.readers import Table
 from towerkit.data.table import values_of
+from towerkit.ensembles.rank_fusion import RankFusion
+from towerkit.experiment import RankingModel
+from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
 from towerkit.recommend.answers import kept, ranks, titles_of
@@ -19,20 +23,19 @@ _QUERIES, _PAIRS = ("rank", "score"), ("score", "cold", "title")
 """The columns of our own in the answers to a new candidate, and to given pairs."""
 
 
-def queries_for_rows(model: Retriever, table: Table, k: int) -> pa.Table:
+def queries_for_rows(model: RankingModel, table: Table, k: int) -> pa.Table:
     """The queries that raw candidate rows fit best, from the rows alone: who would want this new item?"""
-    side, entity = model.model.candidate, model.model.candidate_entity
+    entity = model.candidate_entity
     table = keyed(model.candidate, entity, table)
     notes = unknown_key_notes(model.candidate, table)
-    table = with_stored_columns(model.candidate, model.encoder.columns(entity), table)
-    vectors = model.vectors_of(side, entity, table)[1:]
-    ranker = VectorRanker(vectors, model.query_vectors[1:], model.model.match.similarity)
-    hits = ranker.rank(np.arange(len(vectors)), min(k, ranker.num_candidates))
+    read = model.candidate_columns if isinstance(model, RankFusion) else model.encoder.columns(entity)
+    ranker = _ranker_of_queries(model, with_stored_columns(model.candidate, read, table))
+    hits = ranker.rank(np.arange(table.data.num_rows), min(k, ranker.num_candidates))
     keep, owner = kept(hits.rows)
     found = {
         key_column(entity, _QUERIES): values_of(table.data, model.candidate.key).take(pa.array(owner)),
         "rank": ranks(hits.rows)[keep],
-        key_column(model.model.query_entity, _QUERIES): model.query.keys.take(pa.array(hits.rows.ravel()[keep])),
+        key_column(model.query_entity, _QUERIES): model.query.keys.take(pa.array(hits.rows.ravel()[keep])),
         "score": hits.scores.ravel()[keep],
     }
     if k > ranker.num_candidates:
@@ -40,13 +43,21 @@ def queries_for_rows(model: Retriever, table: Table, k: int) -> pa.Table:
     return with_notes(pa.table(found), notes)
 
 
-def pair_scores(model: Retriever, table: Table) -> pa.Table:
+def _ranker_of_queries(model: RankingModel, table: Table) -> Ranker:
+    """Ranks the known queries for raw candidate rows, by their place from 0."""
+    if isinstance(model, RankFusion):
+        return model.ranker_of_newcomers(table)
+    vectors = model.vectors_of(model.model.candidate, model.candidate_entity, table)[1:]
+    return VectorRanker(vectors, model.query_vectors[1:], model.model.match.similarity)
+
+
+def pair_scores(model: RankingModel, table: Table) -> pa.Table:
     """The score of each given pair of keys, and whether one of the two is cold.
 
     Raises:
         DataError: If the query or the candidate column is missing.
     """
-    entities = model.model.query_entity, model.model.candidate_entity
+    entities = model.query_entity, model.candidate_entity
     for name in entities:
         if name not in table.data.column_names:
             raise DataError(
@@ -55,11 +66,7 @@ def pair_scores(model: Retriever, table: Table) -> pa.Table:
             )
     keys = values_of(table.data, entities[0]), values_of(table.data, entities[1])
     rows = model.query.rows(keys[0]), model.candidate.rows(keys[1])
-    query, candidate = model.query_vectors[rows[0]], model.candidate_vectors[rows[1]]
-    if model.model.match.similarity == "euclidean":
-        scores = -np.square(query - candidate).sum(axis=1)
-    else:
-        scores = (query * candidate).sum(axis=1)
+    scores = model.pair_scores(*rows) if isinstance(model, RankFusion) else _similarities(model, *rows)
     cold = (rows[0] == 0) | (rows[1] == 0)
     columns = [key_column(name, _PAIRS) for name in entities]
     places = pa.array(rows[1] - 1, mask=rows[1] == 0)
@@ -70,3 +77,11 @@ def pair_scores(model: Retriever, table: Table) -> pa.Table:
         *unknown_key_notes(model.candidate, table, entities[1]),
     )
     return with_notes(pa.table(found), notes)
+
+
+def _similarities(model: Retriever, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float32]:
+    """``[pairs]`` of catalogue rows."""
+    query, candidate = model.query_vectors[queries], model.candidate_vectors[candidates]
+    if model.model.match.similarity == "euclidean":
+        return np.asarray(-np.square(query - candidate).sum(axis=1))
+    return np.asarray((query * candidate).sum(axis=1))

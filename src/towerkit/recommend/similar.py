@@ -40,7 +40,7 @@ def similar(model: Retriever, which: Which, keys: Sequence[Any], k: int, choice:
         DataError: If a key is unknown.
     """
     catalogue = model.candidate if which == "candidate" else model.query
-    entity = model.model.candidate_entity if which == "candidate" else model.model.query_entity
+    entity = model.candidate_entity if which == "candidate" else model.query_entity
     vectors = model.candidate_vectors if which == "candidate" else model.query_vectors
     places = known_places(catalogue, keys, "The question", "candidates" if which == "candidate" else "queries")
     measure: Similarity = "euclidean" if model.model.match.similarity == "euclidean" else "cosine"

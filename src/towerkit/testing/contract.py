@@ -139,7 +139,9 @@ class ModelContract:
         return spec, read_dataset(spec.data, base=folder, seed=spec.training.seed)
 
     def _ranks(self) -> bool:
-        return self.spec["model"]["kind"] == "two_tower"
+        model = self.spec["model"]
+        kinds = {model["kind"], *(member["kind"] for member in model.get("members", {}).values())}
+        return bool(kinds & {"two_tower", "bm25"})
 
     def _pair_columns(self) -> tuple[str, ...]:
         return (self.roles["query"], self.roles["candidate"]) if self._ranks() else tuple(self.entities)

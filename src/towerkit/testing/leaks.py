@@ -24,9 +24,9 @@ from towerkit.data.roles import EntityTable
 from towerkit.data.splits import Parts, Rows
 from towerkit.data.table import Table, values_of
 from towerkit.experiment import train_and_evaluate
-from towerkit.models.two_tower import TwoTowerSpec
+from towerkit.models.wiring import pair_of
 from towerkit.run_writer import save_model
-from towerkit.spec import ModelingSpec
+from towerkit.spec import ModelingSpec, ranks
 from towerkit.testing.promises import require
 from towerkit.training.loop import Silent
 
@@ -37,7 +37,7 @@ def assert_no_leak(spec: ModelingSpec, dataset: Dataset) -> None:
     """Train on the data and on changed copies of it; what is learned must not move.
 
     The changes, each by itself: every value of the test rows; every column of the entity rows that no learned row points
-    to; every value of the validation rows, for a model that takes no validation. A candidate of a two-tower that has a row
+    to; every value of the validation rows, for a model that takes no validation. A candidate of a model that ranks and has a row
     in a table is known and may be drawn as a negative, so of its entity rows only the fitted features are compared.
 
     Args:
@@ -52,7 +52,7 @@ def assert_no_leak(spec: ModelingSpec, dataset: Dataset) -> None:
     labels = {label.column for label in spec.model.demand(whole).labels.values()}
     _require_same(spec, before, replaced_rows(whole, whole.parts.test, among_known=labels), "the test rows")
     learned = np.concatenate([whole.parts.train, whole.parts.validation])
-    candidate = spec.model.entities(whole)[1] if isinstance(spec.model, TwoTowerSpec) else None
+    candidate = pair_of(whole)[1] if ranks(spec.model) else None
     for name, entity in whole.entities.items():
         changed = {**whole.entities, name: _replaced_entity(entity, whole.labelled(name, learned))}
         what = f"rows of {name} that no learned row points to"

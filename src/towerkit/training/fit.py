@@ -113,6 +113,35 @@ def fit_recipe(
     return Trained(found.prepared, before, decided)
 
 
+def refit_recipe(
+    recipe: Recipe,
+    dataset: Dataset,
+    training: TrainingSpec,
+    progress: Progress,
+    epochs: int,
+    checkpoints: Checkpoints | None = None,
+) -> Trained:
+    """The second half of :func:`fit_recipe` alone: train afresh on training and validation rows together.
+
+    Args:
+        recipe: The model kind.
+        dataset: Raw tables with their split; test rows are not read.
+        training: The loop's settings, as for the first half.
+        progress: Told after each step and epoch.
+        epochs: The best number, as the first half found it.
+        checkpoints: Where to save and to go on from, apart from those of the first half.
+
+    Raises:
+        TrainingError: If a loss is not a number, or a signal stopped the training.
+        RunError: If the checkpoint belongs to another training.
+    """
+    saved = None if checkpoints is None else checkpoints.load()
+    if saved is not None:
+        _replay(saved.stretch, progress, epochs, recipe.selection)
+    fit = _Fit(recipe, dataset.for_refit(), training, progress, checkpoints)
+    return fit.run(Stretch("refit"), epochs, saved, validated=False, last=True)
+
+
 @dataclass(frozen=True)
 class _Fit:
     """One training: what its stretches share."""

@@ -149,7 +149,7 @@ def id_pairs(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_arr
         everything = np.arange(len(encoded.catalogues[entity].keys) + 1) if own is None else np.asarray(own)
         codes.append(everything[encoded.index[entity][rows]])
         sizes.append(int(everything.max()) + 1)
-    return _ones_at(codes[0], codes[1], (sizes[0], sizes[1]))
+    return ones_at(codes[0], codes[1], (sizes[0], sizes[1]))
 
 
 def pairs_matrix(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_array:
@@ -165,11 +165,17 @@ def pairs_matrix(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr
     """
     query, candidate = encoded.index[entities[0]][rows], encoded.index[entities[1]][rows]
     shape = len(encoded.catalogues[entities[0]].keys) + 1, len(encoded.catalogues[entities[1]].keys) + 1
-    return _ones_at(query, candidate, shape)
+    return ones_at(query, candidate, shape)
 
 
-def _ones_at(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> csr_array:
-    """A one at each place, however often it is named; indices sorted."""
+def ones_at(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> csr_array:
+    """A one at each place, however often it is named; indices sorted.
+
+    Args:
+        rows: ``[places]``.
+        columns: ``[places]``.
+        shape: Of the matrix.
+    """
     matrix = csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
     matrix.sum_duplicates()
     matrix.sort_indices()

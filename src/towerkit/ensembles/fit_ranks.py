@@ -1,0 +1,141 @@
+"""Fit the members of a fusion of rankers: once to choose the weights on validation, once on all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from towerkit.baselines.bm25 import BM25Spec
+from towerkit.baselines.ranking import seen_with_unknown
+from towerkit.data.dataset import Dataset
+from towerkit.ensembles.late_spec import LateFusionSpec
+from towerkit.ensembles.rank_combine import WeightedSpec, chosen_weights
+from towerkit.ensembles.rank_fusion import RankFusion
+from towerkit.ensembles.rank_members import RankMember, TowersMember, fit_words
+from towerkit.evaluation.ranking import ranking_values
+from towerkit.evaluation.ranking_task import ranking_task
+from towerkit.evaluation.selection import ranking_selection
+from towerkit.evaluation.spec import EvaluationSpec
+from towerkit.features.encoded import catalogue_of
+from towerkit.matching.updates import OneBackpropSpec
+from towerkit.models.answer import known_part, retriever_of
+from towerkit.models.two_tower import TwoTowerSpec
+from towerkit.models.wiring import pair_of
+from towerkit.training.checkpoint import Checkpoints
+from towerkit.training.fit import Trained, fit_recipe, refit_recipe
+from towerkit.training.progress import Progress, Staged
+from towerkit.training.recipes import RetrievalRecipe, ones_at, pairs_matrix
+from towerkit.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class RankFitting:
+    """How a fusion of rankers is fitted.
+
+    Attributes:
+        spec: Members and combiner.
+        recipe_of: How a member that is a two-tower is trained.
+        training: The settings of every two-tower.
+        evaluation: The figure that weights are chosen by.
+        progress: Told after each epoch of each member.
+        checkpoints: Where each two-tower's training is saved, and a finished one found again.
+    """
+
+    spec: LateFusionSpec
+    recipe_of: Callable[[TwoTowerSpec], RetrievalRecipe]
+    training: TrainingSpec
+    evaluation: EvaluationSpec
+    progress: Progress
+    checkpoints: Checkpoints | None = None
+
+    def fit(self, dataset: Dataset) -> RankFusion:
+        """Fit the members on the training rows and choose the weights on the validation rows, then fit them on both.
+
+        Args:
+            dataset: Raw tables; test rows are not read.
+        """
+        trained = {name: self._trained(name, member, dataset) for name, member in self._towers().items()}
+        fusion = self._fusion(dataset, trained, dict.fromkeys(self.spec.members, 1.0 / len(self.spec.members)))
+        if not len(dataset.parts.validation):
+            return fusion
+        weights = fusion.weights
+        if isinstance(self.spec.combine, WeightedSpec):
+            weights = weights_on_validation(fusion, dataset, self.evaluation)
+        if self.training.refit:
+            again = {name: self._again(name, dataset, found) for name, found in trained.items()}
+            return self._fusion(dataset.for_refit(), again, weights)
+        return self._fusion(dataset, trained, weights)
+
+    def _towers(self) -> dict[str, TwoTowerSpec]:
+        return {name: member for name, member in self.spec.members.items() if isinstance(member, TwoTowerSpec)}
+
+    def _trained(self, name: str, member: TwoTowerSpec, dataset: Dataset) -> Trained:
+        once = self.training.model_copy(update={"refit": False})
+        return fit_recipe(self.recipe_of(member), dataset, once, self._told(name), self._part(name))
+
+    def _again(self, name: str, dataset: Dataset, found: Trained) -> Trained:
+        recipe, part = self.recipe_of(self._towers()[name]), self._part(f"{name}.refit")
+        return refit_recipe(recipe, dataset, self.training, self._told(name), found.history.best_epoch, part)
+
+    def _told(self, name: str) -> Progress:
+        return Staged(self.progress, f"member {name}:")
+
+    def _part(self, name: str) -> Checkpoints | None:
+        return None if self.checkpoints is None else self.checkpoints.part(name)
+
+    def _fusion(self, dataset: Dataset, trained: Mapping[str, Trained], weights: Mapping[str, float]) -> RankFusion:
+        """The fusion of members that learned from the training rows of a data set."""
+        rows, entities = dataset.parts.train, pair_of(dataset)
+        whole = [catalogue_of(dataset, entity, rows) for entity in entities]
+        query, candidate = map(known_part, whole)
+        places = [each.rows(dataset.labelled(entity, rows)) - 1 for each, entity in zip(whole, entities, strict=True)]
+        titles = {name: dataset.entities[name].title if name in dataset.entities else None for name in entities}
+        members: dict[str, RankMember] = {}
+        for name, spec in self.spec.members.items():
+            if isinstance(spec, BM25Spec):
+                members[name] = fit_words(spec, query, candidate)
+            else:
+                members[name] = self._member(name, trained[name], dataset, titles)
+        seen = ones_at(places[0], places[1], (len(query.keys), len(candidate.keys)))
+        return RankFusion(self.spec, members, weights, query, candidate, seen, titles, *entities)
+
+    def _member(self, name: str, trained: Trained, dataset: Dataset, titles: Mapping[str, str | None]) -> TowersMember:
+        spec, encoded = self._towers()[name], trained.prepared.encoded
+        entities = spec.entities(dataset)
+        retriever = retriever_of(
+            spec,
+            encoded.encoder,
+            trained.model,
+            encoded.catalogues,
+            pairs_matrix(encoded, dataset.parts.train, entities),
+            queries_average_candidates=isinstance(self.recipe_of(spec).update, OneBackpropSpec),
+            titles=titles,
+            histories=encoded.histories.get(entities[0]),
+        )
+        return TowersMember(retriever)
+
+
+def weights_on_validation(fusion: RankFusion, dataset: Dataset, evaluation: EvaluationSpec) -> dict[str, float]:
+    """The weights of the members with which the validation queries are ranked best.
+
+    Args:
+        fusion: Its members learned from the training rows only.
+        dataset: Raw tables with their split.
+        evaluation: Which figure decides, as it does for a two-tower's epochs.
+    """
+    rows, entities = dataset.parts.validation, (fusion.query_entity, fusion.candidate_entity)
+    keys = [dataset.labelled(entity, rows) for entity in entities]
+    seen, grades = seen_with_unknown(fusion.seen), None if dataset.grades is None else dataset.grades[rows]
+    task = ranking_task(
+        fusion.query, fusion.candidate, seen, *keys, grades=grades, exclude_seen=evaluation.exclude_seen
+    )
+    metric = ranking_selection(evaluation).metric
+
+    def figure(weights: Mapping[str, float]) -> float:
+        tried = replace(fusion, weights=weights)
+        values = ranking_values(tried.ranker, task, evaluation.k, auc=metric == "auc", gain=evaluation.gain)
+        return float(np.mean(values[metric]))
+
+    return chosen_weights(sorted(fusion.members), figure)
