@@ -1,0 +1,11 @@
+"""The command line. Every command takes ``--json`` for one object on standard output; progress goes to standard error."""
+
+# In the order in which --help lists their commands.
+from towerkit.cli import training  # isort: skip
+from towerkit.cli import measuring  # isort: skip
+from towerkit.cli import answering  # isort: skip
+from towerkit.cli import looking  # isort: skip
+from towerkit.cli.app import app
+from towerkit.cli.ending import main
+
+__all__ = ["answering", "app", "looking", "main", "measuring", "training"]

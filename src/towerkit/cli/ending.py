@@ -1,0 +1,85 @@
+"""How a command ends: with its answer, or with a message and a status, never with a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+
+import typer
+
+from towerkit.cli.app import app, print_json
+from towerkit.core.errors import TowerkitError
+
+
+def main() -> None:
+    """Run the command line; a problem that towerkit knows ends with its message and status 1, never a traceback."""
+    wants_json = "--json" in sys.argv
+    _mend_standard_streams()
+    status = 0
+    try:
+        status = app(prog_name="towerkit", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except TowerkitError as error:
+        _fail(type(error).__name__, str(error), wants_json, status=error.status)
+    except BrokenPipeError:
+        _drop_output()
+        sys.exit(1)
+    except Exception as error:
+        _fail_by(error, wants_json)
+    if status == _INTERRUPTED:
+        _fail("Interrupted", "stopped by the user", wants_json, status=status)
+    sys.exit(status)
+
+
+_INTERRUPTED = 130
+
+
+def _fail_by(error: Exception, wants_json: bool) -> None:
+    """End with what is no problem of the data: wrong words on the command line, a full disk, a defect."""
+    if hasattr(error, "format_message") and hasattr(error, "show"):  # the command line's library, about wrong words
+        if wants_json:
+            _fail("UsageError", error.format_message(), wants_json, status=2)
+        error.show()
+        sys.exit(2)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _drop_output()
+        _fail("NoSpace", f"cannot write the answer: {error.strerror}. Free some space.", wants_json)
+    if os.environ.get("TOWERKIT_TRACEBACK"):
+        raise error
+    where = f"{type(error).__name__}: {error}"
+    _fail(
+        "InternalError",
+        f"{where}. This is a defect; TOWERKIT_TRACEBACK=1 shows where, please report it.",
+        wants_json,
+    )
+
+
+def _mend_standard_streams() -> None:
+    """A closed stream swallows what is written, and a terminal without a sign such as ``·`` gets its code instead."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            try:
+                os.fstat(number)
+            except OSError:  # else the next file that is opened would get the stream's number
+                os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Nobody takes the rest of the output; Python would complain about it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(kind: str, message: str, wants_json: bool, status: int = 1) -> None:
+    if wants_json:
+        with contextlib.suppress(OSError):  # the disk is full, or nobody listens any more
+            print_json({"error": {"type": kind, "message": message}})
+            sys.stdout.flush()
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(status)
