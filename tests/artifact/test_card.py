@@ -118,7 +118,7 @@ def test_the_size_is_in_a_unit_that_reads_well(count: int, size: str) -> None:
 
 
 def test_the_card_says_how_to_ask_its_kind_of_model() -> None:
-    ranking, rows = card(), card(kind="tower_model")
+    ranking, rows = card(ranks=True), card(kind="tower_model")
     assert "# A tower_model trained by towerkit" in rows
     for ours, others, asked, command in (
         (ranking, rows, 'run.recommend("a key", k=10)', "towerkit recommend RUN --query KEY"),
