@@ -1,16 +1,16 @@
 """A condition on the columns of a table, such as ``price < 20 and category == "books"``. Read by a small grammar, never evaluated.
 
-```text
-condition  = both { "or" both }
-both       = one { "and" one }
-one        = "not" one | "(" condition ")" | comparison
-comparison = column operator value                  price <= 9.5 · "unit price" > 3 · released >= '2024-05-31'
-           | column ["not"] "in" [value, …]         category in ['books', 'toys']
-           | value ["not"] "in" column              'lamp' in title (a part of a text) · 'Comedy' in genres (one of a list)
-column     = a name, in double quotes if it is not of letters, digits, _ and . alone
-operator   = == != < <= > >=
-value      = a number, true, false, a text in quotes, or null for "no value" (== and != only)
-```
+The grammar::
+
+    condition  = both { "or" both }
+    both       = one { "and" one }
+    one        = "not" one | "(" condition ")" | comparison
+    comparison = column operator value                  price <= 9.5 · "unit price" > 3 · released >= '2024-05-31'
+               | column ["not"] "in" [value, …]         category in ['books', 'toys']
+               | value ["not"] "in" column              'lamp' in title (a part of a text) · 'Comedy' in genres (one of a list)
+    column     = a name, in double quotes if it is not of letters, digits, _ and . alone
+    operator   = == != < <= > >=
+    value      = a number, true, false, a text in quotes, or null for "no value" (== and != only)
 
 As in SQL, a row without a value in a column holds no comparison with it, and not its opposite either: ``not price < 20`` is
 ``price >= 20``.

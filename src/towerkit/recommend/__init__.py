@@ -8,9 +8,9 @@ from towerkit.recommend.asked import Asked, by_history, by_keys, by_rows
 from towerkit.recommend.choice import Choice, choice_of, key_list, plain_keys
 from towerkit.recommend.embed import embedded, embedded_rows
 from towerkit.recommend.everyone import CHUNK, Written, answer_everyone
+from towerkit.recommend.neighbors import Which, similar
 from towerkit.recommend.notes import notes_of, space_of, with_space
 from towerkit.recommend.pairs import pair_scores, queries_for_rows
-from towerkit.recommend.similar import Which, similar
 
 __all__ = [
     "CHUNK",

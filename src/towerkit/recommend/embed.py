@@ -13,8 +13,8 @@ from towerkit.data.table import values_of
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.recommend.asked import keyed
 from towerkit.recommend.keys import key_column, unknown_key_notes, with_stored_columns
+from towerkit.recommend.neighbors import Which
 from towerkit.recommend.notes import with_notes
-from towerkit.recommend.similar import Which
 
 _OURS = ("vector", "cold")
 

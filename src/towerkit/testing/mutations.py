@@ -127,11 +127,20 @@ def _other_file(draw: random.Random, files: list[Path], theirs: Path) -> str:
 
 
 def places_of(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container in plain data with each of its keys or places."""
-    keys = list(data) if isinstance(data, dict) else list(range(len(data))) if isinstance(data, list) else []
-    for key in keys:
-        yield data, key
-        yield from places_of(data[key])
+    """Every container in plain data with each of its keys or places; however deep an earlier edit has nested it."""
+    waiting = [data]
+    while waiting:
+        container = waiting.pop()
+        keys = (
+            list(container)
+            if isinstance(container, dict)
+            else range(len(container))
+            if isinstance(container, list)
+            else ()
+        )
+        for key in keys:
+            yield container, key
+            waiting.append(container[key])
 
 
 def _json(draw: random.Random, folder: Path, files: list[Path]) -> str:
