@@ -40,3 +40,11 @@ def test_without_segments_there_is_no_such_key() -> None:
 def test_damaged_segments_are_a_run_error(segments: object) -> None:
     with pytest.raises(RunError, match="stored evaluation cannot be read"):
         Evaluation.from_dict({"protocol": {}, "metrics": {}, "segments": segments}, {})
+
+
+@pytest.mark.parametrize("part", ["confusion", "calibration"])
+@pytest.mark.parametrize("damage", [7, "ab", [1], {"task": 3}, {"task": {"low": 0}}])
+def test_damaged_tables_of_tasks_are_a_run_error(part: str, damage: object) -> None:
+    written = {**Evaluation({"kind": "prediction"}, FIGURES).as_dict(), part: damage}
+    with pytest.raises(RunError, match="A stored evaluation cannot be read"):
+        Evaluation.from_dict(written, {})

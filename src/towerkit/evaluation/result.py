@@ -64,14 +64,22 @@ class Evaluation:
                 for segment, values in data.get("segments", {}).items()
             }
             metrics = _intervals(data["metrics"])
-            shown = data.get("confusion", {}), segments, data.get("calibration", {})
-            return cls(dict(data["protocol"]), metrics, details, *shown)
+            confusion, calibration = (_lists(data.get(key, {})) for key in ("confusion", "calibration"))
+            return cls(dict(data["protocol"]), metrics, details, confusion, segments, calibration)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunError(f"A stored evaluation cannot be read ({error!r}); train the Run again.") from None
 
 
 def _described(metrics: Mapping[str, Interval]) -> dict[str, Any]:
     return {name: interval.as_dict() for name, interval in metrics.items()}
+
+
+def _lists(tasks: Mapping[str, Any]) -> dict[str, Any]:
+    """Task -> a list of rows or bins."""
+    wrong = [task for task, rows in tasks.items() if not isinstance(rows, list)]
+    if wrong:
+        raise TypeError(f"'{wrong[0]}' has no list of rows")
+    return dict(tasks)
 
 
 def _intervals(metrics: Mapping[str, Any]) -> dict[str, Interval]:

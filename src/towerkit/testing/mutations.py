@@ -6,6 +6,7 @@ manifest as it was; *sealed* ones make hashes and seal agree with the damage, so
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import shutil
@@ -159,14 +160,14 @@ def _edit(draw: random.Random, data: Any) -> str:
     container, key = draw.choice(places)
     how = draw.choice(["hostile", "hostile", "own", "remove", "add", "repeat"])
     if how == "hostile":
-        container[key] = draw.choice(HOSTILE)
+        container[key] = copy.deepcopy(draw.choice(HOSTILE))
     elif how == "own":
         donor, place = draw.choice(places)
         container[key] = json.loads(json.dumps(donor[place]))
     elif how == "remove":
         del container[key]
     elif how == "add" and isinstance(container, dict):
-        container[draw.choice(["x", "kind", "__class__", str(key) + "s"])] = draw.choice(HOSTILE)
+        container[draw.choice(["x", "kind", "__class__", str(key) + "s"])] = copy.deepcopy(draw.choice(HOSTILE))
     elif isinstance(container[key], list):
         container[key] = container[key] * draw.choice([2, 50])
     else:
