@@ -67,6 +67,9 @@ def train(example: Example, seed: int, out: Path) -> None:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
     report = json.loads(done.stdout)
+    lacking = set(example.metrics) - set(report["metrics"])
+    if lacking:
+        raise SystemExit(f"{example.name} has no figure {sorted(lacking)}; it has {sorted(report['metrics'])}")
     wanted = {
         name: {metric: values[metric] for metric in example.metrics}
         for name, values in {example.model: report["metrics"], **report["baselines"]}.items()

@@ -111,7 +111,7 @@ EXAMPLES = [
         "Women's clothing reviews: late fusion of text and XGBoost",
         "examples/clothing_late.yaml",
         "late fusion",
-        ("recommended/auc", "recommended/log_loss"),
+        ("auc", "log_loss"),
         "A text model and XGBoost on the table (which has the stars), stacked on out-of-fold predictions; each member "
         "alone beside it.",
     ),
