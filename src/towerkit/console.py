@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -37,21 +37,20 @@ _EVERY_S = 2.0
 """Seconds between two progress lines where there is no terminal to redraw."""
 
 
-class ConsoleProgress(Silent):
-    """A live line per training on a terminal, a plain line every two seconds elsewhere.
+class _Live:
+    """A line that is drawn again on a terminal, and printed every two seconds elsewhere; on standard error.
 
     Args:
+        text: What the line says until it is told otherwise.
         quiet: Print nothing.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, text: str, *, quiet: bool = False) -> None:
         self.quiet = quiet
-        self.started = time.perf_counter()
-        self.printed = -_EVERY_S
-        self.best = ""
-        self._status = err.status("training") if err.is_terminal and not quiet else None
+        self.printed = time.perf_counter()
+        self._status = err.status(text) if err.is_terminal and not quiet else None
 
-    def __enter__(self) -> ConsoleProgress:
+    def __enter__(self) -> Self:
         if self._status:
             self._status.start()
         return self
@@ -61,6 +60,28 @@ class ConsoleProgress(Silent):
     ) -> None:
         if self._status:
             self._status.stop()
+
+    def draw(self, line: str, *, is_last: bool = False) -> None:
+        """Show the line: at once on a terminal, elsewhere if it is time, or the last one."""
+        if self._status:
+            self._status.update(escape(line))
+        elif not self.quiet and (is_last or time.perf_counter() - self.printed >= _EVERY_S):
+            self.printed = time.perf_counter()
+            note(line)
+
+
+class ConsoleProgress(_Live, Silent):
+    """A live line per training on a terminal, a plain line every two seconds elsewhere.
+
+    Args:
+        quiet: Print nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__("training", quiet=quiet)
+        self.started = time.perf_counter()
+        self.printed = -_EVERY_S  # the first epoch is told at once
+        self.best = ""
 
     def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
         """Show one epoch."""
@@ -82,14 +103,10 @@ class ConsoleProgress(Silent):
         )
         line += f" · validation {shown}" if shown else ""
         line += f"{self.best} · {time.perf_counter() - self.started:.0f} s"
-        if self._status:
-            self._status.update(escape(line))
-        elif time.perf_counter() - self.printed >= _EVERY_S:
-            self.printed = time.perf_counter()
-            err.print(line, markup=False, soft_wrap=True)
+        self.draw(line)
 
 
-class Counter:
+class Counter(_Live):
     """How many of all are done: a live line on a terminal, a plain line every two seconds elsewhere; on standard error.
 
     Args:
@@ -97,29 +114,12 @@ class Counter:
     """
 
     def __init__(self, what: str) -> None:
+        super().__init__(what)
         self.what = what
-        self.printed = time.perf_counter()
-        self._status = err.status(what) if err.is_terminal else None
-
-    def __enter__(self) -> Counter:
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._status:
-            self._status.stop()
 
     def tell(self, done: int, total: int) -> None:
         """Show the count."""
-        line = f"{done:,} of {total:,} {self.what}"
-        if self._status:
-            self._status.update(line)
-        elif time.perf_counter() - self.printed >= _EVERY_S or done == total:
-            self.printed = time.perf_counter()
-            note(line)
+        self.draw(f"{done:,} of {total:,} {self.what}", is_last=done == total)
 
 
 def _headline(figures: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:

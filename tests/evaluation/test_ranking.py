@@ -16,7 +16,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.baselines.popularity import Popularity
@@ -26,7 +25,8 @@ from towerkit.evaluation.ranking import evaluate_ranking, ranking_values
 from towerkit.evaluation.ranking_task import RankingTask, contains, ranking_task
 from towerkit.evaluation.result import protocol_line
 from towerkit.features.encoded import Catalogue
-from towerkit.index.ranker import Ranker, candidate_tie_order
+from towerkit.index.ranker import candidate_tie_order
+from towerkit.testing.rankers import TableRanker
 
 ABOUT: dict[str, Any] = {"part": "test", "split": {"kind": "time", "test": 0.1, "seed": 0}}
 
@@ -57,19 +57,6 @@ def task_of(pairs: list[tuple[str, str]] | None = None) -> RankingTask:
     return ranking_task(QUERIES, CANDIDATES, seen, pa.array(queries), pa.array(candidates))
 
 
-class Scores(Ranker):
-    """Ranks by a given table of scores, one row per query row."""
-
-    exact = True
-
-    def __init__(self, table: NDArray[np.float32]) -> None:
-        self.table, self.num_candidates = table, table.shape[1]
-
-    def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows asked for."""
-        return self.table[queries].astype(np.float32)
-
-
 def test_what_is_asked() -> None:
     task = task_of()
     assert task.keys.to_pylist() == ["ann", "bob", "zoe"]
@@ -97,7 +84,7 @@ def test_cold_candidates_are_missed_by_the_best_possible_ranker() -> None:
     task = task_of()
     table = np.zeros((4, 4), np.float32)
     table[task.queries] = task.positives.toarray()
-    values = ranking_values(Scores(table), task, [1, 2, 4])
+    values = ranking_values(TableRanker(table), task, [1, 2, 4])
     assert values["hit_rate@1"].tolist() == [1.0, 1.0, 1.0]
     assert values["recall@4"].tolist() == [1.0, 0.5, 1.0], "bob's new candidate cannot be found"
     assert values["precision@1"].tolist() == [1.0, 1.0, 1.0]
@@ -110,21 +97,21 @@ def test_a_perfect_ranker_scores_one_and_its_reverse_zero() -> None:
     task = task_of(pairs)
     table = np.zeros((4, 4), np.float32)
     table[task.queries] = task.positives.toarray()
-    best = evaluate_ranking(Scores(table), task, [2], **ABOUT).metrics
+    best = evaluate_ranking(TableRanker(table), task, [2], **ABOUT).metrics
     for name in ("recall@2", "ndcg@2", "mrr@2", "map@2", "hit_rate@2"):
         assert best[name].value == best[name].low == best[name].high == 1.0, name
-    assert evaluate_ranking(Scores(-table), task, [1], **ABOUT).metrics["recall@1"].value == 0.0
+    assert evaluate_ranking(TableRanker(-table), task, [1], **ABOUT).metrics["recall@1"].value == 0.0
 
 
 def test_k_beyond_the_catalogue_counts_empty_places_as_misses() -> None:
-    values = ranking_values(Scores(np.ones((4, 4), np.float32)), task_of(), [4, 50])
+    values = ranking_values(TableRanker(np.ones((4, 4), np.float32)), task_of(), [4, 50])
     assert values["recall@50"].tolist() == values["recall@4"].tolist() == [1.0, 0.5, 1.0]
     assert values["precision@50"].tolist() == [1 / 50, 1 / 50, 2 / 50]
 
 
 def test_an_absurd_k_fills_no_memory() -> None:
     draw = np.random.default_rng(5).random((4, 4)).astype(np.float32)
-    near, far = (ranking_values(Scores(draw), task_of(), [k]) for k in (8, 10**12))
+    near, far = (ranking_values(TableRanker(draw), task_of(), [k]) for k in (8, 10**12))
     for name in ("recall", "hit_rate", "ndcg", "mrr", "map"):
         np.testing.assert_array_equal(far[f"{name}@{10**12}"], near[f"{name}@8"], err_msg=name)
     np.testing.assert_allclose(far[f"precision@{10**12}"] * 10**12, near["precision@8"] * 8)
@@ -161,14 +148,14 @@ def test_popularity_equals_a_few_plain_lines() -> None:
 def test_order_and_repetition_of_held_out_rows_mean_nothing(
     order: list[tuple[str, str]], again: list[tuple[str, str]]
 ) -> None:
-    ranker = Scores(np.arange(16, dtype=np.float32).reshape(4, 4) % 5)
+    ranker = TableRanker(np.arange(16, dtype=np.float32).reshape(4, 4) % 5)
     first, second = (evaluate_ranking(ranker, task_of(pairs), [1, 3], **ABOUT) for pairs in (HELD_OUT, order + again))
     assert first.as_dict() == second.as_dict(), "intervals included"
     assert first.details["ranking"].equals(second.details["ranking"])
 
 
 def test_the_protocol_counts_everything() -> None:
-    evaluation = evaluate_ranking(Scores(np.ones((4, 4), np.float32)), task_of(), [1, 3], **ABOUT)
+    evaluation = evaluate_ranking(TableRanker(np.ones((4, 4), np.float32)), task_of(), [1, 3], **ABOUT)
     wanted = {
         "kind": "ranking", "part": "test", "queries": 3, "unknown_queries": 1, "candidates": 4, "positives": 5,
         "cold_candidates": 1, "repeats_left_out": 1, "exact": True, "k": [1, 3], "seen": "training pairs removed",

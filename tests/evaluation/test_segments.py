@@ -33,7 +33,7 @@ from towerkit.evaluation.segments import (
     ranking_segments,
 )
 from towerkit.features.encoded import Catalogue
-from towerkit.index.ranker import Ranker
+from towerkit.testing.rankers import TableRanker
 
 ABOUT: dict[str, Any] = {"part": "test", "split": {"kind": "random"}}
 KS = [2, 5]
@@ -41,25 +41,12 @@ QUERIES, KNOWN, COLD = 24, 15, 3
 CITIES = ["Oslo", "Rome", None]
 
 
-class Scores(Ranker):
-    """Ranks by a given table."""
-
-    exact = True
-
-    def __init__(self, table: NDArray[np.float32]) -> None:
-        self.table, self.num_candidates = table, table.shape[1]
-
-    def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows asked for."""
-        return self.table[queries]
-
-
 class World:
     """Queries with a city, candidates with a price, pairs seen and held out; a few of both sides are cold."""
 
     def __init__(self, seed: int, *, graded: bool = False) -> None:
         random = np.random.default_rng(seed)
-        self.table = Scores(random.random((QUERIES + 1, KNOWN)).astype(np.float32))
+        self.table = TableRanker(random.random((QUERIES + 1, KNOWN)).astype(np.float32))
         self.seen = random.random((QUERIES, KNOWN)) < 0.25
         self.seen[:2], self.seen[:, :2] = False, False  # known from a table, and cold
         self.held = random.random((QUERIES, KNOWN + COLD)) < 0.3

@@ -33,27 +33,13 @@ from towerkit.evaluation.ranking import evaluate_ranking, ranking_values
 from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.features.encoded import Catalogue
 from towerkit.index import ranker as ranker_module
-from towerkit.index.ranker import Ranker, candidate_tie_order
+from towerkit.index.ranker import candidate_tie_order
 from towerkit.index.vectors import VectorRanker
+from towerkit.testing.rankers import TableRanker
 
 ABOUT: dict[str, Any] = {"part": "test", "split": {"kind": "random"}}
 KS = [1, 3, 8, 30]
 MEASURES = {"precision": P, "recall": R, "hit_rate": Success, "ndcg": nDCG, "mrr": RR, "map": AP}
-
-
-class Scores(Ranker):
-    """Ranks by a given table, one row per query row; remembers how many rows it was asked for at a time."""
-
-    exact = True
-
-    def __init__(self, table: NDArray[Any]) -> None:
-        self.table, self.num_candidates = table.astype(np.float32), table.shape[1]
-        self.asked: list[int] = []
-
-    def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows asked for."""
-        self.asked.append(len(queries))
-        return self.table[queries]
 
 
 def catalogue(prefix: str, size: int, cold: int = 0) -> Catalogue:
@@ -115,7 +101,7 @@ def test_ir_measures_agrees_on_whole_evaluations(world: World, graded: bool) -> 
         grades[0, 0] = 2.0
     qrels, run = oracle(world, graded=graded)
     task = task_of(held, seen, grades if graded else None)
-    ranker = Scores(np.vstack([np.zeros((1, scores.shape[1])), scores]))
+    ranker = TableRanker(np.vstack([np.zeros((1, scores.shape[1])), scores]))
     evaluation = evaluate_ranking(ranker, task, KS, **ABOUT)
     ours = evaluation.details["ranking"]
     assert sorted(ours.column("query").to_pylist()) == sorted(qrels)
@@ -143,7 +129,9 @@ def test_ir_measures_agrees_on_whole_evaluations(world: World, graded: bool) -> 
 def test_auc_is_that_of_scikit_learn_with_cold_positives_last(world: World) -> None:
     scores, held, seen, _ = world
     task = task_of(held, seen)
-    values = ranking_values(Scores(np.vstack([np.zeros((1, scores.shape[1])), scores])), task, [3], auc=True)["auc"]
+    values = ranking_values(TableRanker(np.vstack([np.zeros((1, scores.shape[1])), scores])), task, [3], auc=True)[
+        "auc"
+    ]
     for key, value in zip(task.keys.to_pylist(), values, strict=True):
         query = int(key[1:])
         right = held[query] & ~np.append(seen[query], [False, False])
@@ -160,7 +148,7 @@ def test_chunks_and_rows_move_no_figure_and_only_a_chunk_is_held(monkeypatch: py
     held, seen = random.random((70, 45)) < 0.1, random.random((70, 43)) < 0.2
     vectors = random.normal(size=(71, 8)), random.normal(size=(43, 8))
     whole = evaluate_ranking(VectorRanker(*vectors, "dot"), task_of(held, seen), KS, **ABOUT)
-    table = Scores(VectorRanker(*vectors, "dot").scores(np.arange(71)))
+    table = TableRanker(VectorRanker(*vectors, "dot").scores(np.arange(71)))
     monkeypatch.setattr(ranker_module, "_BLOCK_BYTES", 1)
     parts = evaluate_ranking(VectorRanker(*vectors, "dot"), task_of(held, seen), KS, **ABOUT)
     assert parts.as_dict() == whole.as_dict()
@@ -211,7 +199,7 @@ def test_pairs_of_grade_zero_are_nobodys_right_answer() -> None:
     assert task.keys.to_pylist() == ["q0", "q2"] and task.not_asked == 1
     assert task.positives.toarray().tolist() == [[0.0, 2.0, 1.0], [0.0, 3.0, 0.0]]
     table = np.vstack([np.zeros(3), [3, 1, 2], [0, 0, 0], [0, 9, 0]])
-    evaluation = evaluate_ranking(Scores(table), task, [3], gain="exponential", **ABOUT)
+    evaluation = evaluate_ranking(TableRanker(table), task, [3], gain="exponential", **ABOUT)
     assert evaluation.protocol["gain"] == "exponential" and evaluation.protocol["queries_without_positive"] == 1
     d2, d3 = 1 / math.log2(3), 1 / math.log2(4)
     wanted = [(1 * d2 + 3 * d3) / (3 + 1 * d2), 1.0]
@@ -237,7 +225,7 @@ def test_of_a_pair_judged_twice_the_larger_grade_counts() -> None:
 def test_seen_pairs_may_be_answered_where_the_spec_says_so() -> None:
     held = np.array([[True, True, False]])
     seen = np.array([[True, False, True]])
-    table = Scores(np.array([[0, 0, 0], [3, 1, 2]]))
+    table = TableRanker(np.array([[0, 0, 0], [3, 1, 2]]))
     out = evaluate_ranking(table, task_of(held, seen), [1], **ABOUT)
     kept = evaluate_ranking(table, task_of(held, seen, exclude_seen=False), [1], **ABOUT)
     assert (out.metrics["hit_rate@1"].value, kept.metrics["hit_rate@1"].value) == (1.0, 1.0)

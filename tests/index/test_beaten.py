@@ -8,8 +8,6 @@ chunk of scores is asked for at a time.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,23 +17,7 @@ from scipy.sparse import csr_array
 from sklearn.metrics import roc_auc_score
 
 from towerkit.core.errors import ShapeError
-from towerkit.index.ranker import Ranker
-
-
-class Scores(Ranker):
-    """Ranks by a given table; remembers how many rows it was asked for at a time."""
-
-    exact = True
-
-    def __init__(self, table: NDArray[Any]) -> None:
-        self.table, self.num_candidates = table.astype(np.float32), table.shape[1]
-        self.asked: list[int] = []
-
-    def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The rows asked for."""
-        self.asked.append(len(queries))
-        return self.table[queries]
-
+from towerkit.testing.rankers import TableRanker
 
 Case = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]
 
@@ -56,7 +38,7 @@ def test_counting_and_scikit_learn_agree(case: Case) -> None:
     scores, positive, excluded, allowed = case
     queries = np.arange(len(scores))
     pairs = csr_array(positive.astype(np.int8))
-    found = Scores(scores).rank(queries, 1, exclude=csr_array(excluded), allowed=allowed, positives=pairs).beaten
+    found = TableRanker(scores).rank(queries, 1, exclude=csr_array(excluded), allowed=allowed, positives=pairs).beaten
     assert found is not None
     place = 0
     for query in queries:
@@ -79,13 +61,13 @@ def test_counting_and_scikit_learn_agree(case: Case) -> None:
 def test_neither_chunks_nor_order_matter_and_no_rank_changes(case: Case, chunk_rows: int, data: st.DataObject) -> None:
     scores, positive, excluded, _ = case
     queries = np.arange(len(scores))
-    whole = Scores(scores).rank(queries, 3, exclude=csr_array(excluded), positives=csr_array(positive))
+    whole = TableRanker(scores).rank(queries, 3, exclude=csr_array(excluded), positives=csr_array(positive))
     assert whole.beaten is not None
-    plain = Scores(scores).rank(queries, 3, exclude=csr_array(excluded))
+    plain = TableRanker(scores).rank(queries, 3, exclude=csr_array(excluded))
     assert np.array_equal(plain.rows, whole.rows) and np.array_equal(plain.scores, whole.scores)
     assert plain.beaten is None
     order = np.array(data.draw(st.permutations(queries.tolist())))
-    other = Scores(scores).rank(
+    other = TableRanker(scores).rank(
         order, 3, exclude=csr_array(excluded[order]), positives=csr_array(positive[order]), chunk_rows=chunk_rows
     )
     assert np.array_equal(other.rows, whole.rows[order])
@@ -97,12 +79,12 @@ def test_neither_chunks_nor_order_matter_and_no_rank_changes(case: Case, chunk_r
 
 def test_equal_scores_beat_half() -> None:
     pairs = csr_array(np.array([[1, 0, 1, 0, 0]]))
-    found = Scores(np.full((1, 5), 0.1)).rank(np.array([0]), 2, positives=pairs).beaten
+    found = TableRanker(np.full((1, 5), 0.1)).rank(np.array([0]), 2, positives=pairs).beaten
     assert found is not None and found.tolist() == [0.5, 0.5]
 
 
 def test_no_more_than_a_chunk_is_asked_for() -> None:
-    ranker = Scores(np.random.default_rng(0).random((50, 30)))
+    ranker = TableRanker(np.random.default_rng(0).random((50, 30)))
     pairs = csr_array(np.eye(50, 30))
     ranker.rank(np.arange(50), 5, positives=pairs, chunk_rows=8)
     assert max(ranker.asked) == 8 and sum(ranker.asked) == 50
@@ -112,4 +94,4 @@ def test_positives_must_belong_to_the_queries() -> None:
     with pytest.raises(
         ShapeError, match=r"positives must be \[queries, candidates\], here \(2, 3\); received \(3, 3\)"
     ):
-        Scores(np.ones((3, 3))).rank(np.array([0, 1]), 1, positives=csr_array(np.eye(3)))
+        TableRanker(np.ones((3, 3))).rank(np.array([0, 1]), 1, positives=csr_array(np.eye(3)))

@@ -20,23 +20,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
 from towerkit.core.errors import DataError, RunError, ShapeError, SpecError
-from towerkit.index.ranker import Hits, Ranker, candidate_tie_order, rank_reference
+from towerkit.index.ranker import Hits, candidate_tie_order, rank_reference
 from towerkit.index.vectors import Similarity, VectorRanker
+from towerkit.testing.rankers import TableRanker
 
 NUM_QUERIES = 6
-
-
-class TableRanker(Ranker):
-    """Scores from a table; rows are handed out as copies."""
-
-    exact = True
-
-    def __init__(self, table: NDArray[np.float32]) -> None:
-        self.table = table
-        self.num_candidates = table.shape[1]
-
-    def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self.table[queries]
 
 
 def assert_same(found: Hits, expected: Hits) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.sparse import csr_array
 
-from towerkit.artifact.arrow import load_table
+from towerkit.artifact.arrow import load_table, save_table
 from towerkit.core.errors import RunError, listed
 from towerkit.data.table import Table, values_of
 from towerkit.features.encoded import Catalogue
@@ -50,6 +50,30 @@ def load_catalogue(path: Path) -> Catalogue:
     key = table.column_names[0]
     keys = values_of(table, key)
     return Catalogue(key, keys, len(keys), Table(table, path.name, 0))
+
+
+def save_known(folder: Path, query: pa.Table, candidate: pa.Table, seen: csr_array) -> None:
+    """Write what a model that ranks knows: ``query.arrow``, ``candidate.arrow`` and ``seen.safetensors``.
+
+    Args:
+        folder: Where to.
+        query: The keys of the queries, first, and the columns that are kept of them.
+        candidate: The same of the candidates.
+        seen: ``[queries, candidates]`` the trained pairs.
+    """
+    save_table(folder / "query.arrow", query)
+    save_table(folder / "candidate.arrow", candidate)
+    save_seen(folder / "seen.safetensors", seen)
+
+
+def load_known(folder: Path) -> tuple[Catalogue, Catalogue, csr_array]:
+    """The queries, the candidates and the trained pairs that :func:`save_known` wrote.
+
+    Raises:
+        RunError: If a file is missing, damaged, or does not fit the others.
+    """
+    query, candidate = load_catalogue(folder / "query.arrow"), load_catalogue(folder / "candidate.arrow")
+    return query, candidate, load_seen(folder / "seen.safetensors", (len(query.keys), len(candidate.keys)))
 
 
 def save_seen(path: Path, seen: csr_array) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from towerkit.artifact.arrow import load_table, save_table
-from towerkit.artifact.catalogues import check_titles, load_catalogue, load_seen, save_seen, shown_columns, with_key
+from towerkit.artifact.catalogues import check_titles, load_catalogue, load_known, save_known, shown_columns, with_key
 from towerkit.artifact.events import load_events, save_events
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import Spec, parse, short
@@ -119,10 +119,9 @@ def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequenc
             "titles": dict(retriever.titles),
         },
     )
-    save_table(folder / "query.arrow", _needed(retriever.query, retriever.encoder, model.query_entity, query_columns))
+    kept = _needed(retriever.query, retriever.encoder, model.query_entity, query_columns)
     shown = shown_columns(retriever.candidate, retriever.encoder.columns(model.candidate_entity))
-    save_table(folder / "candidate.arrow", with_key(retriever.candidate, shown))
-    save_seen(folder / "seen.safetensors", retriever.seen)
+    save_known(folder, kept, with_key(retriever.candidate, shown), retriever.seen)
     if retriever.events is not None:
         save_events(folder / "history.safetensors", retriever.events)
 
@@ -139,8 +138,7 @@ def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
     """
     content, spec, encoder = _load_parts(folder, TwoTowerSpec, version, RETRIEVER_KEYS)
     model = built(folder, lambda: spec.build(encoder, (content["query"], content["candidate"])))
-    query, candidate = load_catalogue(folder / "query.arrow"), load_catalogue(folder / "candidate.arrow")
-    seen = load_seen(folder / "seen.safetensors", (query.num_known, candidate.num_known))
+    query, candidate, seen = load_known(folder)
     check_titles(folder / "model.json", content["titles"], candidate, content["candidate"])
     events = None
     if model.query.reaches():

@@ -11,10 +11,10 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import expit, log_softmax, softmax
 
+from towerkit.baselines.linear import Features, linear_scores
 from towerkit.baselines.majority import class_totals
 from towerkit.core.errors import DataError, ShapeError, SpecError
 
-Features = csr_array | NDArray[np.floating]
 Objective = Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
 
 
@@ -48,13 +48,8 @@ class LogisticRegression:
             ShapeError: If the number of features is another one than in training.
             DataError: If a feature is not finite.
         """
-        checked = _checked_features(features)
-        if checked.shape[1] != len(self.coefficients):
-            raise ShapeError(
-                f"This model was fitted on {len(self.coefficients)} features; received {checked.shape[1]}. "
-                "Build the features as in training."
-            )
-        probabilities: NDArray[np.float64] = softmax(checked @ self.coefficients + self.intercept, axis=1)
+        scores = linear_scores(_checked_features(features), self.coefficients, self.intercept)
+        probabilities: NDArray[np.float64] = softmax(scores, axis=1)
         return probabilities
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from towerkit.baselines.logistic import Features, fit_logistic
-from towerkit.core.errors import ShapeError
+from towerkit.baselines.linear import Features, linear_scores
+from towerkit.baselines.logistic import fit_logistic
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,7 @@ class OneVsRest:
         Raises:
             ShapeError: If the number of features is another one than in training.
         """
-        if features.shape[1] != len(self.coefficients):
-            raise ShapeError(
-                f"This model was fitted on {len(self.coefficients)} features; received {features.shape[1]}. "
-                "Build the features as in training."
-            )
-        found: NDArray[np.float64] = expit(features @ self.coefficients + self.intercept)
+        found: NDArray[np.float64] = expit(linear_scores(features, self.coefficients, self.intercept))
         return found
 
 

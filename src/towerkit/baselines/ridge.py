@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, lsqr
 
-from towerkit.baselines.logistic import Features
+from towerkit.baselines.linear import Features, linear_scores
 from towerkit.core.errors import DataError, ShapeError, SpecError
 
 
@@ -33,13 +33,7 @@ class Ridge:
         Raises:
             ShapeError: If the number of features is another one than in training.
         """
-        if features.shape[1] != len(self.coefficients):
-            raise ShapeError(
-                f"This model was fitted on {len(self.coefficients)} features; received {features.shape[1]}. "
-                "Build the features as in training."
-            )
-        found: NDArray[np.float64] = features @ self.coefficients + self.intercept
-        return found
+        return linear_scores(features, self.coefficients, self.intercept)
 
 
 def fit_ridge(

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from towerkit.baselines.logistic import Features, fit_logistic
+from towerkit.baselines.linear import Features
+from towerkit.baselines.logistic import fit_logistic
 from towerkit.baselines.majority import Majority
 from towerkit.baselines.one_vs_rest import fit_one_vs_rest
 from towerkit.baselines.ridge import fit_ridge

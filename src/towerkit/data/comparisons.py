@@ -17,7 +17,7 @@ from towerkit.data.times import parse_times
 
 Value = int | float | bool | str | None
 _Held = Literal["number", "bool", "text", "time", "list", "other"]
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": pc.equal,
     "!=": pc.not_equal,
     "<": pc.less,
@@ -25,6 +25,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": pc.greater,
     ">=": pc.greater_equal,
 }
+"""How a condition writes a comparison -> the comparison of a column with a value; null where the column has none."""
 _NAMES = {"number": "numbers", "bool": "true and false", "text": "texts", "time": "times", "list": "lists"}
 _MOST_SHOWN = 100
 _MOST_COMPARED = 10_000
@@ -57,7 +58,7 @@ class Comparison:
     """Where the column stands in it."""
 
     def __post_init__(self) -> None:
-        kinds = {_kind(value) for value in self.values}
+        kinds = {kind_of(value) for value in self.values}
         if len(kinds) > 1:
             self._refuse("the values of a list must be of one type: texts, numbers, or true and false")
         if kinds == {"null"} and self.operator not in ("==", "!="):
@@ -88,7 +89,7 @@ class Comparison:
         if self.operator == "in":
             found = pc.is_in(values, value_set=wanted)
             return pc.if_else(pc.is_valid(values), found, pa.scalar(None, pa.bool_()))
-        return _COMPARE[self.operator](values, wanted[0])
+        return COMPARE[self.operator](values, wanted[0])
 
     def notes(self, table: Table) -> list[str]:
         """The texts that ``==`` and ``in`` name and the column never holds, with the nearest that it does."""
@@ -102,7 +103,7 @@ class Comparison:
 
     def _comparable(self, values: pa.Array) -> tuple[pa.Array, pa.Array]:
         """The column and the values that it is compared with, in one type."""
-        kind, held = _kind(self.values[0]), _held(values.type)
+        kind, held = kind_of(self.values[0]), _held(values.type)
         ordered = self.operator not in ("==", "!=", "in")
         if kind == "text" and (held == "time" or (held == "text" and ordered)):
             return self._times(values, held)
@@ -135,7 +136,7 @@ class Comparison:
         (wanted,), held = self.values, _held(values.type)
         if held == "text" and isinstance(wanted, str):
             return pc.match_substring(values, wanted)
-        if held != "list" or _held(values.type.value_type) != _kind(wanted):
+        if held != "list" or _held(values.type.value_type) != kind_of(wanted):
             self._misfit(values, held)
         matches = pc.fill_null(pc.equal(pc.list_flatten(values), pa.scalar(wanted)), False)
         found = np.zeros(len(values), bool)
@@ -157,7 +158,8 @@ class Comparison:
         raise SpecError(at_place(message, self.text, self.place))
 
 
-def _kind(value: Value) -> str:
+def kind_of(value: Value) -> str:
+    """``number``, ``bool``, ``text`` or ``null``: what a column must hold to be compared with it."""
     if value is None:
         return "null"
     return "text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number"

@@ -11,7 +11,6 @@ value   = a number, true, false, a text in quotes; for "in" a list of these in b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError, SpecError
 from towerkit.data.column_types import first_misfit
+from towerkit.data.comparisons import COMPARE, kind_of
 from towerkit.data.table import Table, require_columns, shown, values_of
 
 _RULE = re.compile(
@@ -36,14 +36,6 @@ _LIST = re.compile(
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 Value = int | float | bool | str
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    ">=": pc.greater_equal,
-    ">": pc.greater,
-    "<=": pc.less_equal,
-    "<": pc.less,
-    "==": pc.equal,
-    "!=": pc.not_equal,
-}
 _KINDS = {"number": "numbers", "bool": "true and false", "text": "texts"}
 
 
@@ -60,7 +52,7 @@ class Rule:
     @property
     def kind(self) -> str:
         """``number``, ``bool`` or ``text``: what the column must hold."""
-        return _kind(self.values[0])
+        return kind_of(self.values[0])
 
     def holds(self, table: Table) -> NDArray[np.bool_]:
         """Which rows hold it; a row without a value does not, whatever the comparison.
@@ -83,7 +75,7 @@ class Rule:
         if self.operator == "in":
             found = np.logical_or.reduce([_mask(pc.equal(values, pa.scalar(value))) for value in self.values])
             return np.asarray(found)
-        return _mask(_COMPARE[self.operator](values, pa.scalar(self.values[0])))
+        return _mask(COMPARE[self.operator](values, pa.scalar(self.values[0])))
 
     def _check_type(self, table: Table, found: pa.DataType) -> None:
         is_number = pa.types.is_integer(found) or pa.types.is_floating(found)
@@ -118,7 +110,7 @@ def parse_rule(text: str) -> Rule:
     column = found["quoted"] or found["bare"]
     operator, written = found["operator"], found["value"]
     values = _values(operator, written, text)
-    kinds = {_kind(value) for value in values}
+    kinds = {kind_of(value) for value in values}
     if len(kinds) > 1:
         raise SpecError(f"the values of a rule must be of one type; received {shown(written)} in {shown(text)}.")
     if kinds != {"number"} and operator not in ("==", "!=", "in"):
@@ -153,10 +145,6 @@ def _value(written: str, text: str) -> Value:
             f"If it is a text, write '{written}'."
         )
     return int(written) if re.fullmatch(r"[+-]?\d{1,18}", written) else float(written)
-
-
-def _kind(value: Value) -> str:
-    return "text" if isinstance(value, str) else "bool" if isinstance(value, bool) else "number"
 
 
 def _mask(found: Any) -> NDArray[np.bool_]:

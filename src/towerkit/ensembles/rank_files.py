@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from towerkit.artifact.arrow import save_table
-from towerkit.artifact.catalogues import check_titles, load_catalogue, load_seen, save_seen, shown_columns, with_key
+from towerkit.artifact.catalogues import check_titles, load_known, save_known, shown_columns, with_key
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import parse
 from towerkit.ensembles.late import LATE_FUSION_KEYS, LateFusion, load_late_fusion
@@ -57,9 +56,8 @@ def save_rank_fusion(folder: Path, fusion: RankFusion, *, query_columns: Sequenc
         "weights": dict(fusion.weights),
     }
     write_json(folder / "model.json", content)
-    save_table(folder / "query.arrow", with_key(fusion.query, dict.fromkeys([*fusion.query_columns, *query_columns])))
-    save_table(folder / "candidate.arrow", with_key(fusion.candidate, shown_columns(fusion.candidate)))
-    save_seen(folder / "seen.safetensors", fusion.seen)
+    kept = with_key(fusion.query, dict.fromkeys([*fusion.query_columns, *query_columns]))
+    save_known(folder, kept, with_key(fusion.candidate, shown_columns(fusion.candidate)), fusion.seen)
 
 
 def load_rank_fusion(folder: Path, version: int = FORMAT_VERSION) -> RankFusion:
@@ -75,9 +73,7 @@ def load_rank_fusion(folder: Path, version: int = FORMAT_VERSION) -> RankFusion:
     where = folder / "model.json"
     content = read_document(where, version, _KEYS)
     spec = parse(LateFusionSpec, content["spec"], str(where))
-    query, candidate = load_catalogue(folder / "query.arrow"), load_catalogue(folder / "candidate.arrow")
-    shape = len(query.keys), len(candidate.keys)
-    seen = load_seen(folder / "seen.safetensors", shape)
+    query, candidate, seen = load_known(folder)
     members = {
         name: load_rank_member(folder / "members" / name, member, query, candidate, version)
         for name, member in spec.members.items()
