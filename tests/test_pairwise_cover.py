@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from towerkit.evaluation.ranking import ranking_values
-from towerkit.experiment import ranking_task_of, train_and_evaluate
+from towerkit.experiment import train_and_evaluate
 from towerkit.models.answer import Retriever
 from towerkit.testing.pairwise import (
     FACTORS,
@@ -29,6 +29,7 @@ from towerkit.testing.pairwise import (
     spec_of,
     spec_or_fail,
 )
+from towerkit.trained import ranking_task_of
 from towerkit.training.loop import Silent
 
 COVER = cover()

@@ -7,64 +7,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, overload
-from weakref import WeakKeyDictionary
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from towerkit.baselines import BM25Spec
-from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines, seen_with_unknown
+from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines
 from towerkit.baselines.tasks import task_baselines
-from towerkit.core.errors import DataError, SpecError, listed
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import fingerprint
 from towerkit.data.repeats import repeated_rows
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
-from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.fit_ranks import RankFitting
 from towerkit.ensembles.late import LateFusion, fit_late_fusion
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import predictor_of
-from towerkit.ensembles.rank_fusion import FusedRanker, RankFusion
-from towerkit.evaluation.prediction import SEGMENTS, evaluate_tasks
-from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, prediction_segments
+from towerkit.ensembles.rank_fusion import RankFusion
+from towerkit.evaluation.prediction import evaluate_tasks
+from towerkit.evaluation.prediction_segments import prediction_segments
 from towerkit.evaluation.ranking import evaluate_ranking
-from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.result import Evaluation
-from towerkit.evaluation.segments import Segment, check_segments, ranking_segments
 from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
-from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.features.encoder import Demand, named
-from towerkit.features.labels import Labels, Truth
-from towerkit.index.ranker import Ranker
-from towerkit.index.vectors import VectorRanker
+from towerkit.features.encoder import Demand
 from towerkit.matching.updates import OneBackpropSpec
-from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
+from towerkit.measurable import check_measurable, held_out_part
+from towerkit.models.answer import TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
-from towerkit.models.wiring import pair_of
-from towerkit.spec import ModelingSpec, plain, ranks
+from towerkit.spec import ModelingSpec, plain
+from towerkit.trained import Model, RankingModel, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
-from towerkit.training.decisions import check_decidable
 from towerkit.training.estimate import Estimate, estimate
 from towerkit.training.fit import fit_recipe
 from towerkit.training.loop import History
 from towerkit.training.progress import Progress, Several, Step
 from towerkit.training.recipes import PredictionRecipe, RetrievalRecipe, pairs_matrix
 from towerkit.training.signals import StopSignals
-
-_RANKERS: WeakKeyDictionary[Retriever, VectorRanker] = WeakKeyDictionary()
-"""Goes with its retriever, which stands on a lower floor and cannot hold it."""
-
-RankingModel = Retriever | RankFusion
-"""What ranks the candidates of its catalogue."""
-
-Model = RankingModel | TaskPredictor | LateFusion
-"""The model kinds, trained; each answers raw rows."""
 
 
 @dataclass(frozen=True)
@@ -151,98 +128,6 @@ def checkpoints_of(
         described["from"] = base.seal
     identity = {"spec": described, "data": fingerprint(dataset)}
     return Checkpoints(checkpoint_folder(run), identity, every=spec.training.checkpoint_every, stop=stop, say=say)
-
-
-def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
-    """Find out before training, not after it, that nothing could be measured, or no epoch be chosen.
-
-    Raises:
-        SpecError: If the split holds nothing out, or a baseline was asked for that needs a time.
-        DataError: If a label column has no value among the held-out rows, or none that decides has one for validation.
-    """
-    part, held_out, _ = held_out_part(dataset)
-    if ranks(spec.model):
-        entities = pair_of(dataset)
-        _check_baselines(spec, dataset)
-        check_segments(spec.evaluation.segments, entities, dataset.entities)
-        if spec.evaluation.exclude_seen:
-            _check_new_pairs(dataset)
-        return
-    assert not isinstance(spec.model, TwoTowerSpec)
-    if "positive" in dataset.split:
-        raise SpecError(
-            f"data.examples.positive says which rows are pairs of a two_tower, and the model is a {spec.model.kind}: it "
-            f'would never see the rows without "{dataset.split["positive"]}". Remove the rule.'
-        )
-    labels, validation = spec.model.demand(dataset).labels, dataset.parts.validation
-    _check_prediction_segments(spec.evaluation, labels, dataset, held_out)
-    for model in spec.model.members.values() if isinstance(spec.model, LateFusionSpec) else [spec.model]:
-        if isinstance(model, TowerModelSpec):
-            check_decidable(model.heads, dataset)
-    for task, label in labels.items():
-        if _is_empty(dataset, label.column, held_out):
-            raise DataError(
-                f"{dataset.examples.name}: the label column '{label.column}' of the task '{task}' is empty in all "
-                f"{len(held_out):,} rows of the {part} part, so nothing could be measured. Give labelled rows."
-            )
-    selected = (spec.evaluation.select_by or "").removesuffix("/loss")
-    deciding = [label.column for task, label in labels.items() if selected in (task, "loss", "")]
-    if len(validation) and deciding and all(_is_empty(dataset, column, validation) for column in deciding):
-        raise DataError(
-            f"{dataset.examples.name}: {listed(deciding)} without a value in all {len(validation):,} rows of the validation "
-            "part, so no epoch could be chosen. Give labelled rows, another split, or set split.validation to 0."
-        )
-
-
-def _check_prediction_segments(
-    evaluation: EvaluationSpec, labels: Mapping[str, Any], dataset: Dataset, held_out: Rows
-) -> None:
-    if evaluation.segments:
-        check_no_task_is_called_so(labels, SEGMENTS)
-        rows = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
-        prediction_segments(evaluation.segments, rows, dataset.entities)
-
-
-def _check_new_pairs(dataset: Dataset) -> None:
-    part, held_out, learned = held_out_part(dataset)
-    pair = [name for name in (dataset.roles.query, dataset.roles.candidate) if name is not None]
-    if repeated_rows(dataset.examples.data, pair, learned.parts.train, held_out) == len(held_out):
-        raise DataError(
-            f"No held-out pair is left to evaluate: all {len(held_out):,} rows of the {part} part repeat a pair that training "
-            "has, and pairs that were seen are removed. Give rows that training does not have, or set "
-            "evaluation.exclude_seen to false."
-        )
-
-
-def _check_baselines(spec: ModelingSpec, dataset: Dataset) -> None:
-    members = spec.model.members.values() if isinstance(spec.model, LateFusionSpec) else ()
-    for baseline in [*(spec.evaluation.baselines or ()), *(each for each in members if isinstance(each, BM25Spec))]:
-        baseline.check(dataset)
-    if dataset.roles.time is None and "recent_popularity" in spec.evaluation.ranking_baselines(has_time=False):
-        raise SpecError(
-            f"evaluation.baselines: 'recent_popularity' needs a time, and {dataset.examples.name} has no time column. Set "
-            "data.examples.time, or remove it."
-        )
-
-
-def _is_empty(dataset: Dataset, column: str, rows: Rows) -> bool:
-    return bool(dataset.labelled(column, rows).null_count == len(rows))
-
-
-def held_out_part(dataset: Dataset) -> tuple[str, Rows, Dataset]:
-    """The name and the rows of the part that is measured, and the data set that the final model may learn from.
-
-    Raises:
-        SpecError: If the split holds nothing out.
-    """
-    parts = dataset.parts
-    if len(parts.test):
-        return "test", parts.test, dataset.for_refit()
-    if not len(parts.validation):
-        raise SpecError(
-            "The split holds neither validation nor test rows out; set split.validation or split.test above 0."
-        )
-    return "validation (which also chose the epoch)", parts.validation, dataset
 
 
 def _retrieval(
@@ -339,51 +224,6 @@ def estimates_of(spec: ModelingSpec, dataset: Dataset) -> dict[str, Estimate]:
     return {f"member {name}": estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in each.items()}
 
 
-@overload
-def ranker_of(model: Retriever) -> VectorRanker: ...
-
-
-@overload
-def ranker_of(model: RankFusion) -> FusedRanker: ...
-
-
-def ranker_of(model: RankingModel) -> Ranker:
-    """Ranks the catalogue for query rows; row 0 is the unknown query. A model's ranker is made once."""
-    if isinstance(model, RankFusion):
-        return model.ranker
-    if model not in _RANKERS:
-        vectors = model.query_vectors, model.candidate_vectors[1:]
-        _RANKERS[model] = VectorRanker(*vectors, model.model.match.similarity)
-    return _RANKERS[model]
-
-
-def ranking_task_of(
-    model: RankingModel,
-    query_keys: pa.Array,
-    candidate_keys: pa.Array,
-    *,
-    exclude_seen: bool = True,
-    grades: NDArray[np.float64] | None = None,
-) -> RankingTask:
-    """The ranking task that held-out pairs of keys ask of a trained model; see :func:`ranking_task`."""
-    seen = seen_with_unknown(model.seen)
-    return ranking_task(
-        model.query,
-        model.candidate,
-        seen,
-        query_keys,
-        candidate_keys,
-        grades=grades,
-        exclude_seen=exclude_seen,
-    )
-
-
-def segments_of(model: RankingModel, evaluation: EvaluationSpec) -> list[Segment]:
-    """The segments that the evaluation of a trained model asks for."""
-    entities = model.query_entity, model.candidate_entity
-    return ranking_segments(evaluation.segments, model.query, model.candidate, model.seen, entities)
-
-
 def _prediction(
     model: TowerModelSpec,
     spec: ModelingSpec,
@@ -435,22 +275,6 @@ def read_columns(demand: Demand) -> list[str]:
     features = [name for spec in demand.features.get(EXAMPLE, []) for name in spec.column_names()]
     entities = [entity for entity in demand.features if entity != EXAMPLE]
     return list(dict.fromkeys([*features, *entities, *(label.column for label in demand.labels.values())]))
-
-
-def truth_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, Truth]:
-    """Task -> the labels of raw rows.
-
-    Raises:
-        DataError: If a label column is missing, or a regression's value is no number.
-    """
-    require_columns([label.column for label in tasks.values()], table.data.column_names, table.name)
-    return {task: named(table.name, label.encode, values_of(table.data, label.column)) for task, label in tasks.items()}
-
-
-def new_labels_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, int]:
-    """Task -> raw rows with a label, among several, that no training row had; see :meth:`Labels.num_unknown`."""
-    counts = {task: label.num_unknown(values_of(table.data, label.column)) for task, label in tasks.items()}
-    return {task: count for task, count in counts.items() if count}
 
 
 class _Recorder:

@@ -14,8 +14,8 @@ from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.ensembles.late import LateFusion
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.experiment import Model, ranker_of
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.trained import Model, ranker_of
 
 _TOLERANCE = 1e-4
 """How far a replayed answer may be from the stored one: float32 sums differ a little between machines."""

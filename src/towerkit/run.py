@@ -3,53 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from towerkit import recommend as asking
 from towerkit.artifact.arrow import load_table
 from towerkit.artifact.layout import check_layout
+from towerkit.artifact.misfits import damaged_is_a_run_error
 from towerkit.artifact.models import RETRIEVER_KEYS, load_predictor, load_retriever
 from towerkit.artifact.space import hashes_in_manifest, space_id
-from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, listed
+from towerkit.core.errors import RunError, SpecError, listed
 from towerkit.core.spec import parse
 from towerkit.data.alike import read_alike, source_like
-from towerkit.data.roles import EntityTable
 from towerkit.data.search.collection import read_judged
 from towerkit.data.search.spec import CollectionSpec
-from towerkit.data.table import Table, require_columns, values_of
-from towerkit.data.usable import rows_to_measure
+from towerkit.data.table import Table
 from towerkit.ensembles.rank_files import load_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.evaluation.answers import answer_columns
-from towerkit.evaluation.prediction import evaluate_tasks
-from towerkit.evaluation.prediction_segments import known_segments
-from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.experiment import (
-    Model,
-    RankingModel,
-    new_labels_of,
-    ranker_of,
-    ranking_task_of,
-    segments_of,
-    truth_of,
-)
 from towerkit.golden import replay_golden
 from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.new_rows import evaluate_answers, evaluate_pairs, pairs_of
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import content_hash, read_json
 from towerkit.storage.manifest import Manifest, verify
 from towerkit.storage.migrations import upgraded
+from towerkit.trained import Model, RankingModel
 
 LOADERS: Mapping[str, Callable[[Path, int], Model]] = {
     "two_tower": load_retriever,
@@ -166,36 +153,14 @@ class Run:
         if data is None:
             return self.evaluation
         table = self._read_examples(data)
-        about: dict[str, Any] = {"part": f"new data ({table.name})", "split": {"kind": "none"}}
-        if isinstance(self.model, Retriever | RankFusion):
-            spec = self._evaluation_spec()
-            query, candidate = self.model.query_entity, self.model.candidate_entity
-            require_keys(table, query, candidate)
-            with damaged_is_a_run_error(self.path):
-                measured = rows_to_measure(table, self.evaluation.protocol["split"])
-            table = measured.table
-            about["split"] |= {"left_out": measured.left_out} if measured.left_out else {}
-            keys = values_of(table.data, query), values_of(table.data, candidate)
-            task = ranking_task_of(self.model, *keys, exclude_seen=spec.exclude_seen, grades=measured.grades)
-            about |= {"gain": spec.gain, "segments": segments_of(self.model, spec)}
-            return evaluate_ranking(ranker_of(self.model), task, spec.k, **about)
-        truth = truth_of(self.model.tasks, table)
-        about |= {"new_labels": new_labels_of(self.model.tasks, table)}
-        about |= {"decisions": self.model.decisions, **self._segments_of(table)}
-        return evaluate_tasks(self.model.predict(table), truth, self.model.tasks, **about)
-
-    def _evaluation_spec(self) -> EvaluationSpec:
+        model = self.model
         with damaged_is_a_run_error(self.path):
-            return parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
-
-    def _segments_of(self, table: Table) -> dict[str, Any]:
-        """Those that new rows have; columns of entities are known as far as the model keeps them."""
-        spec = self._evaluation_spec()
-        kept: dict[str, EntityTable] = {}
-        if isinstance(self.model, TaskPredictor):
-            kept = {name: EntityTable(name, each.key, each.table) for name, each in self.model.entities.items()}
-        found, left_out = known_segments(spec.segments, table, kept)
-        return {"segments": found, "segments_left_out": left_out}
+            spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
+        if not isinstance(model, RankingModel):
+            return evaluate_answers(model, table, spec)
+        with damaged_is_a_run_error(self.path):
+            pairs = pairs_of(table, model, self.evaluation.protocol["split"])
+        return evaluate_pairs(model, pairs, spec)
 
     def _read_examples(self, data: Any) -> Table:
         """A table, or judgements in the format of the search collection that the Run was trained on."""
@@ -271,7 +236,7 @@ class Run:
         """
         if sum(given is not None for given in (query, rows, history)) != 1:
             raise SpecError("Ask for exactly one of query, rows or history.")
-        check_k(k)
+        asking.check_k(k)
         model = self._retriever()
         choice = self._choice(exclude_seen, allow, deny, where)
         if history is not None:
@@ -316,8 +281,8 @@ class Run:
             DataError: If the file cannot be written, or a list of keys or a column of a condition cannot be used.
             SpecError: If ``k`` or ``chunk`` is below 1, or ``where`` is no condition.
         """
-        check_k(k)
-        check_k(chunk, "chunk")
+        asking.check_k(k)
+        asking.check_k(chunk, "chunk")
         model, choice = self._retriever(), self._choice(exclude_seen, allow, deny, where)
         identity = {"run": content_hash({name: file.sha256 for name, file in self.manifest.files.items()})}
         return asking.answer_everyone(model, k, choice, Path(out), identity=identity, chunk=chunk, tell=tell)
@@ -337,7 +302,7 @@ class Run:
             DataError: If a row cannot be used.
             SpecError: If ``k`` is below 1.
         """
-        check_k(k)
+        asking.check_k(k)
         model = self._retriever()
         return asking.queries_for_rows(model, self._read(candidates, model.candidate_entity), k)
 
@@ -373,7 +338,7 @@ class Run:
         """
         if (candidate is None) == (query is None):
             raise SpecError("Ask for exactly one of candidate or query.")
-        check_k(k)
+        asking.check_k(k)
         if query is not None and not (allow is None and deny is None and where is None):
             raise SpecError("allow, deny and where choose candidates, and the question is for queries; leave them out.")
         choice = self._choice(exclude_seen=False, allow=allow, deny=deny, where=where)
@@ -450,61 +415,6 @@ class Run:
                 "Use predict, or train a two_tower."
             )
         return self.model
-
-
-def check_k(k: int, name: str = "k") -> None:
-    """Refuse a number of answers that is none.
-
-    Args:
-        k: The number.
-        name: What it is called.
-
-    Raises:
-        SpecError: If ``k`` is not a whole number of at least 1.
-    """
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise SpecError(f"{name} must be a whole number of at least 1; received {k!r}.")
-
-
-def require_keys(table: Table, *names: str) -> None:
-    """Refuse a pair to evaluate that lacks one of its keys.
-
-    Raises:
-        DataError: If a column is missing, or a key is; names the row.
-    """
-    require_columns(names, table.data.column_names, table.name)
-    for name in names:
-        missing = np.flatnonzero(values_of(table.data, name).is_null().to_numpy(zero_copy_only=False))
-        if len(missing):
-            raise DataError(
-                f"{table.where(int(missing[0]))}: the column '{name}' is empty ({len(missing):,} such rows); a pair to "
-                "evaluate needs both keys. Drop these rows or fill them."
-            )
-
-
-@contextmanager
-def damaged_is_a_run_error(path: Path) -> Iterator[None]:
-    """Files that agree with their hashes may still not agree with each other; that is never a bare traceback."""
-    try:
-        yield
-    except TowerkitError:
-        raise
-    except (*_MISFITS, pa.ArrowException) as error:
-        raise RunError(
-            f"{path}: its files do not fit together ({type(error).__name__}: {error}); train the Run again."
-        ) from error
-
-
-_MISFITS = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    StopIteration,
-    TypeError,
-    ValueError,
-)
 
 
 def load_run(path: str | os.PathLike[str]) -> Run:

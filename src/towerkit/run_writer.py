@@ -22,7 +22,7 @@ from towerkit.ensembles.rank_members import TowersMember
 from towerkit.evaluation.result import protocol_line
 from towerkit.evaluation.segments import segment_columns
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.experiment import Model, Outcome, checkpoints_of, train_and_evaluate
+from towerkit.experiment import Outcome, checkpoints_of, train_and_evaluate
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.run import Run
@@ -30,6 +30,7 @@ from towerkit.spec import ModelingSpec, plain, ranks
 from towerkit.storage.atomic import atomic_folder, check_target
 from towerkit.storage.hashes import content_hash, write_json
 from towerkit.storage.manifest import write_manifest
+from towerkit.trained import Model
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import differences
 from towerkit.training.history_file import HistoryFile, history_line

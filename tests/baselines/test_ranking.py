@@ -23,7 +23,8 @@ from towerkit.baselines.ranking import last_times, ranking_baselines
 from towerkit.core.errors import SpecError
 from towerkit.core.spec import parse
 from towerkit.evaluation.result import protocol_line
-from towerkit.experiment import Outcome, held_out_part, train_and_evaluate
+from towerkit.experiment import Outcome, train_and_evaluate
+from towerkit.measurable import held_out_part
 from towerkit.models.answer import Retriever
 from towerkit.spec import ModelingSpec
 from towerkit.training.loop import Silent

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from tests.recommend.conftest import EVENTS, ITEMS, NUM_ITEMS
 
 import towerkit as tk
-from towerkit.experiment import ranker_of
 from towerkit.index.ranker import candidate_tie_order, rank_reference
 from towerkit.models.answer import Retriever
 from towerkit.run import Run
+from towerkit.trained import ranker_of
 
 KEYS = ITEMS["item"]
 CONDITIONS: dict[str | None, Any] = {

@@ -34,10 +34,11 @@ from towerkit.data.dataset import Dataset, make_dataset
 from towerkit.data.spec import DataSpec
 from towerkit.data.splits import Parts
 from towerkit.data.table import Table
-from towerkit.experiment import check_measurable, checkpoints_of, recipe_of, train_and_evaluate
+from towerkit.experiment import checkpoints_of, recipe_of, train_and_evaluate
 from towerkit.heads.decision import Decision
 from towerkit.heads.heads import BinaryHead, Head, MulticlassHead, OrdinalHead
 from towerkit.heads.multilabel import MultilabelHead
+from towerkit.measurable import check_measurable
 from towerkit.models.answer import TaskPredictor
 from towerkit.spec import ModelingSpec
 from towerkit.testing.leaks import fingerprint, replaced_rows

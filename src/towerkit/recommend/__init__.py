@@ -5,7 +5,7 @@ A question becomes an :class:`~towerkit.recommend.asked.Asked`, whatever the mod
 
 from towerkit.recommend.answers import answered
 from towerkit.recommend.asked import Asked, by_history, by_keys, by_rows
-from towerkit.recommend.choice import Choice, choice_of, key_list, plain_keys
+from towerkit.recommend.choice import Choice, check_k, choice_of, key_list, plain_keys
 from towerkit.recommend.embed import embedded, embedded_rows
 from towerkit.recommend.everyone import CHUNK, Written, answer_everyone
 from towerkit.recommend.neighbors import Which, similar
@@ -23,6 +23,7 @@ __all__ = [
     "by_history",
     "by_keys",
     "by_rows",
+    "check_k",
     "choice_of",
     "embedded",
     "embedded_rows",

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.data.table import shown, values_of
-from towerkit.experiment import RankingModel
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import TILE_ROWS, Hits
 from towerkit.recommend.asked import Asked
 from towerkit.recommend.choice import Choice
 from towerkit.recommend.keys import ANSWERS, key_column
 from towerkit.recommend.notes import with_notes
+from towerkit.trained import RankingModel
 
 _MASK_ENTRIES = 1 << 24
 """Of the matrices that rows with a list of their own are ranked with."""

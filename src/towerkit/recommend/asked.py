@@ -15,7 +15,6 @@ from towerkit.core.errors import DataError, RunError
 from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.experiment import RankingModel, ranker_of
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
 from towerkit.recommend.choice import lists_of, row_lists
@@ -26,6 +25,7 @@ from towerkit.recommend.keys import (
     unknown_key_notes,
     with_stored_columns,
 )
+from towerkit.trained import RankingModel, ranker_of
 
 Lists = Sequence[NDArray[np.int64] | None]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from towerkit.core.errors import DataError, listed
+from towerkit.core.errors import DataError, SpecError, listed
 from towerkit.data.table import Table, shown, values_of
 from towerkit.data.where import parse_where
 from towerkit.features.encoded import Catalogue
@@ -161,3 +161,17 @@ def row_lists(candidate: Catalogue, table: Table, column: str) -> list[NDArray[n
 def lists_of(rows: Sequence[NDArray[np.int64] | None]) -> list[NDArray[np.int64]]:
     """The lists, an empty one where there is none."""
     return [np.empty(0, np.int64) if places is None else places for places in rows]
+
+
+def check_k(k: int, name: str = "k") -> None:
+    """Refuse a number of answers that is none.
+
+    Args:
+        k: The number.
+        name: What it is called.
+
+    Raises:
+        SpecError: If ``k`` is not a whole number of at least 1.
+    """
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise SpecError(f"{name} must be a whole number of at least 1; received {k!r}.")

@@ -19,7 +19,6 @@ import pyarrow.parquet
 
 from towerkit.core.errors import RunError
 from towerkit.data.writers import check_writable, table_writer
-from towerkit.experiment import RankingModel
 from towerkit.recommend.answers import Shortfall, answered_plainly
 from towerkit.recommend.asked import by_place
 from towerkit.recommend.choice import Choice
@@ -27,6 +26,7 @@ from towerkit.recommend.notes import with_notes
 from towerkit.storage.atomic import atomic_file, atomic_write_bytes
 from towerkit.storage.hashes import read_json, sha256_bytes, write_json
 from towerkit.storage.lock import folder_lock
+from towerkit.trained import RankingModel
 from towerkit.training.checkpoint import differences
 
 CHUNK = 4096

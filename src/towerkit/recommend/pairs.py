@@ -10,7 +10,6 @@ from towerkit.core.errors import DataError, listed, nearest
 from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.experiment import RankingModel
 from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
@@ -18,6 +17,7 @@ from towerkit.recommend.answers import kept, ranks, titles_of
 from towerkit.recommend.asked import keyed
 from towerkit.recommend.keys import key_column, unknown_key_notes, with_stored_columns
 from towerkit.recommend.notes import with_notes
+from towerkit.trained import RankingModel
 
 _QUERIES, _PAIRS = ("rank", "score"), ("score", "cold", "title")
 """The columns of our own in the answers to a new candidate, and to given pairs."""

@@ -23,10 +23,11 @@ from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.shop.tables import shop_table
 from towerkit.evaluation.ranking import ranking_values
-from towerkit.experiment import ranking_task_of, train_and_evaluate
+from towerkit.experiment import train_and_evaluate
 from towerkit.index.ranker import Ranker
 from towerkit.models.answer import Retriever
 from towerkit.spec import ModelingSpec
+from towerkit.trained import ranking_task_of
 from towerkit.training.fit import batches_of
 from towerkit.training.loop import Selection, Silent
 from towerkit.training.recipes import RetrievalRecipe

@@ -1,0 +1,80 @@
+"""A trained model measured on rows that it has not seen, by the rules it was trained and measured with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from towerkit.core.errors import DataError
+from towerkit.data.roles import EntityTable
+from towerkit.data.table import Table, require_columns, values_of
+from towerkit.data.usable import Measured, rows_to_measure
+from towerkit.ensembles.late import LateFusion
+from towerkit.evaluation.prediction import evaluate_tasks
+from towerkit.evaluation.prediction_segments import known_segments
+from towerkit.evaluation.ranking import evaluate_ranking
+from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.spec import EvaluationSpec
+from towerkit.models.answer import TaskPredictor
+from towerkit.trained import RankingModel, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
+
+
+def pairs_of(table: Table, model: RankingModel, split: Mapping[str, Any]) -> Measured:
+    """Of new rows the pairs to measure a ranking with.
+
+    Args:
+        table: The rows.
+        model: Its entities are the columns of the keys.
+        split: How the parts were made, as the protocol of the training says.
+
+    Raises:
+        DataError: If a column is missing, a key is empty, or no row is a pair by the training's rules.
+    """
+    _require_keys(table, model.query_entity, model.candidate_entity)
+    return rows_to_measure(table, split)
+
+
+def evaluate_pairs(model: RankingModel, pairs: Measured, spec: EvaluationSpec) -> Evaluation:
+    """A ranking model on new pairs; what their queries had in training is left out as it was then."""
+    keys = [values_of(pairs.table.data, name) for name in (model.query_entity, model.candidate_entity)]
+    task = ranking_task_of(model, *keys, exclude_seen=spec.exclude_seen, grades=pairs.grades)
+    about = _about(pairs.table, {"left_out": pairs.left_out} if pairs.left_out else {})
+    return evaluate_ranking(ranker_of(model), task, spec.k, gain=spec.gain, segments=segments_of(model, spec), **about)
+
+
+def evaluate_answers(model: TaskPredictor | LateFusion, table: Table, spec: EvaluationSpec) -> Evaluation:
+    """A model that answers tasks on new rows with their labels.
+
+    Raises:
+        DataError: If the rows cannot be used.
+    """
+    kept: dict[str, EntityTable] = {}  # columns of entities are known as far as the model keeps them
+    if isinstance(model, TaskPredictor):
+        kept = {name: EntityTable(name, each.key, each.table) for name, each in model.entities.items()}
+    truth = truth_of(model.tasks, table)
+    segments, left_out = known_segments(spec.segments, table, kept)
+    about: dict[str, Any] = {"segments": segments, "segments_left_out": left_out, "decisions": model.decisions}
+    about |= {"new_labels": new_labels_of(model.tasks, table), **_about(table)}
+    return evaluate_tasks(model.predict(table), truth, model.tasks, **about)
+
+
+def _about(table: Table, left_out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"part": f"new data ({table.name})", "split": {"kind": "none", **(left_out or {})}}
+
+
+def _require_keys(table: Table, *names: str) -> None:
+    """Refuse a pair to evaluate that lacks one of its keys.
+
+    Raises:
+        DataError: If a column is missing, or a key is; names the row.
+    """
+    require_columns(names, table.data.column_names, table.name)
+    for name in names:
+        missing = np.flatnonzero(values_of(table.data, name).is_null().to_numpy(zero_copy_only=False))
+        if len(missing):
+            raise DataError(
+                f"{table.where(int(missing[0]))}: the column '{name}' is empty ({len(missing):,} such rows); a pair to "
+                "evaluate needs both keys. Drop these rows or fill them."
+            )
