@@ -1,0 +1,62 @@
+"""Functions compiled at their first call, and kept on disk for the next process.
+
+Rules of the kernels, so that the compiled code stays readable and its results the same on any machine:
+
+- a kernel and the functions it calls stand in one file: the cache looks at the file of the kernel alone, and would miss an
+  edit elsewhere;
+- a ``prange`` iteration writes rows of its own and nothing else: the number of threads then never changes a bit;
+- float32 sums may be reordered within one row (``fastmath``), so that they use the machine's vectors; a kernel that meets
+  infinities or NaN says ``exact=True``.
+
+With ``NUMBA_DISABLE_JIT=1`` the same functions run as plain Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import numba
+import torch
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
+"""What may be assumed of sums: everything but that NaN and infinity do not occur."""
+
+
+def compiled(*, parallel: bool = False, exact: bool = False) -> Callable[[F], F]:
+    """Compile a function with Numba when it is first called.
+
+    The machine code is kept beside the source, else in the user's cache folder; where neither can be written to, it is
+    compiled again in each process.
+
+    Args:
+        parallel: ``numba.prange`` loops use all threads.
+        exact: Keep the order of every sum as written.
+    """
+
+    def decorate(function: F) -> F:
+        options: dict[str, Any] = {"parallel": parallel, "nogil": True, "error_model": "numpy"}
+        options["fastmath"] = set() if exact else _FAST
+        try:
+            return cast(F, numba.njit(cache=True, **options)(function))
+        except RuntimeError:  # no folder for the cache: source and home are both read-only
+            return cast(F, numba.njit(**options)(function))
+
+    return decorate
+
+
+@contextmanager
+def torch_threads() -> Iterator[None]:
+    """Inside the block, kernels use as many threads as PyTorch does; every parallel kernel is called inside one.
+
+    Both may share one OpenMP library, where a count set for one is the other's too: PyTorch's is put back.
+    """
+    count = torch.get_num_threads()
+    try:
+        numba.set_num_threads(max(1, min(count, int(numba.config.NUMBA_NUM_THREADS))))  # type: ignore[attr-defined]
+        yield
+    finally:
+        torch.set_num_threads(count)
