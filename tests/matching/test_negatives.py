@@ -5,7 +5,8 @@ Invariants:
   the catalogue; also for a query that knows all but a few candidates;
 - uniform over what is left, by a chi-square test, for the common path and for heavy queries;
 - a pure function of seed, step and the batch: a drawn candidate does not depend on the rows behind it in the batch;
-- a table and a binary search of the known pairs draw the same;
+- a table and a binary search of the known pairs draw the same, and so does the compiled sampler, for one step or several,
+  uniform or by popularity, also where nearly everything is known;
 - more negatives than candidates that are left are refused with the numbers.
 """
 
@@ -20,7 +21,7 @@ from scipy.sparse import csr_array
 from scipy.stats import chisquare
 
 from towerkit.core.errors import DataError
-from towerkit.matching.negatives import KnownPairs, Material, UniformSpec, known
+from towerkit.matching.negatives import KnownPairs, Material, PopularitySpec, UniformSpec, known
 from towerkit.matching.negatives.uniform import UniformNegatives
 
 # A fixed seed decides; below this a correct sampler would fall once in ten thousand seeds.
@@ -100,7 +101,29 @@ def test_a_table_and_a_search_of_known_pairs_draw_the_same(
         patch.setattr(known, "_TABLE_CELLS", 0)
         search = uniform(pairs, count, 3)
     assert search.draws.known is not None and search.draws.known.table is None
-    np.testing.assert_array_equal(table.draw(queries, positives, step), search.draw(queries, positives, step))
+    plain = table.draws.draw_plainly(queries, positives, step)
+    np.testing.assert_array_equal(plain, search.draws.draw_plainly(queries, positives, step))
+    np.testing.assert_array_equal(plain, table.draw(queries, positives, step))
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.integers(0, 2**31), st.booleans(), st.sampled_from([0.0, 0.75]))
+def test_the_compiled_sampler_draws_what_its_plain_twin_draws_step_by_step(
+    case: tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int], step: int, exclude: bool, alpha: float
+) -> None:
+    pairs, queries, positives, count = case
+    if step % 2:
+        draws = uniform(pairs, count, seed=step, exclude=exclude).draws
+    else:
+        spec = PopularitySpec(alpha=alpha, count=count, exclude_positives=exclude)
+        draws = spec.build(material(pairs, seed=step)).draws
+        assert draws is not None
+    for batch in (1, 2, len(queries)):
+        together = draws.draw_steps(queries, positives, step, batch)
+        for place, start in enumerate(range(0, len(queries), batch)):
+            part = slice(start, start + batch)
+            plain = draws.draw_plainly(queries[part], positives[part], step + place)
+            np.testing.assert_array_equal(together[part], plain)
 
 
 def test_known_positives_may_be_drawn_when_not_excluded() -> None:

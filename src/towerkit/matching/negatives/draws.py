@@ -11,7 +11,9 @@ from towerkit.core.errors import DataError
 from towerkit.core.random import random_bits
 from towerkit.matching.negatives.known import KnownPairs
 
-_TRIES = 64
+_TRIES, _PLACES = 64, 1 << 20
+"""As in the kernel: proposals for one place, and rows of a batch."""
+_NOBODY = np.empty(0, np.int64)
 
 Propose = Callable[[NDArray[np.uint64]], NDArray[np.int64]]
 """Counters to candidate rows, a pure function."""
@@ -30,16 +32,25 @@ class OwnDraws:
         key: Of the randomness.
         propose: Counters to candidate rows.
         distinct: No candidate twice for one pair.
+        cumulative: ``[num_candidates + 1]`` the cumulative probabilities behind ``propose``; None where all are as likely.
 
     Raises:
         DataError: If some query has too few candidates left to draw from.
     """
 
     def __init__(
-        self, num_candidates: int, count: int, known: KnownPairs | None, key: int, propose: Propose, *, distinct: bool
+        self,
+        num_candidates: int,
+        count: int,
+        known: KnownPairs | None,
+        key: int,
+        propose: Propose,
+        *,
+        distinct: bool,
+        cumulative: NDArray[np.float64] | None = None,
     ) -> None:
         self.num_candidates, self.count, self.known = num_candidates, count, known
-        self.key, self.propose, self.distinct = key, propose, distinct
+        self.key, self.propose, self.distinct, self.cumulative = key, propose, distinct, cumulative
         taken = 1 if known is None else max(1, int(known.per_query.max(initial=0)))  # at least its own positive
         if num_candidates - taken < (count if distinct else 1):
             room = num_candidates - (1 if distinct else 0)
@@ -60,6 +71,36 @@ class OwnDraws:
         Returns:
             ``[batch, count]`` candidate rows.
         """
+        return self.draw_steps(queries, positives, step, max(1, len(queries)))
+
+    def draw_steps(
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], first_step: int, batch: int
+    ) -> NDArray[np.int64]:
+        """Draw for the batches of some steps at once, each as :meth:`draw` would.
+
+        Args:
+            queries: ``[rows]`` query rows, those of the first step first.
+            positives: ``[rows]`` candidate rows.
+            first_step: The step of the first rows.
+            batch: Rows of each step; the last may have fewer.
+
+        Returns:
+            ``[rows, count]`` candidate rows.
+        """
+        from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
+        from towerkit.kernels.sampling import draw_own
+
+        drawn = np.empty((len(queries), self.count), np.int64)
+        cumulative = np.empty(0) if self.cumulative is None else self.cumulative
+        last = len(cumulative) and int(np.searchsorted(cumulative, cumulative[-1]))
+        starts, known = (_NOBODY, _NOBODY) if self.known is None else self.known.by_query
+        where = first_step, batch, np.uint64(self.key), self.num_candidates, cumulative, last, self.distinct
+        with torch_threads():
+            draw_own(queries, positives, *where, starts, known, drawn)
+        return drawn
+
+    def draw_plainly(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> NDArray[np.int64]:
+        """The plain twin of :meth:`draw`: all rows of a place at a time, with NumPy."""
         batch = len(queries)
         drawn = np.zeros((batch, self.count), np.int64)
         for place in range(self.count):
@@ -79,7 +120,7 @@ class OwnDraws:
 
     def _counter(self, step: int, attempt: int, place: int, rows: NDArray[np.int64]) -> NDArray[np.uint64]:
         """A number of its own for every draw of the training."""
-        return (((step * _TRIES + attempt) * self.count + place) * (1 << 20) + rows).astype(np.uint64)
+        return (((step * _TRIES + attempt) * self.count + place) * _PLACES + rows).astype(np.uint64)
 
     def _refused(
         self, queries: NDArray[np.int64], positives: NDArray[np.int64], drawn: NDArray[np.int64], place: int

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -38,6 +40,11 @@ class KnownPairs:
             return np.zeros(pairs.shape, bool)
         found = np.minimum(np.searchsorted(self.sorted, pairs), len(self.sorted) - 1)
         return np.asarray(self.sorted[found] == pairs)
+
+    @cached_property
+    def by_query(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """``[queries + 1]`` where the known candidates of each query begin, and all of them, ascending for each query."""
+        return self.matrix.indptr.astype(np.int64), self.sorted % self.width
 
     def candidates_of(self, query: int) -> NDArray[np.int64]:
         """The known candidates of one query, ascending."""

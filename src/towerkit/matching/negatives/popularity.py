@@ -41,7 +41,15 @@ class PopularityNegatives(Stateless):
         self.draws = None
         if not shared:
             known = material.known if exclude else None
-            self.draws = OwnDraws(material.num_candidates, count, known, self.key, self._propose, distinct=False)
+            self.draws = OwnDraws(
+                material.num_candidates,
+                count,
+                known,
+                self.key,
+                self._propose,
+                distinct=False,
+                cumulative=self.cumulative,
+            )
 
     def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> NDArray[np.int64]:
         """``[batch, count]`` candidate rows, or ``[count]`` shared ones."""

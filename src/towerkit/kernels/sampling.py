@@ -1,0 +1,121 @@
+"""Candidates drawn for each pair of its own: a pure function of key, step, place and try; see :class:`OwnDraws`."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from towerkit.kernels.compiled import compiled
+
+TRIES = 64
+"""Proposals for one place before the candidates that are left are listed."""
+PLACES = 1 << 20
+"""Rows of a batch: counters of two steps must not meet."""
+
+
+@compiled(parallel=True, exact=True)
+def draw_own(
+    queries: NDArray[np.int64],
+    positives: NDArray[np.int64],
+    first_step: int,
+    batch: int,
+    key: np.uint64,
+    num_candidates: int,
+    cumulative: NDArray[np.float64],
+    last: int,
+    distinct: bool,
+    starts: NDArray[np.int64],
+    known: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+) -> None:
+    """Fill ``drawn`` for the batches of some steps at once.
+
+    Args:
+        queries: ``[rows]`` query rows; ``batch`` rows belong to each step, the last one may have fewer.
+        positives: ``[rows]`` candidate rows; never drawn for their own row.
+        first_step: The step of the first rows.
+        batch: Rows of a step.
+        key: Of the randomness.
+        num_candidates: Candidates to draw from: rows ``1 … num_candidates``.
+        cumulative: ``[num_candidates + 1]`` cumulative probabilities; empty for equal ones.
+        last: The last candidate with a probability above zero.
+        distinct: No candidate twice for one row.
+        starts: ``[queries + 1]`` where the known candidates of each query begin; empty where all may be drawn.
+        known: Candidate rows, ascending for each query.
+        drawn: ``[rows, count]`` written.
+    """
+    count = drawn.shape[1]
+    for row in prange(len(queries)):
+        query, positive = queries[row], positives[row]
+        low, high = (starts[query], starts[query + 1]) if len(starts) else (np.int64(0), np.int64(0))
+        mine = known[low:high]
+        step, place_in_batch = first_step + row // batch, row % batch
+        for place in range(count):
+            found = False
+            for attempt in range(TRIES):
+                counter = np.uint64(((step * TRIES + attempt) * count + place) * PLACES + place_in_batch)
+                candidate = _proposed(_mixed(key, counter), num_candidates, cumulative, last)
+                if _is_free(candidate, positive, mine, drawn[row, :place], distinct):
+                    drawn[row, place] = candidate
+                    found = True
+                    break
+            if not found:  # a query that knows nearly everything
+                counter = np.uint64((step * TRIES * count + place) * PLACES + place_in_batch)
+                chance = _mixed(key ^ np.uint64(1), counter) >> np.uint64(32)
+                drawn[row, place] = _any_left(chance, num_candidates, positive, mine, drawn[row, :place], distinct)
+
+
+@compiled(exact=True)
+def _mixed(key: np.uint64, counter: np.uint64) -> np.uint64:
+    """64 random bits: the finaliser of SplitMix64, as in :func:`towerkit.core.random.random_bits`."""
+    z = (counter + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) + key
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@compiled(exact=True)
+def _proposed(bits: np.uint64, num_candidates: int, cumulative: NDArray[np.float64], last: int) -> int:
+    """Each as likely, by the upper 32 bits; else the candidate whose stretch of the probabilities holds 53 bits."""
+    if len(cumulative) == 0:
+        return 1 + np.int64(((bits >> np.uint64(32)) * np.uint64(num_candidates)) >> np.uint64(32))
+    chance = np.float64(bits >> np.uint64(11)) * 2.0**-53
+    return min(np.searchsorted(cumulative, chance, side="right"), last)
+
+
+@compiled(exact=True)
+def _is_free(
+    candidate: int, positive: int, known: NDArray[np.int64], before: NDArray[np.int64], distinct: bool
+) -> bool:
+    if candidate == positive:
+        return False
+    if distinct:
+        for other in before:
+            if other == candidate:
+                return False
+    place = np.searchsorted(known, candidate)
+    return not (place < len(known) and known[place] == candidate)
+
+
+@compiled(exact=True)
+def _any_left(
+    chance: np.uint64,
+    num_candidates: int,
+    positive: int,
+    known: NDArray[np.int64],
+    before: NDArray[np.int64],
+    distinct: bool,
+) -> int:
+    """One of the candidates that are left, each as likely."""
+    left = 0
+    for candidate in range(1, num_candidates + 1):
+        if _is_free(candidate, positive, known, before, distinct):
+            left += 1
+    chosen = np.int64((chance * np.uint64(left)) >> np.uint64(32))
+    for candidate in range(1, num_candidates + 1):
+        if _is_free(candidate, positive, known, before, distinct):
+            if chosen == 0:
+                return candidate
+            chosen -= 1
+    return 0
