@@ -91,6 +91,10 @@ class RetrievalObjective(Objective):
             scores.negative.register_hook(partial(self._effective.add, scores.collision))
         return self.loss(scores.positive, scores.negative, log_q=scores.log_q, collision=scores.collision)
 
+    def saw_negatives(self, counted: float, effective: float, rows: float) -> None:
+        """Told by an engine that does not call this objective what the pulls of its steps add up to; see :meth:`report`."""
+        self._effective.include(counted, effective, int(rows))
+
     def parameters(self) -> list[nn.Parameter]:
         """A learned temperature, where there is one."""
         return list(self.loss.parameters()) if isinstance(self.loss, nn.Module) else []
@@ -141,9 +145,12 @@ class _Effective:
         pull = gradient[: self.ROWS].detach().double().abs()  # squares of small gradients underflow in float32
         rows, drawn = pull.shape
         share = pull.sum(dim=1).square() / pull.square().sum(dim=1).clamp(min=1e-300)
-        self.effective += float(share.sum())
-        self.counted += float(rows * drawn if collision is None else (~collision[: self.ROWS]).sum())
-        self.rows += rows
+        counted = float(rows * drawn if collision is None else (~collision[: self.ROWS]).sum())
+        self.include(counted, float(share.sum()), rows)
+
+    def include(self, counted: float, effective: float, rows: int) -> None:
+        """Add to the sums since the last report."""
+        self.counted, self.effective, self.rows = self.counted + counted, self.effective + effective, self.rows + rows
 
     def state(self) -> Tensor:
         """The sums since the last report."""

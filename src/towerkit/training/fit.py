@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from towerkit.core.random import generator, stream
+from towerkit.core.random import stream
 from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
@@ -19,6 +19,7 @@ from towerkit.training.loop import History, Selection, Stretch, fit_loop
 from towerkit.training.progress import Progress
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import LossError, TrainState, seeded_torch
+from towerkit.training.steps import Advance, batch_size, order_of
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Prepared:
     negatives: Negatives | AllCandidates | None = None
     entities: tuple[str, str] | None = None
     """The query and the candidate entity, where there are negatives."""
+    advance: Advance | None = None
+    """What takes the steps, where it is not the torch engine."""
 
 
 class Recipe(Protocol):
@@ -192,6 +195,7 @@ class _Fit:
                     after_epoch=after_epoch,
                     accumulate=training.accumulate,
                     watch=checkpoints,
+                    advance=prepared.advance,
                 )
         except LossError as error:
             if checkpoints is None:
@@ -244,16 +248,6 @@ def _replay(stretch: Stretch, progress: Progress, epochs: int, selection: Select
             is_best = selection.better(figure, best)
             best = figure if is_best else best
             progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=is_best)
-
-
-def order_of(rows: Rows, training: TrainingSpec, epoch: int) -> Rows:
-    """The rows in the order of an epoch: a pure function of seed and epoch."""
-    return rows[generator(training.seed, "order", epoch).permutation(len(rows))]
-
-
-def batch_size(training: TrainingSpec, rows: Rows) -> int:
-    """Examples in a full batch."""
-    return min(training.batch_size, len(rows))
 
 
 def batches_of(prepared: Prepared, rows: Rows, training: TrainingSpec, epoch: int, done: int = 0) -> Iterator[Batch]:

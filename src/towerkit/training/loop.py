@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from towerkit.data.batch import Batch
 from towerkit.training.progress import Progress, Silent, Staged, Step
-from towerkit.training.state import TrainState, settle, train_step, weights_of
+from towerkit.training.state import TrainState, settle, weights_of
+from towerkit.training.steps import Advance, Batches, torch_steps
 
 __all__ = ["Batches", "History", "Progress", "Selection", "Silent", "Staged", "Stretch", "Watch", "fit_loop"]
 
 Validate = Callable[[], Mapping[str, float]]
-Batches = Callable[[int, int], Iterator[Batch]]
-"""Epoch (from 0) and how many batches to leave out -> the rest of the epoch's batches."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,7 @@ def fit_loop(
     after_epoch: Callable[[], None] = lambda: None,
     accumulate: int = 1,
     watch: Watch | None = None,
+    advance: Advance | None = None,
 ) -> History:
     """Train for some epochs; with validation, stop early and restore the best weights.
 
@@ -118,6 +116,7 @@ def fit_loop(
         after_epoch: Moves what moves once per epoch, before validation.
         accumulate: Batches per step.
         watch: Looks on between the steps.
+        advance: Takes the steps in place of the torch engine; the batches are not asked for then.
 
     Returns:
         The records and the best epoch (counted from 1).
@@ -126,15 +125,15 @@ def fit_loop(
     history, started = stretch.history, time.perf_counter() - stretch.history.seconds
     epochs = epochs if state.learns else 1
     enough = patience * validate_every if validate else None
+    advance = advance or torch_steps(state, batches, accumulate)
     while len(history.records) < epochs and not _has_given_up(history, enough):
         state.model.train()
-        rest = batches(len(history.records), stretch.batches) if state.learns else iter(())
-        for batch, more in _groups(rest, accumulate):
-            rate = state.optimizer.rate
-            loss = train_step(state, batch, more=more)
-            stretch.count(loss, accumulate)
+        rest = advance(len(history.records), stretch.batches) if state.learns else iter(())
+        for stepped in rest:
             history.seconds = time.perf_counter() - started
-            progress.step(Step(stretch.stage, state.step, loss, rate))
+            for place, loss in enumerate(stepped.losses, state.step - len(stepped.losses) + 1):
+                stretch.count(loss, accumulate)
+                progress.step(Step(stretch.stage, place, loss, stepped.rate))
             if watch is not None:
                 watch.after_step(state, stretch)
         after_epoch()
@@ -156,12 +155,6 @@ def fit_loop(
 
 def _has_given_up(history: History, enough: int | None) -> bool:
     return enough is not None and len(history.records) - history.best_epoch >= enough
-
-
-def _groups(batches: Iterator[Batch], size: int) -> Iterator[tuple[Batch, Iterator[Batch]]]:
-    """The batches of each step: the first, and the others, which are drawn when they are asked for."""
-    for batch in batches:
-        yield batch, islice(batches, size - 1)
 
 
 def _close_epoch(state: TrainState, stretch: Stretch, validate: Validate | None, selection: Selection) -> None:

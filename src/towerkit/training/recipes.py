@@ -15,7 +15,7 @@ from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded, encode
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.heads.decision import Decision
-from towerkit.matching.negatives import KnownPairs, Material
+from towerkit.matching.negatives import KnownPairs, Material, Negatives
 from towerkit.matching.updates import AnyUpdateSpec
 from towerkit.models.histories import with_histories
 from towerkit.models.tower_model import TowerModelSpec
@@ -24,6 +24,7 @@ from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.training.carry import Base
+from towerkit.training.compiled import CompiledEngine, chosen_engine
 from towerkit.training.decisions import decisions_of
 from towerkit.training.fit import Prepared
 from towerkit.training.forward import forward_of
@@ -69,7 +70,12 @@ class RetrievalRecipe:
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
         forward = forward_of(model, precision=training.precision, chunk=training.chunk)
         state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
-        return Prepared(state, encoded, sampler, entities)
+        engine = chosen_engine(self.model, self.objective, self.update, training, len(rows))
+        advance = None
+        if engine == "compiled":
+            assert isinstance(sampler, Negatives)
+            advance = CompiledEngine.of(state, encoded, sampler, self.objective.loss, rows, training).steps
+        return Prepared(state, encoded, sampler, entities, advance)
 
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Ranking metrics of the held-out rows."""

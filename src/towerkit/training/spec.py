@@ -15,8 +15,9 @@ from towerkit.training.track import AnyTrackSpec
 class TrainingSpec(Spec):
     """The training loop's settings."""
 
-    engine: Literal["auto", "torch"] = "auto"
-    """``auto`` takes the fastest engine that can run the spec; there is one today."""
+    engine: Literal["auto", "compiled", "torch"] = "auto"
+    """``compiled`` runs two id towers with negatives of their own in a kernel; ``auto`` takes it where it can run the spec and
+    the training is long enough to be worth compiling. Both draw the same and differ by the rounding of float32."""
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(1024, ge=1, le=1 << 20)
     drop_last: bool = False

@@ -67,6 +67,24 @@ class Negatives:
             )
         return found
 
+    def draw_steps(
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], first_step: int, batch: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+        """What the only source, one that draws for each pair of its own, brings for the batches of some steps at once.
+
+        Args:
+            queries: ``[rows]`` query rows, those of the first step first.
+            positives: ``[rows]`` candidate rows.
+            first_step: The step of the first rows.
+            batch: Rows of each step; the last may have fewer.
+
+        Returns:
+            Candidate rows ``[rows, n]``, and their logQ ``[rows, n]`` where it is corrected.
+        """
+        (source,) = self.sources
+        rows = source.draws.draw_steps(queries, positives, first_step, batch)  # type: ignore[attr-defined]
+        return rows, self._log_q(queries, positives, rows) if self.corrects else None
+
     def remember(self, vectors: Tensor) -> None:
         """Told the vectors ``[batch, dim]`` of the positives of the last draw, after the step."""
         for source in self.sources:

@@ -39,7 +39,7 @@ class Adagrad(Optimizer):
         per_row: bool = False,
     ) -> None:
         super().__init__(parameters, lr=lr, weight_decay=weight_decay, factor=factor, clip_norm=clip_norm)
-        self.per_row = per_row
+        self.per_row, self.eps = per_row, _EPS
         self.sums: dict[int, Tensor] = {}
         """Place of a parameter -> its sums, made when it first has a gradient."""
 
@@ -47,18 +47,20 @@ class Adagrad(Optimizer):
         squares = values.square()
         return squares.mean(dim=1, keepdim=True) if self.per_row and values.dim() == 2 else squares
 
-    def _sum(self, place: int, parameter: Tensor) -> Tensor:
+    def sum_of(self, place: int) -> Tensor:
+        """The sums of the parameter at a place; zeros before it first moved."""
         if place not in self.sums:
+            parameter = self.parameters[place].detach()
             is_by_row = self.per_row and parameter.dim() == 2
             self.sums[place] = torch.zeros_like(parameter[:, :1] if is_by_row else parameter)
         return self.sums[place]
 
     def _move_all(self, place: int, parameter: Tensor, values: Tensor, rate: float) -> None:
-        total = self._sum(place, parameter).add_(self._squares(values))
+        total = self.sum_of(place).add_(self._squares(values))
         parameter.addcdiv_(values, total.sqrt().add_(_EPS).expand_as(values), value=-rate)
 
     def _move_rows(self, place: int, parameter: Tensor, rows: Tensor, values: Tensor, rate: float) -> None:
-        total = self._sum(place, parameter)
+        total = self.sum_of(place)
         own = total.index_select(0, rows).add_(self._squares(values))
         total.index_copy_(0, rows, own)
         moved = parameter.index_select(0, rows)

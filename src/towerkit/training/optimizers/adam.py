@@ -55,15 +55,20 @@ class RowAdam(Optimizer):
         self.moments: dict[int, Moments] = {}
         """Place of a parameter -> its moments, made when it first has a gradient."""
 
-    def _moments(self, place: int, parameter: Tensor) -> Moments:
+    def moments_of(self, place: int) -> Moments:
+        """What is remembered of the parameter at a place; zeros before it first moved."""
         if place not in self.moments:
+            parameter = self.parameters[place].detach()
             self.moments[place] = Moments(torch.zeros_like(parameter), torch.zeros_like(parameter))
-        moments = self.moments[place]
+        return self.moments[place]
+
+    def _next(self, place: int) -> Moments:
+        moments = self.moments_of(place)
         moments.step += 1
         return moments
 
     def _move_all(self, place: int, parameter: Tensor, values: Tensor, rate: float) -> None:
-        moments = self._moments(place, parameter)
+        moments = self._next(place)
         beta_1, beta_2 = self.betas
         moments.first.lerp_(values, 1.0 - beta_1)
         moments.second.mul_(beta_2).addcmul_(values, values, value=1.0 - beta_2)
@@ -71,7 +76,7 @@ class RowAdam(Optimizer):
         parameter.addcdiv_(moments.first, moments.second.sqrt().mul_(root).add_(self.eps), value=-size)
 
     def _move_rows(self, place: int, parameter: Tensor, rows: Tensor, values: Tensor, rate: float) -> None:
-        moments = self._moments(place, parameter)
+        moments = self._next(place)
         beta_1, beta_2 = self.betas
         first = moments.first.index_select(0, rows).lerp_(values, 1.0 - beta_1)
         second = moments.second.index_select(0, rows).mul_(beta_2).addcmul_(values, values, value=1.0 - beta_2)

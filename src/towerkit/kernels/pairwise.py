@@ -1,0 +1,414 @@
+"""Training of two id tables by pairs and negatives of their own: the steps of a span, one after the other, on plain arrays.
+
+For a batch of pairs ``(u, c⁺)`` with negatives ``c_1 … c_n`` each step is, in this order:
+
+1. scores ``s_j = q·c_j`` of vectors as the match sees them (``x`` under dot, ``x/|x|`` under cosine);
+2. the loss of each row and its coefficients ``g_j = ∂loss/∂s_j``, times the share of the row in the batch;
+3. of each candidate in the batch the gradient ``Σ g q``, gathered from the rows that hold it, and its optimizer's step;
+4. the same for each query, or one-backprop: ``q <- β^k q + (1 - β^k) mean(c⁺)`` of the candidates as they are now.
+
+Which rows hold a candidate does not depend on any weight, so all steps of a span are sorted at once, each by one thread
+(:func:`grouped`). Every sum has a fixed order, and every row of a table is written by one iteration: the result does not
+depend on the number of threads. The plain twin is the torch engine, from which it may differ by the rounding of float32.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from towerkit.kernels.compiled import compiled
+
+SOFTMAX, BILATERAL, BPR, TRIPLET, BCE, CONTRASTIVE, CCL = range(7)
+SGD, ADAM, ADAGRAD, ROWWISE = range(4)
+NO_MOVE, GROUPED, LAST = range(3)
+
+_TINY = np.float32(1e-12)
+
+
+@compiled(parallel=True)
+def grouped(
+    codes: NDArray[np.int32], batch: int, num_rows: int, whole: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
+    """For each step the distinct rows of a table that its entries name, and the entries of each, in order.
+
+    Args:
+        codes: ``[entries]`` rows of the table; ``batch`` entries belong to each step, the last one may have fewer.
+        batch: Entries of a step.
+        num_rows: Rows of the table.
+        whole: Every row of the table counts as named.
+
+    Returns:
+        How many rows each step names ``[steps]``; the rows ``[steps, most]``; where the entries of each begin
+        ``[steps, most + 1]``; the entries ``[entries]``, counted from the step's first.
+    """
+    steps = (len(codes) + batch - 1) // batch
+    most = num_rows if whole else min(batch, num_rows)
+    named = np.zeros(steps, np.int64)
+    rows = np.empty((steps, most), np.int32)
+    starts = np.empty((steps, most + 1), np.int64)
+    entries = np.empty(len(codes), np.int32)
+    for step in prange(steps):
+        low, high = step * batch, min((step + 1) * batch, len(codes))
+        place = np.full(num_rows, -1, np.int32)
+        count = 0
+        if whole:
+            for row in range(num_rows):
+                rows[step, row] = place[row] = row
+            count = num_rows
+        else:
+            for entry in range(low, high):
+                if place[codes[entry]] < 0:
+                    place[codes[entry]] = count
+                    rows[step, count] = codes[entry]
+                    count += 1
+        named[step] = count
+        ends = np.zeros(count + 1, np.int64)
+        for entry in range(low, high):
+            ends[place[codes[entry]] + 1] += 1
+        for row in range(count):
+            ends[row + 1] += ends[row]
+        starts[step, : count + 1] = ends
+        for entry in range(low, high):
+            row = place[codes[entry]]
+            entries[low + ends[row]] = entry - low
+            ends[row] += 1
+    return named, rows, starts, entries
+
+
+@compiled()
+def train_span(
+    queries: NDArray[np.int32],
+    candidates: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    log_q: NDArray[np.float32],
+    batch: int,
+    query_groups: tuple,
+    candidate_groups: tuple,
+    query_table: NDArray[np.float32],
+    candidate_table: NDArray[np.float32],
+    query_slots: tuple,
+    candidate_slots: tuple,
+    query_moves: NDArray[np.int64],
+    candidate_moves: NDArray[np.int64],
+    rates: NDArray[np.float64],
+    optimizer: tuple,
+    loss: int,
+    settings: NDArray[np.float32],
+    cosine: bool,
+    aggregation: tuple,
+    met: NDArray[np.float32],
+    losses: NDArray[np.float64],
+    effective: NDArray[np.float64],
+) -> None:
+    """Take some steps.
+
+    Args:
+        queries: ``[rows]`` rows of the query table.
+        candidates: ``[rows, 1 + n]`` rows of the candidate table, the positive first.
+        weights: ``[rows]``.
+        log_q: ``[rows, n]`` subtracted from the negatives' scaled scores by softmax losses; ``[0, 0]`` for none.
+        batch: Rows of a step; the last may have fewer.
+        query_groups: :func:`grouped` of the queries.
+        candidate_groups: :func:`grouped` of the candidates.
+        query_table: ``[query rows, dim]`` moved.
+        candidate_table: ``[candidate rows, dim]`` moved.
+        query_slots: What the optimizer remembers of the query table: two arrays like it, or empty ones.
+        candidate_slots: The same of the candidate table.
+        query_moves: ``[steps]`` the number of the optimizer's step for the query table (from 1), 0 where it rests.
+        candidate_moves: ``[steps]`` the same for the candidate table.
+        rates: ``[steps]`` step sizes.
+        optimizer: Kind, weight decay, first and second decay of Adam, epsilon.
+        loss: Which.
+        settings: Of the loss: temperature, ratio, margin, weight of the negatives.
+        cosine: The match compares directions alone.
+        aggregation: How queries move without a gradient, and the share of the old vector that stays.
+        met: ``[query rows]`` how much each query has met, or empty: not debiased.
+        losses: ``[steps]`` written: the mean loss.
+        effective: ``[3]`` added to: negatives that counted, effectively, and rows that were looked at.
+    """
+    width, dim = candidates.shape[1], candidate_table.shape[1]
+    vectors = np.empty((batch, dim), np.float32)  # of the queries, as the match sees them
+    pulls = np.empty((batch, dim), np.float32)  # the gradient of each row's query vector
+    scores = np.empty((batch, width), np.float32)
+    slopes = np.empty((batch, width), np.float32)
+    row_losses = np.empty(batch, np.float64)
+    lengths = _lengths(candidate_table, cosine)
+    query_lengths = np.empty(batch, np.float32)
+    for step in range(len(rates)):
+        low, high = step * batch, min((step + 1) * batch, len(queries))
+        total = np.float32(0.0)
+        for row in range(low, high):
+            total += weights[row]
+        share = np.float32(1.0) / max(total, _TINY)
+        moves_query = query_moves[step] > 0
+        _forward(
+            queries[low:high], candidates[low:high], weights[low:high], log_q[low:high], query_table, candidate_table,
+            lengths, loss, settings, cosine, share, moves_query, vectors, query_lengths, pulls, scores, slopes, row_losses,
+        )  # fmt: skip
+        mean = 0.0
+        for row in range(high - low):
+            mean += np.float64(weights[low + row]) * row_losses[row]
+        losses[step] = mean * share
+        if not np.isfinite(losses[step]):
+            return
+        _count_effective(slopes[: min(64, high - low), 1:], effective)
+        if moves_query:
+            _move(
+                query_groups[0][step], query_groups[1][step], query_groups[2][step], query_groups[3][low:high],
+                _NO_SLOPES, pulls, scores, query_lengths, 1, query_table, query_slots[0], query_slots[1],
+                query_moves[step], rates[step], optimizer, False,
+            )  # fmt: skip
+        if candidate_moves[step] > 0:
+            _move(
+                candidate_groups[0][step], candidate_groups[1][step], candidate_groups[2][step],
+                candidate_groups[3][low * width : high * width], slopes, vectors, scores, lengths, width,
+                candidate_table, candidate_slots[0], candidate_slots[1],
+                candidate_moves[step], rates[step], optimizer, cosine,
+            )  # fmt: skip
+        if aggregation[0] != NO_MOVE:
+            _aggregate(
+                query_groups[0][step], query_groups[1][step], query_groups[2][step], query_groups[3][low:high],
+                candidates[low:high, 0], weights[low:high], query_table, candidate_table, lengths, cosine,
+                aggregation[0] == LAST, aggregation[1], met,
+            )  # fmt: skip
+
+
+_NO_SLOPES = np.empty((0, 0), np.float32)
+
+
+@compiled(parallel=True)
+def _lengths(table: NDArray[np.float32], cosine: bool) -> NDArray[np.float32]:
+    """``[rows]`` under cosine; the 1e-12 is PyTorch's guard against zero vectors."""
+    found = np.ones(len(table), np.float32)
+    if cosine:
+        for row in prange(len(table)):
+            found[row] = _length(table[row])
+    return found
+
+
+@compiled()
+def _length(vector: NDArray[np.float32]) -> np.float32:
+    square = np.float32(0.0)
+    for place in range(len(vector)):
+        square += vector[place] * vector[place]
+    return max(np.sqrt(square), _TINY)
+
+
+@compiled(parallel=True)
+def _forward(
+    queries, candidates, weights, log_q, query_table, candidate_table, lengths, loss, settings, cosine, share,
+    moves_query, vectors, query_lengths, pulls, scores, slopes, row_losses,
+):  # fmt: skip
+    """Scores, losses and coefficients of the rows of a batch; the gradients of their query vectors where these move."""
+    width, dim = candidates.shape[1], candidate_table.shape[1]
+    for row in prange(len(queries)):
+        query, mine = query_table[queries[row]], vectors[row]
+        length = _length(query) if cosine else np.float32(1.0)
+        query_lengths[row] = length
+        for k in range(dim):
+            mine[k] = query[k] / length
+        for j in range(width):
+            other = candidate_table[candidates[row, j]]
+            score = np.float32(0.0)
+            for k in range(dim):
+                score += mine[k] * other[k]
+            scores[row, j] = score / lengths[candidates[row, j]]
+        row_losses[row] = _coefficients(
+            loss, settings, scores[row], log_q[row] if len(log_q) else log_q[:0, :].ravel(), slopes[row]
+        )
+        for j in range(width):
+            slopes[row, j] *= weights[row] * share
+        if moves_query:
+            pull = pulls[row]
+            pull[:] = np.float32(0.0)
+            along = np.float32(0.0)
+            for j in range(width):
+                other = candidate_table[candidates[row, j]]
+                slope = slopes[row, j] / lengths[candidates[row, j]]
+                along += slopes[row, j] * scores[row, j]
+                for k in range(dim):
+                    pull[k] += slope * other[k]
+            if cosine:  # ∂(x/|x|) leaves what is across x, divided by its length
+                for k in range(dim):
+                    pull[k] = (pull[k] - along * mine[k]) / length
+
+
+@compiled()
+def _coefficients(
+    loss: int, settings: NDArray[np.float32], s: NDArray[np.float32], log_q: NDArray[np.float32], g: NDArray[np.float32]
+) -> float:
+    """The loss of one row, and into ``g`` its derivative by each score; the formulas are those of ``towerkit.losses``."""
+    temperature, ratio, margin, weight = settings[0], settings[1], settings[2], settings[3]
+    n = np.float32(len(s) - 1)
+    value = 0.0
+    if loss in (SOFTMAX, BILATERAL):
+        first = 0 if loss == SOFTMAX else 1
+        top = np.float32(-np.inf)
+        for j in range(first, len(s)):
+            g[j] = s[j] / temperature - (log_q[j - 1] if j > 0 and len(log_q) else np.float32(0.0))
+            top = max(top, g[j])
+        total = np.float32(0.0)
+        for j in range(first, len(s)):
+            g[j] = np.exp(g[j] - top)
+            total += g[j]
+        spread = np.float64(top) + np.log(np.float64(total))
+        own = np.float64(s[0] / temperature)
+        value = spread - own if loss == SOFTMAX else ratio * (spread - np.log(n)) - own
+        scale = np.float32(1.0) if loss == SOFTMAX else ratio
+        for j in range(first, len(s)):
+            g[j] = scale * g[j] / (total * temperature)
+        g[0] = (g[0] if loss == SOFTMAX else np.float32(0.0)) - np.float32(1.0) / temperature
+    elif loss in (BPR, TRIPLET):
+        g[0] = np.float32(0.0)
+        for j in range(1, len(s)):
+            behind = s[j] - s[0] + (margin if loss == TRIPLET else np.float32(0.0))
+            value += max(behind, np.float32(0.0)) if loss == TRIPLET else _softplus(behind)
+            g[j] = (np.float32(behind > 0.0) if loss == TRIPLET else _sigmoid(behind)) / n
+            g[0] -= g[j]
+        value /= n
+    elif loss == BCE:
+        for j in range(1, len(s)):
+            value += weight * _softplus(s[j]) / n
+            g[j] = weight * _sigmoid(s[j]) / n
+        value += _softplus(-s[0])
+        g[0] = -_sigmoid(-s[0])
+    else:
+        for j in range(1, len(s)):
+            above = max(s[j] - margin, np.float32(0.0))
+            value += 0.5 * above * above / n if loss == CONTRASTIVE else weight * above / n
+            g[j] = above / n if loss == CONTRASTIVE else np.float32(above > 0.0) * weight / n
+        missing = np.float32(1.0) - s[0]
+        value += 0.5 * missing * missing if loss == CONTRASTIVE else missing
+        g[0] = -missing if loss == CONTRASTIVE else np.float32(-1.0)
+    return value
+
+
+@compiled()
+def _sigmoid(x: np.float32) -> np.float32:
+    if x >= 0.0:
+        return np.float32(1.0) / (np.float32(1.0) + np.exp(-x))
+    return np.exp(x) / (np.float32(1.0) + np.exp(x))
+
+
+@compiled()
+def _softplus(x: np.float32) -> float:
+    """``log(1 + exp(x))`` without overflow."""
+    return max(x, np.float32(0.0)) + np.log1p(np.exp(-abs(np.float64(x))))
+
+
+@compiled(parallel=True)
+def _move(
+    named, rows, starts, entries, slopes, vectors, scores, lengths, width, table, first, second, move, rate, optimizer,
+    cosine,
+):  # fmt: skip
+    """Gather the gradient of each named row of a table from its entries, and take the optimizer's step.
+
+    An entry ``e`` stands in row ``e // width`` of the batch; without ``slopes`` it is a row of gradients itself.
+    """
+    dim = table.shape[1]
+    kind, decay, beta_1, beta_2, eps = optimizer
+    one = np.float32(1.0)
+    size, root = rate, 1.0
+    if kind == ADAM:
+        size, root = rate / (1.0 - beta_1**move), (1.0 - beta_2**move) ** -0.5
+    size, root, eps = np.float32(size), np.float32(root), np.float32(eps)
+    keep_1, keep_2 = np.float32(1.0 - beta_1), np.float32(beta_2)
+    for place in prange(named):
+        row = rows[place]
+        parameter = table[row]
+        gradient = np.zeros(dim, np.float32)
+        along = np.float32(0.0)
+        for position in range(starts[place], starts[place + 1]):
+            entry = entries[position]
+            if len(slopes):
+                i, j = entry // width, entry % width
+                slope = slopes[i, j]
+                along += slope * scores[i, j]
+                for k in range(dim):
+                    gradient[k] += slope * vectors[i, k]
+            else:
+                for k in range(dim):
+                    gradient[k] += vectors[entry, k]
+        if cosine:
+            length = lengths[row]
+            for k in range(dim):
+                gradient[k] = (gradient[k] - along * parameter[k] / length) / length
+        if decay:
+            for k in range(dim):
+                gradient[k] += np.float32(decay) * parameter[k]
+        if kind == SGD:
+            for k in range(dim):
+                parameter[k] -= size * gradient[k]
+        elif kind == ADAM:
+            for k in range(dim):
+                m = first[row, k] + keep_1 * (gradient[k] - first[row, k])
+                v = keep_2 * second[row, k] + (one - keep_2) * gradient[k] * gradient[k]
+                first[row, k], second[row, k] = m, v
+                parameter[k] -= size * m / (np.sqrt(v) * root + eps)
+        elif kind == ADAGRAD:
+            for k in range(dim):
+                first[row, k] += gradient[k] * gradient[k]
+                parameter[k] -= size * gradient[k] / (np.sqrt(first[row, k]) + eps)
+        else:
+            square = np.float32(0.0)
+            for k in range(dim):
+                square += gradient[k] * gradient[k]
+            first[row, 0] += square / np.float32(dim)
+            scale = size / (np.sqrt(first[row, 0]) + eps)
+            for k in range(dim):
+                parameter[k] -= scale * gradient[k]
+        if cosine:
+            lengths[row] = _length(parameter)
+
+
+@compiled(parallel=True)
+def _aggregate(
+    named, rows, starts, entries, positives, weights, query_table, candidate_table, lengths, cosine, last, beta, met
+):
+    """One-backprop: each query towards the (weighted) mean of its positives, or towards its last one."""
+    dim = query_table.shape[1]
+    for place in prange(named):
+        row = rows[place]
+        mean = np.zeros(dim, np.float32)
+        count = np.float32(0.0)
+        begin, end = starts[place], starts[place + 1]
+        if last:
+            begin, end = _last_that_counts(entries, weights, begin, end)
+        for position in range(begin, end):
+            entry = entries[position]
+            count += weights[entry]
+            scale = weights[entry] / lengths[positives[entry]]
+            for k in range(dim):
+                mean[k] += scale * candidate_table[positives[entry], k]
+        if count > 0.0:
+            kept = np.float32(beta**count)
+            if len(met):
+                before = met[row]
+                met[row] = before + count
+                kept *= np.float32((1.0 - beta**before) / max(1.0 - beta ** (before + count), 1e-12))
+            for k in range(dim):
+                query_table[row, k] = kept * query_table[row, k] + (np.float32(1.0) - kept) * (mean[k] / count)
+
+
+@compiled()
+def _last_that_counts(entries, weights, begin, end):
+    for position in range(end - 1, begin - 1, -1):
+        if weights[entries[position]] > 0.0:
+            return position, position + 1
+    return begin, begin
+
+
+@compiled()
+def _count_effective(slopes: NDArray[np.float32], effective: NDArray[np.float64]) -> None:
+    """Of some rows: ``(Σ g)² / Σ g²`` over their negatives, see the retrieval objective."""
+    for row in range(slopes.shape[0]):
+        total, squares = 0.0, 0.0
+        for j in range(slopes.shape[1]):
+            pull = abs(np.float64(slopes[row, j]))
+            total += pull
+            squares += pull * pull
+        effective[0] += slopes.shape[1]
+        effective[1] += total * total / max(squares, 1e-300)
+        effective[2] += 1.0
