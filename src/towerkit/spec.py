@@ -22,6 +22,7 @@ from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.towers import GraphTowerSpec
+from towerkit.training.compiled import unsupported
 from towerkit.training.spec import TrainingSpec
 
 AnyModelSpec = Annotated[TwoTowerSpec | TowerModelSpec | LateFusionSpec, Field(discriminator="kind")]
@@ -61,7 +62,7 @@ class ModelingSpec(Spec):
             if refusal is not None:
                 raise ValueError(f"objective.loss does not fit model.match: {refusal}")
             _check_update(model, self.update)
-        _check_training(self.model, self.training)
+        _check_training(self)
         if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec) and not self.model.ranks:
             raise ValueError(
                 f"'evaluation.select_by' cannot be chosen for a late_fusion; received '{self.evaluation.select_by}': each "
@@ -95,12 +96,22 @@ def _check_update(model: TwoTowerSpec, update: UpdateSpec) -> None:
         )
 
 
-def _check_training(model: AnyModelSpec, training: TrainingSpec) -> None:
+def _check_training(spec: ModelingSpec) -> None:
+    model, training = spec.model, spec.training
     if training.chunk is not None and not two_towers(model):
         raise ValueError(
             f"'training.chunk' is for the big batches that in-batch negatives want, and the model is a {model.kind}; use "
             "training.accumulate, which comes to the same for it."
         )
+    if training.engine == "compiled":
+        reason = f"the model is a {model.kind}"
+        if isinstance(model, TwoTowerSpec):
+            reason = unsupported(model, spec.objective, spec.update, training) or ""
+        if reason:
+            raise ValueError(
+                f"'training.engine: compiled' trains two id towers on pairs with negatives of their own; here {reason}. Use "
+                "training.engine: auto, which takes it where it can."
+            )
 
 
 class ExperimentSpec(ModelingSpec):

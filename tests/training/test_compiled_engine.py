@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,3 +141,159 @@ def test_both_engines_take_the_same_steps(case: Mapping[str, Any], weighted: boo
     for name in moved:
         np.testing.assert_allclose(ours[name].numpy(), theirs[name].numpy(), rtol=5e-3, atol=5e-5, err_msg=name)
     assert fast.state.objective.report() == pytest.approx(plain.state.objective.report(), rel=1e-3)
+
+
+def test_the_first_step_is_equal_to_the_last_digits_of_float32() -> None:
+    data, chosen = dataset(32), spec(dim=32)
+    fast, plain = prepared(chosen, data, "compiled"), prepared(chosen, data, "torch")
+    np.testing.assert_allclose(run(fast, chosen, data, 1), run(plain, chosen, data, 1), rtol=1e-6)
+    ours, theirs = snapshot(fast.state), snapshot(plain.state)
+    firsts = [name for name in theirs if name.endswith(".first")]
+    assert firsts
+    for name in firsts:  # a tenth of the gradient
+        np.testing.assert_allclose(ours[name].numpy(), theirs[name].numpy(), rtol=1e-4, atol=1e-8)
+
+
+@contextmanager
+def torch_uses(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("case", ["update two_backprop", "update one_backprop", "loss ccl", "popularity"])
+def test_neither_threads_nor_spans_change_a_bit(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, chosen = dataset(weighted=True), spec(**CASES[case])
+    ends = []
+    for threads, most in ((1, 64), (2, 64), (7, 64), (2, 1), (1, 3)):
+        monkeypatch.setattr(compiled, "_MOST_STEPS", most)
+        with torch_uses(threads):
+            found = prepared(chosen, data, "compiled")
+            losses = run(found, chosen, data)
+        ends.append((losses, {name: tensor.numpy().tobytes() for name, tensor in snapshot(found.state).items()}))
+    effective = "objective.effective"  # a sum of float64 over other groups of rows
+    for losses, tensors in ends[1:]:
+        assert losses == ends[0][0]
+        assert {k: v for k, v in tensors.items() if k != effective} == {
+            k: v for k, v in ends[0][1].items() if k != effective
+        }
+
+
+@pytest.mark.parametrize("case", ["update two_backprop", "update one_backprop debias", "update alternating"])
+@pytest.mark.parametrize("stop", [1, 4, 10, 13])
+def test_resumed_after_any_step_it_ends_with_the_same_bits(case: str, stop: int) -> None:
+    data, chosen = dataset(), spec(**CASES[case], training={"batch_size": 32, "checkpoint_every": 1})
+    whole = prepared(chosen, data, "compiled")
+    run(whole, chosen, data)
+    first = prepared(chosen, data, "compiled")
+    assert first.advance is not None
+    done = 0
+    for epoch in range(2):
+        for _ in first.advance(epoch, 0):
+            done += 1
+            if done == stop:
+                break
+        if done == stop:
+            break
+    kept = {name: tensor.clone() for name, tensor in snapshot(first.state).items()}
+    second = prepared(chosen, data, "compiled")
+    restore(second.state, kept, "test")
+    assert second.advance is not None
+    per_epoch = -(-300 // 32)
+    for epoch in range(done // per_epoch, 2):
+        for _ in second.advance(epoch, done - epoch * per_epoch if epoch == done // per_epoch else 0):
+            pass
+    ours, theirs = snapshot(second.state), snapshot(whole.state)
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        if name != "objective.effective":
+            assert torch.equal(ours[name], tensor), name
+
+
+def test_spans_end_where_a_checkpoint_is_due() -> None:
+    data, chosen = dataset(), spec(training={"batch_size": 32, "checkpoint_every": 4})
+    found = prepared(chosen, data, "compiled")
+    assert found.advance is not None
+    steps = [len(stepped.losses) for epoch in range(2) for stepped in found.advance(epoch, 0)]
+    assert steps == [4, 4, 2, 2, 4, 4]
+
+
+def test_a_bad_loss_stops_before_the_tables_and_after_the_steps_before_it() -> None:
+    data, chosen = dataset(), spec(update={"kind": "stop_gradient", "side": "query"})
+    found = prepared(chosen, data, "compiled")
+    assert found.advance is not None
+    first = next(iter(prepared(chosen, data, "compiled").advance(0, 0)))  # type: ignore[misc]
+    assert len(first.losses) == 10
+    order = compiled.order_of(data.parts.train, chosen.training, 0)
+    late = int(data_codes(found, "user")[order[7 * 32]])
+    earlier = data_codes(found, "user")[order[: 7 * 32]]
+    query = next(iter(found.state.model.query.id_towers().values())).table
+    with torch.no_grad():
+        query[late] = np.nan
+    bad_step = int(np.flatnonzero(data_codes(found, "user")[order] == late)[0]) // 32
+    losses: list[float] = []
+    with pytest.raises(TrainingError, match=rf"at step {bad_step} it is nan \(retrieval nan\)\. Lower training"):
+        for stepped in found.advance(0, 0):
+            losses += stepped.losses
+    assert len(losses) == bad_step == found.state.step == found.state.optimizer.steps
+    assert len(earlier) == 7 * 32
+    candidate = next(iter(found.state.model.candidate.id_towers().values())).table
+    assert bool(torch.isfinite(candidate).all())
+
+
+def data_codes(found: Prepared, entity: str) -> np.ndarray:
+    return np.asarray(found.encoded.tables[entity]["id"])[found.encoded.index[entity]]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "match": ({"match": "euclidean"}, "model.match is euclidean"),
+    "loss": ({"loss": "directau", "negatives": [], "match": "cosine"}, "the loss is directau"),
+    "shared": ({"negatives": [{"kind": "uniform", "shared": True}]}, "objective.negatives is 'uniform', where one sort"),
+    "several": ({"negatives": [{"kind": "uniform"}, {"kind": "in_batch"}]}, "objective.negatives is 'in_batch', 'uniform'"),
+    "ema": ({"update": {"kind": "ema"}}, "slow copies"),
+    "clip": ({"training": {"optimizer": {"clip_norm": 1.0}}}, "clip_norm"),
+    "accumulate": ({"training": {"accumulate": 2}}, "accumulate"),
+    "precision": ({"training": {"precision": "bfloat16"}}, "bfloat16"),
+    "learned": ({"loss": {"kind": "sampled_softmax", "learn_temperature": True}}, "temperature is learned"),
+}
+
+
+@pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
+def test_what_it_cannot_run_is_said_and_left_to_torch(changes: dict[str, Any], reason: str) -> None:
+    training = {"epochs": 10_000, **changes.pop("training", {})}
+    chosen = spec(**changes, training=training)
+    assert not compiled.is_compiled(chosen.model, chosen.objective, chosen.update, chosen.training, 10**9)
+    with pytest.raises(SpecError, match=f"training.engine: compiled.*{reason}.*engine: auto") as caught:
+        spec(**changes, training={**training, "engine": "compiled"})
+    assert "two id towers" in str(caught.value)
+
+
+def test_auto_compiles_long_trainings_alone() -> None:
+    long, short = spec(training={"epochs": 200}), spec(training={"epochs": 1})
+    for chosen, rows, expected in ((long, 10**6, True), (short, 1_000, False)):
+        about = chosen.model, chosen.objective, chosen.update
+        assert compiled.is_compiled(*about, chosen.training, rows) == expected
+        forced = chosen.training.model_copy(update={"engine": "compiled"})
+        assert compiled.is_compiled(*about, forced, rows)
+        assert not compiled.is_compiled(*about, chosen.training.model_copy(update={"engine": "torch"}), 10**9)
+
+
+@pytest.mark.parametrize("kind", ["id and table", "tower_model"])
+def test_other_models_are_refused(kind: str) -> None:
+    table = {"kind": "table", "columns": ["age"], "dim": 9}
+    if kind == "tower_model":
+        model: dict[str, Any] = {
+            "kind": "tower_model",
+            "towers": {"table": table},
+            "heads": {"bought": {"kind": "binary", "column": "bought"}},
+        }
+        reason = "the model is a tower_model"
+    else:
+        one = {"kind": "id", "dim": 9}
+        model = {"kind": "two_tower", "query": {"towers": {"id": one, "table": table}}, "candidate": one}
+        reason = "model.query is no id tower alone"
+    with pytest.raises(SpecError, match=reason):
+        parse(ModelingSpec, {"model": model, "training": {"engine": "compiled"}})

@@ -77,6 +77,23 @@ def grouped(
     return named, rows, starts, entries
 
 
+@compiled(parallel=True)
+def coded(positives: NDArray[np.int64], drawn: NDArray[np.int64], codes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """``[rows, 1 + n]`` rows of the candidate table: the positive of each row, then what was drawn for it.
+
+    Args:
+        positives: ``[rows]`` rows of the catalogue.
+        drawn: ``[rows, n]`` rows of the catalogue.
+        codes: ``[catalogue]`` the row of the table for each.
+    """
+    found = np.empty((len(drawn), 1 + drawn.shape[1]), np.int32)
+    for row in prange(len(drawn)):
+        found[row, 0] = codes[positives[row]]
+        for place in range(drawn.shape[1]):
+            found[row, 1 + place] = codes[drawn[row, place]]
+    return found
+
+
 @compiled()
 def train_span(
     queries: NDArray[np.int32],

@@ -27,6 +27,7 @@ def draw_own(
     distinct: bool,
     starts: NDArray[np.int64],
     known: NDArray[np.int64],
+    table: NDArray[np.bool_],
     drawn: NDArray[np.int64],
 ) -> None:
     """Fill ``drawn`` for the batches of some steps at once.
@@ -43,27 +44,30 @@ def draw_own(
         distinct: No candidate twice for one row.
         starts: ``[queries + 1]`` where the known candidates of each query begin; empty where all may be drawn.
         known: Candidate rows, ascending for each query.
+        table: ``[queries, candidates + 1]`` the same as a table, where that is small; else empty.
         drawn: ``[rows, count]`` written.
     """
     count = drawn.shape[1]
     for row in prange(len(queries)):
         query, positive = queries[row], positives[row]
         low, high = (starts[query], starts[query + 1]) if len(starts) else (np.int64(0), np.int64(0))
-        mine = known[low:high]
+        mine, marks = known[low:high], table[query] if len(table) else table.ravel()
         step, place_in_batch = first_step + row // batch, row % batch
         for place in range(count):
             found = False
             for attempt in range(TRIES):
                 counter = np.uint64(((step * TRIES + attempt) * count + place) * PLACES + place_in_batch)
                 candidate = _proposed(_mixed(key, counter), num_candidates, cumulative, last)
-                if _is_free(candidate, positive, mine, drawn[row, :place], distinct):
+                if _is_free(candidate, positive, mine, marks, drawn[row], place, distinct):
                     drawn[row, place] = candidate
                     found = True
                     break
             if not found:  # a query that knows nearly everything
                 counter = np.uint64((step * TRIES * count + place) * PLACES + place_in_batch)
                 chance = _mixed(key ^ np.uint64(1), counter) >> np.uint64(32)
-                drawn[row, place] = _any_left(chance, num_candidates, positive, mine, drawn[row, :place], distinct)
+                drawn[row, place] = _any_left(
+                    chance, num_candidates, positive, mine, marks, drawn[row], place, distinct
+                )
 
 
 @compiled(exact=True)
@@ -85,36 +89,37 @@ def _proposed(bits: np.uint64, num_candidates: int, cumulative: NDArray[np.float
 
 
 @compiled(exact=True)
-def _is_free(
-    candidate: int, positive: int, known: NDArray[np.int64], before: NDArray[np.int64], distinct: bool
-) -> bool:
+def _is_free(candidate, positive, known, marks, before, place, distinct) -> bool:
+    """Neither the positive, nor known to the query, nor in one of the places before."""
     if candidate == positive:
         return False
     if distinct:
-        for other in before:
-            if other == candidate:
+        for other in range(place):
+            if before[other] == candidate:
                 return False
-    place = np.searchsorted(known, candidate)
-    return not (place < len(known) and known[place] == candidate)
+    if len(marks):
+        return not marks[candidate]
+    low, size = 0, len(known)  # the first known one that is not below
+    while size > 0:
+        half = size // 2
+        if known[low + half] < candidate:
+            low += half + 1
+            size -= half + 1
+        else:
+            size = half
+    return not (low < len(known) and known[low] == candidate)
 
 
 @compiled(exact=True)
-def _any_left(
-    chance: np.uint64,
-    num_candidates: int,
-    positive: int,
-    known: NDArray[np.int64],
-    before: NDArray[np.int64],
-    distinct: bool,
-) -> int:
+def _any_left(chance, num_candidates, positive, known, marks, before, place, distinct) -> int:
     """One of the candidates that are left, each as likely."""
     left = 0
     for candidate in range(1, num_candidates + 1):
-        if _is_free(candidate, positive, known, before, distinct):
+        if _is_free(candidate, positive, known, marks, before, place, distinct):
             left += 1
     chosen = np.int64((chance * np.uint64(left)) >> np.uint64(32))
     for candidate in range(1, num_candidates + 1):
-        if _is_free(candidate, positive, known, before, distinct):
+        if _is_free(candidate, positive, known, marks, before, place, distinct):
             if chosen == 0:
                 return candidate
             chosen -= 1

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from towerkit.core.errors import SpecError
+from towerkit.core.errors import listed
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded
 from towerkit.losses import AnyRetrievalLossSpec
@@ -46,14 +46,14 @@ def unsupported(
     own = [each for each in objective.negatives if isinstance(each, UniformSpec | PopularitySpec) and not each.shared]
     for side, tower in (("query", model.query), ("candidate", model.candidate)):
         if not isinstance(tower, IdTowerSpec) or tower.hide:
-            return f"it trains id towers alone, and model.{side} is another"
+            return f"model.{side} is no id tower alone (or hides ids)"
     checks = {
-        f"it compares by dot or cosine, and model.match is {model.match.kind}": model.match.kind == "euclidean",
-        f"it knows no loss {loss.kind}": loss.kind not in _LOSSES,
+        f"model.match is {model.match.kind}": model.match.kind == "euclidean",
+        f"the loss is {loss.kind}": loss.kind not in _LOSSES,
         "the temperature is learned": bool(getattr(loss, "learn_temperature", False)),
-        f"it wants one sort of negatives drawn for each pair of its own (uniform or popularity, shared: false), here "
-        f"{kinds}": len(own) != 1 or len(kinds) != 1,
-        "an ema update has slow copies of its towers": isinstance(update, EmaSpec),
+        f"objective.negatives is {listed(kinds) or 'empty'}, where one sort with shared: false is wanted (uniform or "
+        "popularity)": len(own) != 1 or len(kinds) != 1,
+        "an ema update keeps slow copies of its towers": isinstance(update, EmaSpec),
         "training.optimizer.clip_norm looks at all gradients together": training.optimizer.clip_norm is not None,
         "training.accumulate adds up batches": training.accumulate > 1,
         "training.precision is bfloat16": training.precision == "bfloat16",
@@ -61,28 +61,27 @@ def unsupported(
     return next((reason for reason, holds in checks.items() if holds), None)
 
 
-def chosen_engine(
+def is_compiled(
     model: TwoTowerSpec,
     objective: RetrievalObjectiveSpec,
     update: AnyUpdateSpec,
     training: TrainingSpec,
     num_rows: int,
-) -> Literal["torch", "compiled"]:
-    """The engine that a training uses: with ``auto`` the compiled one where it can run and is worth the compiling.
+) -> bool:
+    """Whether the compiled engine takes the steps: where it can, and with ``auto`` where it is worth the compiling.
 
-    Raises:
-        SpecError: If the compiled one is asked for and cannot run the spec.
+    Args:
+        model: The two towers.
+        objective: Loss and negatives.
+        update: How gradients reach the sides.
+        training: Its settings, the engine among them.
+        num_rows: Examples that are trained on.
     """
-    if training.engine == "torch":
-        return "torch"
-    reason = unsupported(model, objective, update, training)
-    if training.engine == "compiled" and reason is not None:
-        raise SpecError(f"training.engine: compiled cannot run this spec: {reason}. Use engine: auto.")
-    if reason is not None:
-        return "torch"
+    if training.engine == "torch" or unsupported(model, objective, update, training) is not None:
+        return False
     count = getattr(objective.negatives[0], "count", 1)
     work = float(num_rows) * (1 + count) * getattr(model.query, "dim", 1) * training.epochs
-    return "compiled" if training.engine == "compiled" or work >= _WORTH else "torch"
+    return training.engine == "compiled" or work >= _WORTH
 
 
 def loss_settings(loss: AnyRetrievalLossSpec) -> tuple[int, NDArray[np.float32]]:
@@ -167,13 +166,12 @@ class CompiledEngine:
     def _advance(self, chosen: Rows, size: int) -> NDArray[np.float64]:
         """Take the steps of some rows; the losses, from the first that is no number on without meaning."""
         from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
-        from towerkit.kernels.pairwise import grouped, train_span
+        from towerkit.kernels.pairwise import coded, grouped, train_span
 
         state, model, optimizer = self.state, self.state.model, self.state.optimizer
         queries, positives = self.queries[chosen], self.candidates[chosen]
         drawn, log_q = self.negatives.draw_steps(queries, positives, state.step, size)
         query_codes = self.codes[0][queries]
-        codes = np.concatenate([self.codes[1][positives][:, None], self.codes[1][drawn]], axis=1)  # [rows, 1 + n]
         weights = np.ones(len(chosen), np.float32) if self.weights is None else self.weights[chosen]
         num_steps = -(-len(chosen) // size)
         tables = [_table(model.query), _table(model.candidate)]
@@ -182,6 +180,7 @@ class CompiledEngine:
         losses, effective = np.zeros(num_steps), np.zeros(3)
         loss, settings = loss_settings(self.loss)
         with torch_threads():
+            codes = coded(positives, drawn, self.codes[1])
             query_groups = grouped(query_codes, size, len(tables[0]), whole and bool(moves[0].any()))
             candidate_groups = grouped(codes.ravel(), size * codes.shape[1], len(tables[1]), whole)
             train_span(

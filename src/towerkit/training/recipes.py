@@ -24,7 +24,7 @@ from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.training.carry import Base
-from towerkit.training.compiled import CompiledEngine, chosen_engine
+from towerkit.training.compiled import CompiledEngine, is_compiled
 from towerkit.training.decisions import decisions_of
 from towerkit.training.fit import Prepared
 from towerkit.training.forward import forward_of
@@ -70,9 +70,8 @@ class RetrievalRecipe:
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
         forward = forward_of(model, precision=training.precision, chunk=training.chunk)
         state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
-        engine = chosen_engine(self.model, self.objective, self.update, training, len(rows))
         advance = None
-        if engine == "compiled":
+        if is_compiled(self.model, self.objective, self.update, training, len(rows)):
             assert isinstance(sampler, Negatives)
             advance = CompiledEngine.of(state, encoded, sampler, self.objective.loss, rows, training).steps
         return Prepared(state, encoded, sampler, entities, advance)

@@ -13,7 +13,7 @@ from towerkit.matching.negatives.known import KnownPairs
 
 _TRIES, _PLACES = 64, 1 << 20
 """As in the kernel: proposals for one place, and rows of a batch."""
-_NOBODY = np.empty(0, np.int64)
+_NOBODY, _NO_TABLE = np.empty(0, np.int64), np.empty((0, 0), np.bool_)
 
 Propose = Callable[[NDArray[np.uint64]], NDArray[np.int64]]
 """Counters to candidate rows, a pure function."""
@@ -93,10 +93,10 @@ class OwnDraws:
         drawn = np.empty((len(queries), self.count), np.int64)
         cumulative = np.empty(0) if self.cumulative is None else self.cumulative
         last = len(cumulative) and int(np.searchsorted(cumulative, cumulative[-1]))
-        starts, known = (_NOBODY, _NOBODY) if self.known is None else self.known.by_query
+        starts, known, table = (_NOBODY, _NOBODY, _NO_TABLE) if self.known is None else self.known.by_query
         where = first_step, batch, np.uint64(self.key), self.num_candidates, cumulative, last, self.distinct
         with torch_threads():
-            draw_own(queries, positives, *where, starts, known, drawn)
+            draw_own(queries, positives, *where, starts, known, table, drawn)
         return drawn
 
     def draw_plainly(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> NDArray[np.int64]:

@@ -42,9 +42,11 @@ class KnownPairs:
         return np.asarray(self.sorted[found] == pairs)
 
     @cached_property
-    def by_query(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """``[queries + 1]`` where the known candidates of each query begin, and all of them, ascending for each query."""
-        return self.matrix.indptr.astype(np.int64), self.sorted % self.width
+    def by_query(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """``[queries + 1]`` where the known candidates of each query begin; all of them, ascending for each query; and the
+        same as a table ``[queries, candidates + 1]``, empty where it would be large."""
+        table = np.empty((0, 0), np.bool_) if self.table is None else self.table.reshape(-1, self.width)
+        return self.matrix.indptr.astype(np.int64), self.sorted % self.width, table
 
     def candidates_of(self, query: int) -> NDArray[np.int64]:
         """The known candidates of one query, ascending."""
