@@ -5,20 +5,24 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from itertools import islice
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from towerkit.core.random import stream
+from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
-from towerkit.training.fit import Recipe, batches_of
+from towerkit.data.splits import Rows
+from towerkit.training.fit import Prepared, Recipe, batches_of
 from towerkit.training.spec import TrainingSpec
-from towerkit.training.state import seeded_torch, train_step
+from towerkit.training.state import seeded_torch
+from towerkit.training.steps import torch_steps
 
-_STEPS = 8
+_SPANS = 8
+"""What the engine does at a time: a step of the torch engine, some steps of the compiled one."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,14 @@ def estimate(recipe: Recipe, dataset: Dataset, training: TrainingSpec) -> Estima
         prepared = recipe.prepare(dataset, rows, training)
         prepare_s, state, seconds, sizes = time.perf_counter() - started, prepared.state, [], [0]
         state.model.train()
-        batches = batches_of(prepared, rows, training, 0)
-        for _ in range(_STEPS if state.learns else 0):
+        batches = partial(_sized_batches, prepared, rows, training, sizes)
+        spans = (prepared.advance or torch_steps(state, batches, training.accumulate))(0, 0)
+        for _ in range(_SPANS if state.learns else 0):
             begun = time.perf_counter()
-            group = _sized(islice(batches, training.accumulate), sizes)
-            first = next(group, None)
-            if first is None:
+            span = next(spans, None)
+            if span is None:
                 break
-            train_step(state, first, more=group)
-            seconds.append(time.perf_counter() - begun)
+            seconds.append((time.perf_counter() - begun) / len(span.losses))
     steps = training.total_steps(len(rows)) // training.epochs
     step_s = statistics.median(seconds[1:] or seconds or [0.0])  # the first one warms up
     weights = sum(_bytes(tensor) for tensor in state.model.state_dict().values())
@@ -114,8 +117,10 @@ def peak_memory_bytes() -> int | None:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def _sized(batches: Iterable[Any], sizes: list[int]) -> Iterator[Any]:
-    for batch in batches:
+def _sized_batches(
+    prepared: Prepared, rows: Rows, training: TrainingSpec, sizes: list[int], epoch: int, done: int
+) -> Iterator[Batch]:
+    for batch in batches_of(prepared, rows, training, epoch, done):
         sizes.append(_size(batch))
         yield batch
 
