@@ -22,7 +22,7 @@ from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.towers import GraphTowerSpec
-from towerkit.training.compiled import unsupported
+from towerkit.training.engines.choice import unsupported
 from towerkit.training.spec import TrainingSpec
 
 AnyModelSpec = Annotated[TwoTowerSpec | TowerModelSpec | LateFusionSpec, Field(discriminator="kind")]
@@ -109,7 +109,7 @@ def _check_training(spec: ModelingSpec) -> None:
             reason = unsupported(model, spec.objective, spec.update, training) or ""
         if reason:
             raise ValueError(
-                f"'training.engine: compiled' trains two id towers on pairs with negatives of their own; here {reason}. Use "
+                f"'training.engine: compiled' trains two id towers on pairs; here {reason}. Use "
                 "training.engine: auto, which takes it where it can."
             )
 

@@ -3,7 +3,8 @@
 Invariants:
 - same draws, same order, same settings: losses, tables, what the optimizer and the update remember, and the reported negatives
   are equal within the rounding of float32, step by step, for every loss, match, update and optimizer that both know;
-- the result does not depend on the number of threads, nor on how many steps a span has: bit for bit;
+- negatives of their own: the result does not depend on the number of threads, nor on how many steps a span has, bit for bit;
+  shared candidates: not at one number of threads;
 - a training that was stopped and resumed ends with the same bits;
 - a loss that is not finite stops before the tables move, and says the step;
 - where it cannot run a spec it says why, and ``auto`` takes the torch engine.
@@ -25,13 +26,13 @@ from towerkit.data.dataset import Dataset, make_dataset
 from towerkit.data.readers import read_table
 from towerkit.data.spec import DataSpec
 from towerkit.spec import ModelingSpec
-from towerkit.training import compiled
+from towerkit.training.engines import choice, pairwise
 from towerkit.training.fit import Prepared, batches_of
 from towerkit.training.loop import Selection
 from towerkit.training.recipes import RetrievalRecipe
 from towerkit.training.snapshot import restore, snapshot
 from towerkit.training.state import seeded_torch
-from towerkit.training.steps import torch_steps
+from towerkit.training.steps import order_of, torch_steps
 
 
 def dataset(num_rows: int = 300, *, weighted: bool = False) -> Dataset:
@@ -111,7 +112,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "rowwise_adagrad of all rows": {"kind": "rowwise_adagrad", "lr": 0.05, "rows": "all", "weight_decay": 0.01},
     "sgd": {"kind": "sgd", "lr": 0.5},
 }
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     **{f"loss {name}": case for name, case in LOSSES.items()},
     **{f"update {name}": {"update": case} for name, case in UPDATES.items()},
     **{f"update {name}, cosine": {"update": case, **LOSSES["ccl"]} for name, case in UPDATES.items()},
@@ -126,6 +127,25 @@ CASES = {
     "single rows": {"training": {"batch_size": 1}},
     "short batches left out": {"training": {"drop_last": True}},
 }
+
+
+UNIFORM = {"kind": "uniform", "count": 11, "shared": True}
+POPULAR = {"kind": "popularity", "count": 7, "shared": True}
+COSINE = {"loss": {"kind": "sampled_softmax", "temperature": 0.2}, "match": "cosine"}
+SHARED: dict[str, dict[str, Any]] = {
+    "uniform": {"negatives": [UNIFORM]},
+    "popularity": {"negatives": [POPULAR], "loss": {"kind": "sampled_softmax", "temperature": 0.7}},
+    "in_batch": {"negatives": [{"kind": "in_batch"}]},
+    "mixture, cosine": {"negatives": [{"kind": "in_batch"}, POPULAR, UNIFORM], **COSINE},
+    "bilateral": {"negatives": [POPULAR, {"kind": "in_batch"}], **LOSSES["bilateral_softmax"]},
+    "bilateral, nobody left": {"negatives": [UNIFORM | {"count": 1}], **LOSSES["bilateral_softmax"]},
+    **{f"update {name}": {"update": case, "negatives": [POPULAR]} for name, case in UPDATES.items()},
+    **{f"update {name}, cosine": {"update": case, "negatives": [UNIFORM], **COSINE} for name, case in UPDATES.items()},
+    **{f"optimizer {n}": {"training": {"optimizer": case}, "negatives": [UNIFORM]} for n, case in OPTIMIZERS.items()},
+    "one batch": {"negatives": [UNIFORM], "training": {"batch_size": 1000}},
+    "many": {"negatives": [UNIFORM | {"count": 300}]},
+}
+CASES |= {f"shared {name}": case for name, case in SHARED.items()}
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
@@ -164,12 +184,14 @@ def torch_uses(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("case", ["update two_backprop", "update one_backprop", "loss ccl", "popularity"])
+@pytest.mark.parametrize(
+    "case", ["update two_backprop", "update one_backprop", "loss ccl", "popularity", "shared mixture, cosine"]
+)
 def test_neither_threads_nor_spans_change_a_bit(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data, chosen = dataset(weighted=True), spec(**CASES[case])
     ends = []
     for threads, most in ((1, 64), (2, 64), (7, 64), (2, 1), (1, 3)):
-        monkeypatch.setattr(compiled, "_MOST_STEPS", most)
+        monkeypatch.setattr(pairwise, "MOST_STEPS", most)
         with torch_uses(threads):
             found = prepared(chosen, data, "compiled")
             losses = run(found, chosen, data)
@@ -182,7 +204,9 @@ def test_neither_threads_nor_spans_change_a_bit(case: str, monkeypatch: pytest.M
         }
 
 
-@pytest.mark.parametrize("case", ["update two_backprop", "update one_backprop debias", "update alternating"])
+@pytest.mark.parametrize(
+    "case", ["update two_backprop", "update one_backprop debias", "update alternating", "shared popularity"]
+)
 @pytest.mark.parametrize("stop", [1, 4, 10, 13])
 def test_resumed_after_any_step_it_ends_with_the_same_bits(case: str, stop: int) -> None:
     data, chosen = dataset(), spec(**CASES[case], training={"batch_size": 32, "checkpoint_every": 1})
@@ -227,7 +251,7 @@ def test_a_bad_loss_stops_before_the_tables_and_after_the_steps_before_it() -> N
     assert found.advance is not None
     first = next(iter(prepared(chosen, data, "compiled").advance(0, 0)))  # type: ignore[misc]
     assert len(first.losses) == 10
-    order = compiled.order_of(data.parts.train, chosen.training, 0)
+    order = order_of(data.parts.train, chosen.training, 0)
     late = int(data_codes(found, "user")[order[7 * 32]])
     earlier = data_codes(found, "user")[order[: 7 * 32]]
     query = next(iter(found.state.model.query.id_towers().values())).table
@@ -251,8 +275,14 @@ def data_codes(found: Prepared, entity: str) -> np.ndarray:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "match": ({"match": "euclidean"}, "model.match is euclidean"),
     "loss": ({"loss": "directau", "negatives": [], "match": "cosine"}, "the loss is directau"),
-    "shared": ({"negatives": [{"kind": "uniform", "shared": True}]}, "objective.negatives is 'uniform', where one sort"),
-    "several": ({"negatives": [{"kind": "uniform"}, {"kind": "in_batch"}]}, "objective.negatives is 'in_batch', 'uniform'"),
+    "shared": (
+        {"negatives": [{"kind": "uniform", "shared": True}], "loss": "bpr"},
+        "objective.negatives is 'uniform', where one sort",
+    ),
+    "several": (
+        {"negatives": [{"kind": "uniform"}, {"kind": "in_batch"}]},
+        "objective.negatives is 'in_batch', 'uniform'",
+    ),
     "ema": ({"update": {"kind": "ema"}}, "slow copies"),
     "clip": ({"training": {"optimizer": {"clip_norm": 1.0}}}, "clip_norm"),
     "accumulate": ({"training": {"accumulate": 2}}, "accumulate"),
@@ -265,7 +295,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_it_cannot_run_is_said_and_left_to_torch(changes: dict[str, Any], reason: str) -> None:
     training = {"epochs": 10_000, **changes.pop("training", {})}
     chosen = spec(**changes, training=training)
-    assert not compiled.is_compiled(chosen.model, chosen.objective, chosen.update, chosen.training, 10**9)
+    assert None is choice.engine_of(chosen.model, chosen.objective, chosen.update, chosen.training, 10**9)
     with pytest.raises(SpecError, match=f"training.engine: compiled.*{reason}.*engine: auto") as caught:
         spec(**changes, training={**training, "engine": "compiled"})
     assert "two id towers" in str(caught.value)
@@ -275,10 +305,10 @@ def test_auto_compiles_long_trainings_alone() -> None:
     long, short = spec(training={"epochs": 200}), spec(training={"epochs": 1})
     for chosen, rows, expected in ((long, 10**6, True), (short, 1_000, False)):
         about = chosen.model, chosen.objective, chosen.update
-        assert compiled.is_compiled(*about, chosen.training, rows) == expected
+        assert (choice.engine_of(*about, chosen.training, rows) is not None) == expected
         forced = chosen.training.model_copy(update={"engine": "compiled"})
-        assert compiled.is_compiled(*about, forced, rows)
-        assert not compiled.is_compiled(*about, chosen.training.model_copy(update={"engine": "torch"}), 10**9)
+        assert choice.engine_of(*about, forced, rows) is pairwise.PairwiseEngine
+        assert None is choice.engine_of(*about, chosen.training.model_copy(update={"engine": "torch"}), 10**9)
 
 
 @pytest.mark.parametrize("kind", ["id and table", "tower_model"])

@@ -151,7 +151,7 @@ def train_span(
     scores = np.empty((batch, width), np.float32)
     slopes = np.empty((batch, width), np.float32)
     row_losses = np.empty(batch, np.float64)
-    lengths = _lengths(candidate_table, cosine)
+    lengths = lengths_of(candidate_table, cosine)
     query_lengths = np.empty(batch, np.float32)
     for step in range(len(rates)):
         low, high = step * batch, min((step + 1) * batch, len(queries))
@@ -172,20 +172,20 @@ def train_span(
             return
         _count_effective(slopes[: min(64, high - low), 1:], effective)
         if moves_query:
-            _move(
+            move_rows(
                 query_groups[0][step], query_groups[1][step], query_groups[2][step], query_groups[3][low:high],
-                _NO_SLOPES, pulls, scores, query_lengths, 1, query_table, query_slots[0], query_slots[1],
+                _NO_SLOPES, pulls, query_lengths, 1, query_table, query_slots[0], query_slots[1],
                 query_moves[step], rates[step], optimizer, False,
             )  # fmt: skip
         if candidate_moves[step] > 0:
-            _move(
+            move_rows(
                 candidate_groups[0][step], candidate_groups[1][step], candidate_groups[2][step],
-                candidate_groups[3][low * width : high * width], slopes, vectors, scores, lengths, width,
+                candidate_groups[3][low * width : high * width], slopes, vectors, lengths, width,
                 candidate_table, candidate_slots[0], candidate_slots[1],
                 candidate_moves[step], rates[step], optimizer, cosine,
             )  # fmt: skip
         if aggregation[0] != NO_MOVE:
-            _aggregate(
+            aggregate(
                 query_groups[0][step], query_groups[1][step], query_groups[2][step], query_groups[3][low:high],
                 candidates[low:high, 0], weights[low:high], query_table, candidate_table, lengths, cosine,
                 aggregation[0] == LAST, aggregation[1], met,
@@ -196,7 +196,7 @@ _NO_SLOPES = np.empty((0, 0), np.float32)
 
 
 @compiled(parallel=True)
-def _lengths(table: NDArray[np.float32], cosine: bool) -> NDArray[np.float32]:
+def lengths_of(table: NDArray[np.float32], cosine: bool) -> NDArray[np.float32]:
     """``[rows]`` under cosine; the 1e-12 is PyTorch's guard against zero vectors."""
     found = np.ones(len(table), np.float32)
     if cosine:
@@ -316,13 +316,30 @@ def _softplus(x: np.float32) -> float:
 
 
 @compiled(parallel=True)
-def _move(
-    named, rows, starts, entries, slopes, vectors, scores, lengths, width, table, first, second, move, rate, optimizer,
-    cosine,
-):  # fmt: skip
-    """Gather the gradient of each named row of a table from its entries, and take the optimizer's step.
+def move_rows(
+    named, rows, starts, entries, slopes, vectors, lengths, width, table, first, second, move, rate, optimizer, cosine
+) -> None:
+    """Add up the gradient of each named row of a table over its entries, and take the optimizer's step.
 
-    An entry ``e`` stands in row ``e // width`` of the batch; without ``slopes`` it is a row of gradients itself.
+    Entry ``e`` of a batch brings ``slopes[e // width, e % width] * vectors[e // width]``, or ``vectors[e]`` itself where there
+    are no slopes. Under cosine these are gradients of ``x/|x|``: what is across ``x``, divided by its length, moves ``x``.
+
+    Args:
+        named: How many rows are named; they are written.
+        rows: ``[named]`` rows of the table.
+        starts: ``[named + 1]`` where the entries of each begin.
+        entries: ``[entries]``.
+        slopes: ``[batch, width]``, or empty.
+        vectors: ``[batch, dim]``, or ``[entries, dim]`` where there are no slopes.
+        lengths: ``[table rows]`` brought in order under cosine.
+        width: Entries in a row of the batch.
+        table: ``[table rows, dim]`` moved.
+        first: What the optimizer remembers, like the table (or one number per row), or empty.
+        second: The same.
+        move: The number of the optimizer's step for this table, from 1.
+        rate: Step size.
+        optimizer: Kind, weight decay, first and second decay of Adam, epsilon.
+        cosine: The match compares directions alone.
     """
     dim = table.shape[1]
     kind, decay, beta_1, beta_2, eps = optimizer
@@ -336,20 +353,19 @@ def _move(
         row = rows[place]
         parameter = table[row]
         gradient = np.zeros(dim, np.float32)
-        along = np.float32(0.0)
         for position in range(starts[place], starts[place + 1]):
             entry = entries[position]
             if len(slopes):
-                i, j = entry // width, entry % width
-                slope = slopes[i, j]
-                along += slope * scores[i, j]
+                slope = slopes[entry // width, entry % width]
                 for k in range(dim):
-                    gradient[k] += slope * vectors[i, k]
+                    gradient[k] += slope * vectors[entry // width, k]
             else:
                 for k in range(dim):
                     gradient[k] += vectors[entry, k]
         if cosine:
-            length = lengths[row]
+            length, along = lengths[row], np.float32(0.0)
+            for k in range(dim):
+                along += gradient[k] * parameter[k] / length
             for k in range(dim):
                 gradient[k] = (gradient[k] - along * parameter[k] / length) / length
         if decay:
@@ -381,9 +397,9 @@ def _move(
 
 
 @compiled(parallel=True)
-def _aggregate(
+def aggregate(
     named, rows, starts, entries, positives, weights, query_table, candidate_table, lengths, cosine, last, beta, met
-):
+) -> None:
     """One-backprop: each query towards the (weighted) mean of its positives, or towards its last one."""
     dim = query_table.shape[1]
     for place in prange(named):

@@ -24,8 +24,8 @@ from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.training.carry import Base
-from towerkit.training.compiled import CompiledEngine, is_compiled
 from towerkit.training.decisions import decisions_of
+from towerkit.training.engines.choice import engine_of
 from towerkit.training.fit import Prepared
 from towerkit.training.forward import forward_of
 from towerkit.training.loop import Selection
@@ -70,10 +70,10 @@ class RetrievalRecipe:
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
         forward = forward_of(model, precision=training.precision, chunk=training.chunk)
         state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
-        advance = None
-        if is_compiled(self.model, self.objective, self.update, training, len(rows)):
+        engine, advance = engine_of(self.model, self.objective, self.update, training, len(rows)), None
+        if engine is not None:
             assert isinstance(sampler, Negatives)
-            advance = CompiledEngine.of(state, encoded, sampler, self.objective.loss, rows, training).steps
+            advance = engine.of(state, encoded, sampler, self.objective.loss, rows, training).steps
         return Prepared(state, encoded, sampler, entities, advance)
 
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:

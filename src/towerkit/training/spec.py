@@ -16,8 +16,8 @@ class TrainingSpec(Spec):
     """The training loop's settings."""
 
     engine: Literal["auto", "compiled", "torch"] = "auto"
-    """``compiled`` runs two id towers with negatives of their own in a kernel; ``auto`` takes it where it can run the spec and
-    the training is long enough to be worth compiling. Both draw the same and differ by the rounding of float32."""
+    """``compiled`` trains two id towers by kernels; ``auto`` takes it where it can run the spec and the training is long enough
+    to be worth compiling. Both draw the same and differ by the rounding of float32."""
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(1024, ge=1, le=1 << 20)
     drop_last: bool = False

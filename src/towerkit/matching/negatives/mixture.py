@@ -85,6 +85,25 @@ class Negatives:
         rows = source.draws.draw_steps(queries, positives, first_step, batch)  # type: ignore[attr-defined]
         return rows, self._log_q(queries, positives, rows) if self.corrects else None
 
+    def draw_shared(
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """What sources that all draw once for the whole batch bring, side by side.
+
+        Args:
+            queries: ``[batch]`` query rows.
+            positives: ``[batch]`` candidate rows.
+            step: The step of the training.
+
+        Returns:
+            Candidate rows ``[n]``, and their logQ ``[n]``: zeros where nothing is corrected.
+        """
+        drawn = [source.draw(queries, positives, step) for source in self.sources]
+        rows = np.concatenate([each for each in drawn if isinstance(each, np.ndarray)])
+        if not self.corrects:
+            return rows, np.zeros(len(rows), np.float32)
+        return rows, self._log_q(queries, positives, rows)
+
     def remember(self, vectors: Tensor) -> None:
         """Told the vectors ``[batch, dim]`` of the positives of the last draw, after the step."""
         for source in self.sources:

@@ -1,0 +1,1 @@
+"""Engines of compiled kernels, beside the torch engine that runs every spec."""
