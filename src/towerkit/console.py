@@ -83,6 +83,10 @@ class ConsoleProgress(_Live, Silent):
         self.printed = -_EVERY_S  # the first epoch is told at once
         self.best = ""
 
+    def waits(self, what: str) -> None:
+        """Say why nothing moves."""
+        self.draw(what, is_last=True)
+
     def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
         """Show one epoch."""
         if self.quiet:

@@ -283,6 +283,10 @@ class _Recorder:
     def __init__(self, progress: Progress) -> None:
         self.progress, self.history = progress, History()
 
+    def waits(self, what: str) -> None:
+        """Pass on."""
+        self.progress.waits(what)
+
     def step(self, step: Step) -> None:
         """Pass on."""
         self.progress.step(step)

@@ -12,8 +12,12 @@ Invariants:
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,9 +79,8 @@ def prepared(chosen: ModelingSpec, data: Dataset, engine: str) -> Prepared:
 
 def run(found: Prepared, chosen: ModelingSpec, data: Dataset, epochs: int = 2) -> list[float]:
     rows, losses = data.parts.train, []
-    advance = found.advance or torch_steps(
-        found.state, lambda epoch, done: batches_of(found, rows, chosen.training, epoch, done)
-    )
+    plain = torch_steps(found.state, lambda epoch, done: batches_of(found, rows, chosen.training, epoch, done))
+    advance = found.engine.steps if found.engine else plain
     for epoch in range(epochs):
         for stepped in advance(epoch, 0):
             losses += stepped.losses
@@ -153,7 +156,7 @@ CASES |= {f"shared {name}": case for name, case in SHARED.items()}
 def test_both_engines_take_the_same_steps(case: Mapping[str, Any], weighted: bool) -> None:
     data, chosen = dataset(weighted=weighted), spec(**case)
     fast, plain = prepared(chosen, data, "compiled"), prepared(chosen, data, "torch")
-    assert fast.advance is not None and plain.advance is None
+    assert fast.engine is not None and plain.engine is None
     np.testing.assert_allclose(run(fast, chosen, data), run(plain, chosen, data), rtol=2e-4, atol=2e-5)
     ours, theirs = snapshot(fast.state), snapshot(plain.state)
     moved = [name for name in theirs if name in ours]
@@ -213,10 +216,10 @@ def test_resumed_after_any_step_it_ends_with_the_same_bits(case: str, stop: int)
     whole = prepared(chosen, data, "compiled")
     run(whole, chosen, data)
     first = prepared(chosen, data, "compiled")
-    assert first.advance is not None
+    assert first.engine is not None
     done = 0
     for epoch in range(2):
-        for _ in first.advance(epoch, 0):
+        for _ in first.engine.steps(epoch, 0):
             done += 1
             if done == stop:
                 break
@@ -225,10 +228,10 @@ def test_resumed_after_any_step_it_ends_with_the_same_bits(case: str, stop: int)
     kept = {name: tensor.clone() for name, tensor in snapshot(first.state).items()}
     second = prepared(chosen, data, "compiled")
     restore(second.state, kept, "test")
-    assert second.advance is not None
+    assert second.engine is not None
     per_epoch = -(-300 // 32)
     for epoch in range(done // per_epoch, 2):
-        for _ in second.advance(epoch, done - epoch * per_epoch if epoch == done // per_epoch else 0):
+        for _ in second.engine.steps(epoch, done - epoch * per_epoch if epoch == done // per_epoch else 0):
             pass
     ours, theirs = snapshot(second.state), snapshot(whole.state)
     assert ours.keys() == theirs.keys()
@@ -240,16 +243,16 @@ def test_resumed_after_any_step_it_ends_with_the_same_bits(case: str, stop: int)
 def test_spans_end_where_a_checkpoint_is_due() -> None:
     data, chosen = dataset(), spec(training={"batch_size": 32, "checkpoint_every": 4})
     found = prepared(chosen, data, "compiled")
-    assert found.advance is not None
-    steps = [len(stepped.losses) for epoch in range(2) for stepped in found.advance(epoch, 0)]
+    assert found.engine is not None
+    steps = [len(stepped.losses) for epoch in range(2) for stepped in found.engine.steps(epoch, 0)]
     assert steps == [4, 4, 2, 2, 4, 4]
 
 
 def test_a_bad_loss_stops_before_the_tables_and_after_the_steps_before_it() -> None:
     data, chosen = dataset(), spec(update={"kind": "stop_gradient", "side": "query"})
     found = prepared(chosen, data, "compiled")
-    assert found.advance is not None
-    first = next(iter(prepared(chosen, data, "compiled").advance(0, 0)))  # type: ignore[misc]
+    assert found.engine is not None
+    first = next(iter(prepared(chosen, data, "compiled").engine.steps(0, 0)))  # type: ignore[misc]
     assert len(first.losses) == 10
     order = order_of(data.parts.train, chosen.training, 0)
     late = int(data_codes(found, "user")[order[7 * 32]])
@@ -260,7 +263,7 @@ def test_a_bad_loss_stops_before_the_tables_and_after_the_steps_before_it() -> N
     bad_step = int(np.flatnonzero(data_codes(found, "user")[order] == late)[0]) // 32
     losses: list[float] = []
     with pytest.raises(TrainingError, match=rf"at step {bad_step} it is nan \(retrieval nan\)\. Lower training"):
-        for stepped in found.advance(0, 0):
+        for stepped in found.engine.steps(0, 0):
             losses += stepped.losses
     assert len(losses) == bad_step == found.state.step == found.state.optimizer.steps
     assert len(earlier) == 7 * 32
@@ -327,3 +330,36 @@ def test_other_models_are_refused(kind: str) -> None:
         reason = "model.query is no id tower alone"
     with pytest.raises(SpecError, match=reason):
         parse(ModelingSpec, {"model": model, "training": {"engine": "compiled"}})
+
+
+WAITS = """
+import towerkit, pandas as pd
+from towerkit.training.progress import Silent
+
+class Waits(Silent):
+    def waits(self, what):
+        print(what)
+
+rows = pd.DataFrame({"user": [i % 7 for i in range(60)], "item": [i * i % 11 for i in range(60)]}).drop_duplicates()
+tower = {"kind": "id", "dim": 4}
+spec = {
+    "model": {"kind": "two_tower", "query": tower, "candidate": tower},
+    "objective": {"loss": {"kind": "bpr"}, "negatives": [{"kind": "uniform", "count": 1}]},
+    "training": {"engine": "compiled", "epochs": 1},
+    "evaluation": {"k": [2], "baselines": ["popularity"]},
+}
+data = {"examples": {"path": "rows", "query": "user", "candidate": "item"}, "split": {"kind": "random"}}
+towerkit.fit({**spec}, towerkit.read(rows, query="user", candidate="item"), progress=Waits())
+"""
+
+
+def test_a_wait_for_the_compiler_is_told_once(tmp_path: Path) -> None:
+    """A process that finds no machine code says that it compiles; the next one with that folder does not."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", WAITS], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert told == ["compiling the kernels of this training; they are kept for the next one\n", ""]

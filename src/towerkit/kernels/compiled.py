@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
 import torch
+from numba.core.dispatcher import Dispatcher
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,6 +48,19 @@ def compiled(*, parallel: bool = False, exact: bool = False) -> Callable[[F], F]
             return cast(F, numba.njit(**options)(function))
 
     return decorate
+
+
+def was_compiled(function: Callable[..., Any]) -> bool:
+    """Whether a :func:`compiled` function need not be compiled any more: by this process, or by one before that kept it.
+
+    Args:
+        function: A kernel; plain Python, where compiling is disabled, needs none.
+    """
+    if not isinstance(function, Dispatcher):
+        return True
+    folder = function.stats.cache_path
+    kept = folder and any(Path(folder).glob(f"*.{function.py_func.__name__}-*.nbi"))
+    return bool(function.signatures or kept)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def estimate(recipe: Recipe, dataset: Dataset, training: TrainingSpec) -> Estima
         prepare_s, state, seconds, sizes = time.perf_counter() - started, prepared.state, [], [0]
         state.model.train()
         batches = partial(_sized_batches, prepared, rows, training, sizes)
-        spans = (prepared.advance or torch_steps(state, batches, training.accumulate))(0, 0)
+        spans = (prepared.engine.steps if prepared.engine else torch_steps(state, batches, training.accumulate))(0, 0)
         for _ in range(_SPANS if state.learns else 0):
             begun = time.perf_counter()
             span = next(spans, None)

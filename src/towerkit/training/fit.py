@@ -15,11 +15,12 @@ from towerkit.features.encoded import Drawn, Encoded
 from towerkit.heads.decision import Decision
 from towerkit.matching.negatives import AllCandidates, Negatives
 from towerkit.training.checkpoint import Checkpoints, Saved
+from towerkit.training.engines.base import KernelEngine
 from towerkit.training.loop import History, Selection, Stretch, fit_loop
 from towerkit.training.progress import Progress
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import LossError, TrainState, seeded_torch
-from towerkit.training.steps import Advance, batch_size, order_of
+from towerkit.training.steps import batch_size, order_of
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Prepared:
     negatives: Negatives | AllCandidates | None = None
     entities: tuple[str, str] | None = None
     """The query and the candidate entity, where there are negatives."""
-    advance: Advance | None = None
+    engine: KernelEngine | None = None
     """What takes the steps, where it is not the torch engine."""
 
 
@@ -180,6 +181,8 @@ class _Fit:
             if state.update is not None:
                 state.update.after_epoch(state.model, prepared.encoded, rows)
 
+        if prepared.engine is not None and not prepared.engine.is_compiled():
+            self.progress.waits("compiling the kernels of this training; they are kept for the next one")
         try:
             with nullcontext() if checkpoints is None else checkpoints.listening():
                 fit_loop(
@@ -195,7 +198,7 @@ class _Fit:
                     after_epoch=after_epoch,
                     accumulate=training.accumulate,
                     watch=checkpoints,
-                    advance=prepared.advance,
+                    advance=None if prepared.engine is None else prepared.engine.steps,
                 )
         except LossError as error:
             if checkpoints is None:

@@ -22,6 +22,9 @@ class Step:
 class Progress(Protocol):
     """Who is told how training goes. A resumed training first tells the epochs that were done before."""
 
+    def waits(self, what: str) -> None:
+        """Nothing moves for some seconds, and why."""
+
     def step(self, step: Step) -> None:
         """One step is done; the next one waits, so be quick."""
 
@@ -34,6 +37,9 @@ class Progress(Protocol):
 
 class Silent:
     """Tells no one; also the base of those who want to hear of some things only."""
+
+    def waits(self, what: str) -> None:
+        """Nothing."""
 
     def step(self, step: Step) -> None:
         """Nothing."""
@@ -51,6 +57,10 @@ class Staged:
 
     progress: Progress
     prefix: str
+
+    def waits(self, what: str) -> None:
+        """Pass on."""
+        self.progress.waits(what)
 
     def step(self, step: Step) -> None:
         """Pass on."""
@@ -74,6 +84,11 @@ class Several:
 
     def __init__(self, others: Sequence[Progress]) -> None:
         self.others = tuple(others)
+
+    def waits(self, what: str) -> None:
+        """Tell each."""
+        for other in self.others:
+            other.waits(what)
 
     def step(self, step: Step) -> None:
         """Tell each."""

@@ -70,11 +70,12 @@ class RetrievalRecipe:
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
         forward = forward_of(model, precision=training.precision, chunk=training.chunk)
         state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
-        engine, advance = engine_of(self.model, self.objective, self.update, training, len(rows)), None
+        prepared = Prepared(state, encoded, sampler, entities)
+        engine = engine_of(self.model, self.objective, self.update, training, len(rows))
         if engine is not None:
             assert isinstance(sampler, Negatives)
-            advance = engine.of(state, encoded, sampler, self.objective.loss, rows, training).steps
-        return Prepared(state, encoded, sampler, entities, advance)
+            prepared.engine = engine.of(state, encoded, sampler, self.objective.loss, rows, training)
+        return prepared
 
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Ranking metrics of the held-out rows."""

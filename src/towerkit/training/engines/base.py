@@ -96,6 +96,10 @@ class KernelEngine(ABC):
             start += span * size
 
     @abstractmethod
+    def is_compiled(self) -> bool:
+        """Whether its kernels were compiled before, here or in an earlier process; else the first step takes some seconds."""
+
+    @abstractmethod
     def _steps_at_once(self, size: int) -> int:
         """Steps of so many rows that one call of :meth:`_advance` should take at most."""
 

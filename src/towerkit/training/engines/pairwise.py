@@ -18,6 +18,13 @@ LOSSES = ("sampled_softmax", "bilateral_softmax", "bpr", "triplet", "bce", "cont
 class PairwiseEngine(KernelEngine):
     """Each pair against negatives drawn for it alone; see :mod:`towerkit.kernels.pairwise`."""
 
+    def is_compiled(self) -> bool:
+        """Whether the span's kernel was compiled before."""
+        from towerkit.kernels.compiled import was_compiled
+        from towerkit.kernels.pairwise import train_span
+
+        return was_compiled(train_span)
+
     def _steps_at_once(self, size: int) -> int:
         count = self.negatives.sources[0].draws.count + 1  # type: ignore[attr-defined]
         return max(1, min(MOST_STEPS, MOST_ENTRIES // (size * count)))

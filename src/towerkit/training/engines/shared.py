@@ -43,6 +43,13 @@ class _Batch:
 class SharedEngine(KernelEngine):
     """A softmax over candidates that all rows of a batch share; see :mod:`towerkit.kernels.softmax`."""
 
+    def is_compiled(self) -> bool:
+        """Whether the tile's kernel was compiled before."""
+        from towerkit.kernels.compiled import was_compiled
+        from towerkit.kernels.softmax import softmax_tile
+
+        return was_compiled(softmax_tile)
+
     def _steps_at_once(self, size: int) -> int:
         return 1
 
