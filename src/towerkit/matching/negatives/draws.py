@@ -95,7 +95,7 @@ class OwnDraws:
         last = len(cumulative) and int(np.searchsorted(cumulative, cumulative[-1]))
         starts, known, table = (_NOBODY, _NOBODY, _NO_TABLE) if self.known is None else self.known.by_query
         where = first_step, batch, np.uint64(self.key), self.num_candidates, cumulative, last, self.distinct
-        with torch_threads():
+        with torch_threads(), np.errstate(over="ignore"):  # in plain Python the mixing warns of what it is made of
             draw_own(queries, positives, *where, starts, known, table, drawn)
         return drawn
 
