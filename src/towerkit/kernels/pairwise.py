@@ -143,7 +143,7 @@ def train_span(
         aggregation: How queries move without a gradient, and the share of the old vector that stays.
         met: ``[query rows]`` how much each query has met, or empty: not debiased.
         losses: ``[steps]`` written: the mean loss.
-        effective: ``[3]`` added to: negatives that counted, effectively, and rows that were looked at.
+        effective: ``[steps, 3]`` zeros; added to: negatives that counted, effectively, and rows that were looked at.
     """
     width, dim = candidates.shape[1], candidate_table.shape[1]
     vectors = np.empty((batch, dim), np.float32)  # of the queries, as the match sees them
@@ -170,7 +170,7 @@ def train_span(
         losses[step] = mean * share
         if not np.isfinite(losses[step]):
             return
-        _count_effective(slopes[: min(64, high - low), 1:], effective)
+        _count_effective(slopes[: min(64, high - low), 1:], effective[step])
         if moves_query:
             move_rows(
                 query_groups[0][step], query_groups[1][step], query_groups[2][step], query_groups[3][low:high],

@@ -59,6 +59,35 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         },
         "evaluation": {"k": [5]},
     },
+    "compiled, one_backprop": {
+        "data": _PURCHASES,
+        "model": {"kind": "two_tower", "query": _ID, "candidate": _ID},
+        "objective": {"negatives": [{"kind": "popularity", "count": 4}]},
+        "update": {"kind": "one_backprop", "beta": 0.9, "debias": True},
+        "training": {
+            "engine": "compiled",
+            "epochs": 2,
+            "batch_size": 640,
+            "optimizer": {"kind": "adam", "lr": 0.02, "schedule": {"kind": "cosine", "warmup": 2}},
+        },
+        "evaluation": {"k": [5]},
+    },
+    "compiled, shared": {
+        "data": _PURCHASES,
+        "model": {"kind": "two_tower", "query": _ID, "candidate": _ID, "match": {"kind": "cosine"}},
+        "objective": {
+            "loss": {"kind": "sampled_softmax", "temperature": 0.2},
+            "negatives": [{"kind": "in_batch"}, {"kind": "uniform", "count": 50, "shared": True}],
+        },
+        "update": {"kind": "alternating", "every": 2},
+        "training": {
+            "engine": "compiled",
+            "epochs": 2,
+            "batch_size": 640,
+            "optimizer": {"kind": "rowwise_adagrad", "lr": 0.1},
+        },
+        "evaluation": {"k": [5]},
+    },
     "tower_model, uncertainty": {
         "data": {"examples": {"path": "builtin:shop-small/reviews"}},
         "model": {

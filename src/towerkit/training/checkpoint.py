@@ -31,6 +31,7 @@ from towerkit.training.loop import History, Stretch
 from towerkit.training.signals import StopSignals, TrainingStopped
 from towerkit.training.snapshot import restore, snapshot
 from towerkit.training.state import TrainState
+from towerkit.training.steps import ANY_NUMBER
 
 Every = int | Literal["epoch"]
 _GENERATION = re.compile(r"\d{9}")
@@ -139,6 +140,12 @@ class Checkpoints:
         self._stop_if_asked(state, stretch)
         if isinstance(self.every, int) and self.every and state.step % self.every == 0:
             self.save(state, stretch)
+
+    def steps_left(self, state: TrainState) -> int:
+        """Steps to the next one that is saved after."""
+        if isinstance(self.every, int) and self.every:
+            return self.every - state.step % self.every
+        return ANY_NUMBER
 
     def after_epoch(self, state: TrainState, stretch: Stretch) -> None:
         """Save if it is time, as :meth:`after_step`."""

@@ -19,7 +19,7 @@ from towerkit.data.splits import Rows
 from towerkit.training.fit import Prepared, Recipe, batches_of
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import seeded_torch
-from towerkit.training.steps import torch_steps
+from towerkit.training.steps import ANY_NUMBER, torch_steps
 
 _SPANS = 8
 """What the engine does at a time: a step of the torch engine, some steps of the compiled one."""
@@ -69,7 +69,9 @@ def estimate(recipe: Recipe, dataset: Dataset, training: TrainingSpec) -> Estima
         prepare_s, state, seconds, sizes = time.perf_counter() - started, prepared.state, [], [0]
         state.model.train()
         batches = partial(_sized_batches, prepared, rows, training, sizes)
-        spans = (prepared.engine.steps if prepared.engine else torch_steps(state, batches, training.accumulate))(0, 0)
+        spans = (prepared.engine.steps if prepared.engine else torch_steps(state, batches, training.accumulate))(
+            0, 0, lambda: ANY_NUMBER
+        )
         for _ in range(_SPANS if state.learns else 0):
             begun = time.perf_counter()
             span = next(spans, None)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from towerkit.training.progress import Progress, Silent, Staged, Step
 from towerkit.training.state import TrainState, settle, weights_of
-from towerkit.training.steps import Advance, Batches, torch_steps
+from towerkit.training.steps import ANY_NUMBER, Advance, Batches, torch_steps
 
 __all__ = ["Batches", "History", "Progress", "Selection", "Silent", "Staged", "Stretch", "Watch", "fit_loop"]
 
@@ -82,6 +82,9 @@ class Watch(Protocol):
     def after_epoch(self, state: TrainState, stretch: Stretch) -> None:
         """An epoch is done, its validation included."""
 
+    def steps_left(self, state: TrainState) -> int:
+        """How many steps may be taken before it looks on."""
+
 
 def fit_loop(
     state: TrainState,
@@ -126,9 +129,13 @@ def fit_loop(
     epochs = epochs if state.learns else 1
     enough = patience * validate_every if validate else None
     advance = advance or torch_steps(state, batches, accumulate)
+
+    def at_most() -> int:
+        return ANY_NUMBER if watch is None else watch.steps_left(state)
+
     while len(history.records) < epochs and not _has_given_up(history, enough):
         state.model.train()
-        rest = advance(len(history.records), stretch.batches) if state.learns else iter(())
+        rest = advance(len(history.records), stretch.batches, at_most) if state.learns else iter(())
         for stepped in rest:
             history.seconds = time.perf_counter() - started
             for place, loss in enumerate(stepped.losses, state.step - len(stepped.losses) + 1):

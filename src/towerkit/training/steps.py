@@ -26,9 +26,12 @@ class Stepped:
     """The step size of the first one."""
 
 
-Advance = Callable[[int, int], Iterator[Stepped]]
-"""Epoch (from 0) and how many of its batches are done -> its further steps. Between two of what it gives, model, optimizer and
-update stand together: it may be stopped, saved and validated there."""
+ANY_NUMBER = 1 << 30
+AtMost = Callable[[], int]
+"""How many steps may be taken before someone has to look."""
+Advance = Callable[[int, int, AtMost], Iterator[Stepped]]
+"""Epoch (from 0), how many of its batches are done, and how many steps may be taken at once -> its further steps. Between two of
+what it gives, model, optimizer and update stand together: it may be stopped, saved and validated there."""
 
 
 def torch_steps(state: TrainState, batches: Batches, accumulate: int = 1) -> Advance:
@@ -40,7 +43,7 @@ def torch_steps(state: TrainState, batches: Batches, accumulate: int = 1) -> Adv
         accumulate: Batches per step.
     """
 
-    def advance(epoch: int, done: int) -> Iterator[Stepped]:
+    def advance(epoch: int, done: int, at_most: AtMost) -> Iterator[Stepped]:
         rest = batches(epoch, done)
         for first in rest:
             rate = state.optimizer.rate

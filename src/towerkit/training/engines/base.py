@@ -26,7 +26,7 @@ from towerkit.towers import IdTower
 from towerkit.training.optimizers import Adagrad, Optimizer, RowAdam
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState, check_finite
-from towerkit.training.steps import Stepped, batch_size, order_of
+from towerkit.training.steps import ANY_NUMBER, AtMost, Stepped, batch_size, order_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class KernelEngine(ABC):
         index = [encoded.index[entity] for entity in entities]
         return cls(state, negatives, loss, index[0], index[1], (query, candidate), encoded.weights, rows, training)
 
-    def steps(self, epoch: int, done: int) -> Iterator[Stepped]:
+    def steps(self, epoch: int, done: int, at_most: AtMost = lambda: ANY_NUMBER) -> Iterator[Stepped]:
         """The steps of an epoch, by spans; see :data:`towerkit.training.steps.Advance`.
 
         Raises:
@@ -83,7 +83,7 @@ class KernelEngine(ABC):
             order = order[: len(order) - len(order) % size]
         start = done * size
         while start < len(order):
-            span = self._span(size)
+            span = min(self._steps_at_once(size), at_most())
             chosen = order[start : start + span * size]
             rate = self.state.optimizer.rate
             losses = self._advance(chosen, size)
@@ -102,11 +102,6 @@ class KernelEngine(ABC):
     @abstractmethod
     def _steps_at_once(self, size: int) -> int:
         """Steps of so many rows that one call of :meth:`_advance` should take at most."""
-
-    def _span(self, size: int) -> int:
-        """Steps until someone has to look: a checkpoint, a signal, the screen."""
-        span, every = self._steps_at_once(size), self.training.checkpoint_every
-        return min(span, every - self.state.step % every) if isinstance(every, int) and every else span
 
     @abstractmethod
     def _advance(self, chosen: Rows, size: int) -> NDArray[np.float64]:
@@ -153,7 +148,8 @@ class KernelEngine(ABC):
         if isinstance(state.update, Alternating):
             state.update.steps += taken
         assert isinstance(state.objective, RetrievalObjective)
-        state.objective.saw_negatives(*effective.tolist())
+        for step in effective[:taken]:  # one after the other: a sum of floats must not depend on the spans
+            state.objective.saw_negatives(*step.tolist())
 
 
 _NOTHING = np.empty((0, 0), np.float32)

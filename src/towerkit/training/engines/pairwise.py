@@ -43,7 +43,7 @@ class PairwiseEngine(KernelEngine):
         tables = [table_of(model.query), table_of(model.candidate)]
         moves = [self.moves(table, num_steps) for table in tables]
         whole = self.training.optimizer.rows == "all"
-        losses, effective = np.zeros(num_steps), np.zeros(3)
+        losses, effective = np.zeros(num_steps), np.zeros((num_steps, 3))
         loss, settings = loss_settings(self.loss)
         with torch_threads():
             codes = coded(positives, drawn, self.codes[1])

@@ -97,7 +97,7 @@ class SharedEngine(KernelEngine):
                 about = named[0], rows[0], starts[0], entries, own, batch.weights
                 aggregate(*about, arrays[0], arrays[1], self._lengths[1], cosine, kind == 2, beta, met)
         looked = seen[:_LOOKED_AT]
-        self.count(tables, moves, 1, np.array([*looked.sum(axis=0), len(looked)]))
+        self.count(tables, moves, 1, np.array([[*looked.sum(axis=0), len(looked)]]))
         return np.array([loss])
 
     def _batch(self, chosen: Rows) -> _Batch:
