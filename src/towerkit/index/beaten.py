@@ -6,10 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+
+from towerkit.index.chunk import Pairs
 
 
-def beaten(block: NDArray[np.float32], positives: csr_array) -> NDArray[np.float64]:
+def beaten(block: NDArray[np.float32], positives: Pairs) -> NDArray[np.float64]:
     """The share of its query's negatives that each positive scores above, a tie counting half.
 
     Negatives are all candidates that may be ranked and are no positive of the query. The mean over the positives of a
@@ -17,20 +18,19 @@ def beaten(block: NDArray[np.float32], positives: csr_array) -> NDArray[np.float
 
     Args:
         block: ``[queries, candidates]`` scores, minus infinity for what may not be ranked; sorted in place.
-        positives: ``[queries, candidates]``; every stored entry is a positive.
+        positives: The positives of each query.
 
     Returns:
-        ``[stored entries]`` in their stored order: 0 for a positive that may not be ranked, and 1/2 where there is no
+        ``[positives]`` in their stored order: 0 for a positive that may not be ranked, and 1/2 where there is no
         negative.
 
     Example:
         >>> scores = np.array([[3.0, 1.0, 2.0, 1.0]], np.float32)
-        >>> beaten(scores, csr_array(np.array([[0, 1, 1, 0]]))).tolist()
+        >>> beaten(scores, Pairs(np.array([0, 2]), np.array([1, 2], np.int32))).tolist()
         [0.25, 0.5]
     """
-    starts = positives.indptr - positives.indptr[0]
-    owner = np.repeat(np.arange(len(block)), np.diff(starts))
-    own = block[owner, positives.indices]  # [positives], before the rows are sorted
+    starts = positives.starts - positives.starts[0]
+    own = block[positives.owner, positives.own]  # [positives], before the rows are sorted
     block.sort(axis=1)
     shares = np.zeros(len(own))
     for row, (start, end) in enumerate(pairwise(starts)):

@@ -8,21 +8,23 @@ look better than chance.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from torch import Tensor
 
-from towerkit.core.errors import DataError, RunError, ShapeError, SpecError
+from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.random import random_bits, stream
-from towerkit.index.beaten import beaten
+from towerkit.index.chunk import Chunk, Pairs, Ranked
+from towerkit.index.fused import is_worth_compiling, rank_fused
+from towerkit.index.plain import rank_plainly
 
-_BLOCK_BYTES = 64 * 2**20
+_BLOCK_BYTES = 16 * 2**20
+"""Of scores at a time: they stay in the last cache between the product and the selection."""
 TILE_ROWS = 16
 """Matrix products take other paths, with other roundings, for fewer rows than this; chunks are whole tiles."""
 
@@ -134,7 +136,7 @@ class Ranker(ABC):
             allowed: ``[candidates]``; False takes a candidate away from all queries.
             positives: ``[queries, candidates]`` right answers; where given, the same pass over the scores tells how many of all
                 other candidates that may be ranked each of them beats (see :func:`towerkit.index.beaten.beaten`).
-            chunk_rows: Queries scored at a time; by default as many as fill about 64 MB of scores.
+            chunk_rows: Queries scored at a time; by default as many as fill about 16 MB of scores.
 
         Returns:
             The hits, ordered by score, then by :func:`candidate_tie_order`.
@@ -147,22 +149,18 @@ class Ranker(ABC):
         queries = _checked_queries(queries)
         _check_at_least_one(k=k, chunk_rows=chunk_rows)
         _check_masks(len(queries), self.num_candidates, allowed, exclude=exclude, positives=positives)
-        exclude = None if exclude is None else csr_array(exclude)  # another sparse layout would be read wrongly
-        positives = None if positives is None else csr_array(positives)
-        ties = torch.from_numpy(candidate_tie_order(self.num_candidates).astype(np.int32))
+        left_out, right = (None if pairs is None else Pairs.of(csr_array(pairs)) for pairs in (exclude, positives))
+        blocked = None if allowed is None or allowed.all() else ~allowed
+        ties = candidate_tie_order(self.num_candidates).astype(np.int32)
         step = chunk_rows or _default_chunk_rows(self.num_candidates)
-        parts, shares = [], []
+        rank = rank_fused if is_worth_compiling(len(queries), self.num_candidates) else rank_plainly
+        depth = min(k, self.num_candidates)
+        parts = []
         for start in range(0, len(queries), step):
-            chunk = queries[start : start + step]
-            block = self._block(chunk)
-            _mask(block, start, exclude, allowed)
-            parts.append(_best(torch.from_numpy(block), min(k, self.num_candidates), ties, chunk))
-            if positives is not None:
-                shares.append(beaten(block, positives[start : start + step]))
-        rows = np.concatenate([part[0] for part in parts]) if parts else np.empty((0, 0), dtype=np.int64)
-        scores = np.concatenate([part[1] for part in parts]) if parts else np.empty((0, 0), dtype=np.float32)
-        found = _hits(rows, scores, k)
-        return found if positives is None else replace(found, beaten=np.concatenate([np.empty(0), *shares]))
+            rows, stop = queries[start : start + step], start + step
+            pairs = (each and each.part(start, stop) for each in (left_out, right))
+            parts.append(rank(self._block(rows), Chunk(rows, depth, ties, next(pairs), blocked, next(pairs))))
+        return _joined(parts, k, counted=positives is not None)
 
     def _block(self, chunk: NDArray[np.int64]) -> NDArray[np.float32]:
         """The scores of one chunk, checked, as an array that may be written to."""
@@ -189,26 +187,13 @@ def check_query_rows(queries: NDArray[np.int64], num_queries: int) -> None:
         )
 
 
-def _best(
-    block: Tensor, k: int, ties: Tensor, queries: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The ``k`` best columns of each row, ordered by score and then by tie order, with their scores."""
-    num_candidates = block.shape[1]
-    values, rows = torch.topk(block, min(k + 1, num_candidates), dim=1)  # NaN counts as the largest of all
-    _check_numbers(values, rows, queries)
-    if k < num_candidates:
-        # Where the last place and the first one left out are equal, topk chose among equals in its own way.
-        tied = ((values[:, k - 1] == values[:, k]) & (values[:, k] > -torch.inf)).nonzero().ravel()
-        values, rows = values[:, :k], rows[:, :k]
-        if len(tied):
-            candidates = block[tied]
-            last = values[tied, -1:]
-            keys = torch.where(candidates > last, -1, torch.where(candidates == last, ties, num_candidates))
-            chosen = torch.topk(keys, k, dim=1, largest=False).indices
-            rows[tied], values[tied] = chosen, candidates.gather(1, chosen)
-    found, scores = rows.numpy(), values.numpy()
-    order = np.lexsort((ties.numpy()[found], -scores), axis=-1)
-    return np.take_along_axis(found, order, axis=1), np.take_along_axis(scores, order, axis=1)
+def _joined(parts: Sequence[Ranked], k: int, *, counted: bool) -> Hits:
+    """The hits of all chunks."""
+    if not parts:
+        parts = [Ranked(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32), np.empty(0) if counted else None)]
+    hits = _hits(np.concatenate([part.rows for part in parts]), np.concatenate([part.scores for part in parts]), k)
+    beaten = [part.beaten for part in parts if part.beaten is not None]
+    return replace(hits, beaten=np.concatenate(beaten)) if counted else hits
 
 
 def _hits(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Hits:
@@ -219,16 +204,6 @@ def _hits(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Hits:
     padded_rows[:, : rows.shape[1]] = np.where(scores > -np.inf, rows, -1)
     padded_scores[:, : rows.shape[1]] = scores
     return Hits(padded_rows, padded_scores, (padded_rows >= 0).sum(axis=1))
-
-
-def _mask(block: NDArray[np.float32], start: int, exclude: csr_array | None, allowed: NDArray[np.bool_] | None) -> None:
-    """Write minus infinity over what may not be ranked; the block begins at query position ``start``."""
-    if exclude is not None:
-        pointers = exclude.indptr[start : start + len(block) + 1]
-        positions = np.repeat(np.arange(len(block)), np.diff(pointers))
-        block[positions, exclude.indices[pointers[0] : pointers[-1]]] = -np.inf
-    if allowed is not None and not allowed.all():
-        torch.from_numpy(block).masked_fill_(torch.from_numpy(~allowed), -torch.inf)
 
 
 def _default_chunk_rows(num_candidates: int) -> int:
@@ -265,15 +240,4 @@ def _check_masks(
         raise ShapeError(
             f"allowed must be one bool per candidate, here ({num_candidates},); received {allowed.shape} of "
             f"{allowed.dtype}. Make it a mask, not a list of rows."
-        )
-
-
-def _check_numbers(values: Tensor, rows: Tensor, queries: NDArray[np.int64]) -> None:
-    wrong = values.isnan()
-    if bool(wrong.any()):
-        position, place = (int(part) for part in wrong.nonzero()[0])
-        candidate = int(rows[position, place])
-        raise RunError(
-            f"Every score must be a number; query row {queries[position]} and candidate row {candidate} "
-            "score NaN. The training probably diverged: lower its learning rate, or look for NaN in the features."
         )

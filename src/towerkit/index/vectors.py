@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from towerkit.core.errors import RunError, ShapeError, SpecError, listed, nearest
+from towerkit.index.product import product
 from towerkit.index.ranker import TILE_ROWS, Ranker, check_query_rows
 
 Similarity = Literal["dot", "cosine", "euclidean"]
@@ -57,7 +58,7 @@ class VectorRanker(Ranker):
             candidate = _unit(candidate)
         elif similarity == "euclidean":
             candidate = _candidate_of_product(candidate - self._center)
-        self._candidate = _padded(candidate)
+        self._candidate = _padded(candidate).T.contiguous().T  # in this order products need not turn it round
         self._ask(query)
 
     def with_queries(self, query_vectors: NDArray[np.floating]) -> VectorRanker:
@@ -95,7 +96,7 @@ class VectorRanker(Ranker):
         """
         check_query_rows(queries, self.num_queries)
         index = torch.from_numpy(np.asarray(queries, dtype=np.int64))
-        block = _padded(self._query[index]) @ self._candidate.T  # [n + padding, candidates + padding]
+        block = product(_padded(self._query[index]), self._candidate)  # [n + padding, candidates + padding]
         if self.similarity == "euclidean":
             block.clamp_(max=0)  # rounding may leave a tiny negative distance between equal vectors
         return cast("NDArray[np.float32]", block[: len(index), : self.num_candidates].numpy())
