@@ -23,7 +23,7 @@ from towerkit.index.chunk import Chunk, Pairs, Ranked
 from towerkit.index.fused import is_worth_compiling, rank_fused
 from towerkit.index.plain import rank_plainly
 
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 24 * 2**20
 """Of scores at a time: they stay in the last cache between the product and the selection."""
 TILE_ROWS = 16
 """Matrix products take other paths, with other roundings, for fewer rows than this; chunks are whole tiles."""
@@ -136,7 +136,7 @@ class Ranker(ABC):
             allowed: ``[candidates]``; False takes a candidate away from all queries.
             positives: ``[queries, candidates]`` right answers; where given, the same pass over the scores tells how many of all
                 other candidates that may be ranked each of them beats (see :func:`towerkit.index.beaten.beaten`).
-            chunk_rows: Queries scored at a time; by default as many as fill about 16 MB of scores.
+            chunk_rows: Queries scored at a time; by default as many as fill about 24 MB of scores.
 
         Returns:
             The hits, ordered by score, then by :func:`candidate_tie_order`.

@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 
 _GROUPS = 512
 """Groups of candidates, at least, whose highest scores tell a threshold for all."""
-_PIECE = 2048
+_PIECE = 4096
 """Scores counted against all right answers in turn: few enough to stay in the first cache."""
 _LOWEST = np.float32(np.finfo(np.float32).min)
 """Of the scores that can be ranked: all but minus infinity."""
@@ -154,21 +154,22 @@ def _count(line: Floats, answers: NDArray[np.int32], counts: Ints) -> int:
     counts[:] = 0
     for start in range(0, width, _PIECE):
         piece = line[start : min(start + _PIECE, width)]
-        none = 0
+        none = np.int32(0)
         for place in range(len(piece)):
-            none += piece[place] == -np.inf
-        masked += none
+            none += np.int32(piece[place] == -np.inf)
+        masked += int(none)
         for answer in range(len(answers)):
             counts[answer] += _below(piece, line[answers[answer]])
     negatives = width - masked
     for answer in range(len(answers)):
-        negatives -= line[answers[answer]] > -np.inf
+        negatives -= int(line[answers[answer]] > -np.inf)
     for answer in range(len(answers)):
         own = line[answers[answer]]
         counts[answer] -= 2 * masked
         for other in range(len(answers)):
             score = line[answers[other]]
-            counts[answer] -= (score > -np.inf) * ((score < own) + (score <= own))
+            if score > -np.inf:
+                counts[answer] -= int(score < own) + int(score <= own)
         if own == -np.inf:
             counts[answer] = -1
     return negatives
