@@ -87,10 +87,10 @@ class Answers:
         """Novelty and serendipity of every query at every ``k``; a cold positive is nowhere, so it is in neither."""
         task = self.task
         information = self_information(task.popularity, task.num_trained)
-        expected = expected_ranks(
-            self.rows, task.exclude, task.popularity, candidate_tie_order(task.positives.shape[1])
-        )
         hits = self.entry >= 0
+        right = np.where(hits, self.rows, -1)  # of all others serendipity does not ask
+        ties = candidate_tie_order(task.positives.shape[1])
+        expected = expected_ranks(right, task.exclude, task.popularity, ties)
         return {f"novelty@{k}": novelty(self.rows, k, information) for k in self.ks} | {
             f"serendipity@{k}": serendipity(hits, expected, k) for k in self.ks
         }

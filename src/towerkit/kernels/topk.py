@@ -106,7 +106,7 @@ def _highest(line: Floats, highest: Floats) -> int:
         piece = line[start : start + groups]
         for group in range(len(piece)):
             score = piece[group]
-            wrong += np.int32(score != score)
+            wrong = np.int32(wrong + np.int32(score != score))
             highest[group] = score if score > highest[group] else highest[group]
     return int(wrong)
 
@@ -156,7 +156,7 @@ def _count(line: Floats, answers: NDArray[np.int32], counts: Ints) -> int:
         piece = line[start : min(start + _PIECE, width)]
         none = np.int32(0)
         for place in range(len(piece)):
-            none += np.int32(piece[place] == -np.inf)
+            none = np.int32(none + np.int32(piece[place] == -np.inf))
         masked += int(none)
         for answer in range(len(answers)):
             counts[answer] += _below(piece, line[answers[answer]])
@@ -179,7 +179,7 @@ def _count(line: Floats, answers: NDArray[np.int32], counts: Ints) -> int:
 def _below(piece: Floats, own: float) -> int:
     """Scores below plus scores at or below."""
     below, most = np.int32(0), np.int32(0)
-    for place in range(len(piece)):
-        below += np.int32(piece[place] < own)
-        most += np.int32(piece[place] <= own)
+    for place in range(len(piece)):  # a sum of two int32 is an int64 to Numba, and takes twice the time
+        below = np.int32(below + np.int32(piece[place] < own))
+        most = np.int32(most + np.int32(piece[place] <= own))
     return int(below) + int(most)

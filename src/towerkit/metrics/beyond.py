@@ -159,9 +159,11 @@ def expected_ranks(rows: Rows, exclude: csr_array, counts: NDArray[np.int64], ti
     starts = exclude.indptr.astype(np.int64)
     owner = np.repeat(np.arange(len(rows), dtype=np.int64), np.diff(starts))
     taken = np.sort(owner * num_candidates + place[exclude.indices])  # [entries], by query and then by place
-    own = place[np.maximum(rows, 0)]  # [queries, depth]
-    before = np.searchsorted(taken, np.arange(len(rows))[:, None] * num_candidates + own) - starts[:-1, None]
-    return np.where(rows >= 0, own - before, 0)
+    shown, rank = np.nonzero(rows >= 0)
+    own = place[rows[shown, rank]]  # [places that hold a candidate]
+    expected = np.zeros(rows.shape, np.int64)
+    expected[shown, rank] = own - (np.searchsorted(taken, shown * num_candidates + own) - starts[shown])
+    return expected
 
 
 def _times_shown(rows: Rows, k: int, num_candidates: int) -> NDArray[np.int64]:

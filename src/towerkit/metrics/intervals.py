@@ -175,8 +175,10 @@ def resample_counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Blocks ``[chunk, n]`` of how often each resample drew each row."""
     random = generator(seed, "metrics", "bootstrap")
     for size in chunk_sizes(resamples, n):
-        drawn = random.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n).astype(np.float64)
+        counts = np.empty((size, n))
+        for row, drawn in enumerate(random.integers(0, n, size=(size, n))):  # one at a time stays in the cache
+            counts[row] = np.bincount(drawn, minlength=n)
+        yield counts
 
 
 def chunk_sizes(resamples: int, n: int) -> Iterator[int]:
