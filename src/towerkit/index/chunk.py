@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +33,11 @@ class Pairs:
         columns = np.require(matrix.indices, np.int32, ["C", "W"])  # a kernel is compiled for one kind of array
         return cls(matrix.indptr.astype(np.int64), columns)
 
+    @classmethod
+    def empty(cls, num_rows: int) -> Pairs:
+        """No columns."""
+        return cls(np.zeros(num_rows + 1, np.int64), np.zeros(0, np.int32))
+
     def part(self, start: int, stop: int) -> Pairs:
         """Those of some rows."""
         return Pairs(self.starts[start : stop + 1], self.columns)
@@ -62,6 +67,11 @@ class Chunk:
     blocked: NDArray[np.bool_] | None
     """``[candidates]`` True where no query may have the candidate."""
     positives: Pairs | None
+
+    def part(self, start: int, stop: int) -> Chunk:
+        """What is asked of some rows."""
+        exclude, positives = (pairs and pairs.part(start, stop) for pairs in (self.exclude, self.positives))
+        return replace(self, queries=self.queries[start:stop], exclude=exclude, positives=positives)
 
 
 class Ranked(NamedTuple):

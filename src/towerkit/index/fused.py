@@ -28,8 +28,7 @@ def rank_fused(block: NDArray[np.float32], chunk: Chunk) -> Ranked:
 
     (num_rows, width), k = block.shape, chunk.k
     flat, stride = _flat(block)
-    nobody = Pairs(np.zeros(num_rows + 1, np.int64), np.zeros(0, np.int32))
-    exclude, positives = chunk.exclude or nobody, chunk.positives or nobody
+    exclude, positives = (pairs or Pairs.empty(num_rows) for pairs in (chunk.exclude, chunk.positives))
     blocked = _NONE if chunk.blocked is None else chunk.blocked
     rows, scores = np.empty((num_rows, k), np.int64), np.empty((num_rows, k), np.float32)
     wrong, negatives = np.empty(num_rows, np.int64), np.zeros(num_rows, np.int64)

@@ -153,14 +153,16 @@ class Ranker(ABC):
         blocked = None if allowed is None or allowed.all() else ~allowed
         ties = candidate_tie_order(self.num_candidates).astype(np.int32)
         step = chunk_rows or _default_chunk_rows(self.num_candidates)
-        rank = rank_fused if is_worth_compiling(len(queries), self.num_candidates) else rank_plainly
-        depth = min(k, self.num_candidates)
-        parts = []
-        for start in range(0, len(queries), step):
-            rows, stop = queries[start : start + step], start + step
-            pairs = (each and each.part(start, stop) for each in (left_out, right))
-            parts.append(rank(self._block(rows), Chunk(rows, depth, ties, next(pairs), blocked, next(pairs))))
+        compiled = is_worth_compiling(len(queries), self.num_candidates)
+        whole = Chunk(queries, min(k, self.num_candidates), ties, left_out, blocked, right)
+        starts = range(0, len(queries), step)
+        parts = [self._rank_chunk(whole.part(start, start + step), compiled=compiled) for start in starts]
         return _joined(parts, k, counted=positives is not None)
+
+    def _rank_chunk(self, chunk: Chunk, *, compiled: bool) -> Ranked:
+        """Rank some queries; a subclass may take a shorter way to the same answer."""
+        block = self._block(chunk.queries)
+        return rank_fused(block, chunk) if compiled else rank_plainly(block, chunk)
 
     def _block(self, chunk: NDArray[np.int64]) -> NDArray[np.float32]:
         """The scores of one chunk, checked, as an array that may be written to."""

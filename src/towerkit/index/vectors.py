@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -11,13 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from towerkit.core.errors import RunError, ShapeError, SpecError, listed, nearest
+from towerkit.index.chunk import Chunk, Ranked
 from towerkit.index.product import product
 from towerkit.index.ranker import TILE_ROWS, Ranker, check_query_rows
+from towerkit.index.shortlist import Shortlists, has_fast_bfloat16
 
 Similarity = Literal["dot", "cosine", "euclidean"]
 
 # The square of twice this length still fits in float32.
 _MAX_LENGTH = 3e18
+_WIDE = 512
+"""Dimensions from which on a product costs so much more than the rest of a ranking that a shortlist pays."""
 
 
 class VectorRanker(Ranker):
@@ -28,6 +33,9 @@ class VectorRanker(Ranker):
         candidate_vectors: ``[candidates, dim]``.
         similarity: ``dot``; ``cosine``, where a zero vector scores 0 with everything; or ``euclidean``, the
             negative squared distance.
+        shortlist: Whether many queries are first compared in bfloat16, which changes no answer (see
+            :mod:`towerkit.index.shortlist`); ``auto`` where the processor multiplies such numbers fast and there are 512 dimensions
+            or more. Euclidean distances never are.
 
     Raises:
         ShapeError: If the two sides do not share their last axis.
@@ -43,7 +51,12 @@ class VectorRanker(Ranker):
     exact = True
 
     def __init__(
-        self, query_vectors: NDArray[np.floating], candidate_vectors: NDArray[np.floating], similarity: Similarity
+        self,
+        query_vectors: NDArray[np.floating],
+        candidate_vectors: NDArray[np.floating],
+        similarity: Similarity,
+        *,
+        shortlist: bool | Literal["auto"] = "auto",
     ) -> None:
         if similarity not in get_args(Similarity):
             known = get_args(Similarity)
@@ -58,7 +71,13 @@ class VectorRanker(Ranker):
             candidate = _unit(candidate)
         elif similarity == "euclidean":
             candidate = _candidate_of_product(candidate - self._center)
-        self._candidate = _padded(candidate).T.contiguous().T  # in this order products need not turn it round
+        if shortlist == "auto":
+            shortlist = candidate.shape[1] >= _WIDE and has_fast_bfloat16()
+        self._shortens = shortlist and similarity != "euclidean" and candidate.numel() > 0
+        self._candidate = _padded(candidate)
+        if not self._shortens:  # products need not turn columns round; a shortlist takes rows
+            self._candidate = self._candidate.T.contiguous().T
+        self._shortlists: Shortlists | None = None
         self._ask(query)
 
     def with_queries(self, query_vectors: NDArray[np.floating]) -> VectorRanker:
@@ -100,6 +119,15 @@ class VectorRanker(Ranker):
         if self.similarity == "euclidean":
             block.clamp_(max=0)  # rounding may leave a tiny negative distance between equal vectors
         return cast("NDArray[np.float32]", block[: len(index), : self.num_candidates].numpy())
+
+    def _rank_chunk(self, chunk: Chunk, *, compiled: bool) -> Ranked:
+        if not (compiled and self._shortens) or chunk.positives is not None:
+            return super()._rank_chunk(chunk, compiled=compiled)
+        check_query_rows(chunk.queries, self.num_queries)
+        if self._shortlists is None:
+            self._shortlists = Shortlists(self._candidate, self.num_candidates)
+        queries = _padded(self._query[torch.from_numpy(chunk.queries)])
+        return self._shortlists.rank(queries, chunk, partial(super()._rank_chunk, compiled=True))
 
 
 def _padded(vectors: Tensor) -> Tensor:

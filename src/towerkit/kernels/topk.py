@@ -52,20 +52,92 @@ def rank_block(
         counts: Written, for each right answer: ``[answers]`` twice the number of negatives below it plus those that are equal,
             -1 where it may not be ranked itself; ``[rows]`` the number of negatives.
     """
-    columns, scores, wrong = found
+    columns, scores, wrong = found[0], found[1], found[2]  # unpacked at once, Numba drops what is written to them
     for row in prange(len(wrong)):
         line = flat[row * stride : row * stride + width]
-        for place in range(taken[0][row], taken[0][row + 1]):
-            line[taken[1][place]] = -np.inf
-        if len(blocked):
-            for place in range(width):
-                if blocked[place]:
-                    line[place] = -np.inf
+        _mask(line, taken[1][taken[0][row] : taken[0][row + 1]], blocked)
         wrong[row] = _select(line, ties, columns[row], scores[row])
         start, end = asked[0][row], asked[0][row + 1]
         if start < end and wrong[row] < 0:
             first = asked[0][0]
             counts[1][row] = _count(line, asked[1][start:end], counts[0][start - first : end - first])
+
+
+@compiled(parallel=True, exact=True)
+def shortlist_block(
+    block: Floats,
+    taken: tuple[Any, Any],
+    blocked: NDArray[np.bool_],
+    slack: tuple[Any, ...],
+    found: tuple[Any, Any],
+    k: int,
+) -> None:
+    """Of scores that are known up to a bound, the candidates that may be among the ``k`` best.
+
+    The score of row ``r`` and candidate ``c`` is within ``e = a_r x_c + b_r y_c + u |s| + v`` of ``s``. Among the ``k`` best can
+    only be what reaches, at its upper end, the ``k``-th highest lower end, for which the ``k``-th best group's stands in.
+
+    Args:
+        block: ``[rows, width]`` approximate scores; what may not be ranked is overwritten.
+        taken: As in :func:`rank_block`.
+        blocked: As in :func:`rank_block`.
+        slack: ``[rows]`` a, ``[rows]`` b, ``[width]`` x, ``[width]`` y, u and v of the bound.
+        found: Written: ``[rows, most]`` the candidates, in no order; ``[rows]`` how many, -1 where they are more than ``most`` or
+            fewer than ``k`` may be ranked.
+        k: Places to fill.
+    """
+    columns, counts = found[0], found[1]
+    for row in prange(len(block)):
+        line = block[row]
+        _mask(line, taken[1][taken[0][row] : taken[0][row + 1]], blocked)
+        bound = (slack[0][row], slack[1][row], slack[4], slack[5])
+        counts[row] = _reaching(line, bound, slack[2], slack[3], columns[row], k)
+
+
+@compiled(exact=True)
+def _mask(line: Floats, taken: NDArray[np.int32], blocked: NDArray[np.bool_]) -> None:
+    for place in range(len(taken)):
+        line[taken[place]] = -np.inf
+    for place in range(len(blocked)):
+        if blocked[place]:
+            line[place] = -np.inf
+
+
+@compiled(exact=True)
+def _reaching(line: Floats, bound: Any, x: Floats, y: Floats, columns: NDArray[np.int32], k: int) -> int:
+    """The candidates of one row; returns how many, -1 where there is no threshold or no room."""
+    width, groups = len(line), min(max(_GROUPS, 4 * k), len(line))
+    low, high = np.full(groups, -np.inf, np.float32), np.full(groups, -np.inf, np.float32)
+    for start in range(0, width, groups):
+        _ends(line[start : start + groups], bound, x[start : start + groups], y[start : start + groups], low, high)
+    best, places, ties, size = np.empty(k, np.float32), np.empty(k, np.int64), np.zeros(groups, np.int32), 0
+    for group in range(groups):
+        if size < k or low[group] > best[0]:
+            size = _keep(best, places, ties, size, low[group], group)
+    if size < k or best[0] < _LOWEST:
+        return -1
+    threshold, count = best[0], 0
+    for group in range(groups):
+        if high[group] >= threshold:
+            for place in range(group, width, groups):
+                error = bound[0] * x[place] + bound[1] * y[place] + bound[2] * abs(line[place]) + bound[3]
+                if line[place] + error >= threshold:
+                    if count == len(columns):
+                        return -1
+                    columns[count] = place
+                    count += 1
+    return count
+
+
+@compiled(exact=True)
+def _ends(piece: Floats, bound: Any, x: Floats, y: Floats, low: Floats, high: Floats) -> None:
+    """Raise the highest lower and upper end of each group by one piece of the row; minus infinity has an upper end of NaN."""
+    a, b, u, v = bound
+    for group in range(len(piece)):
+        score = piece[group]
+        error = a * x[group] + b * y[group] + u * abs(score) + v
+        low[group] = score - error if score - error > low[group] else low[group]
+        high[group] = score + error if score + error > high[group] else high[group]
 
 
 @compiled(exact=True)
