@@ -11,8 +11,11 @@ Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percent
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,7 @@ from towerkit.core.random import generator
 from towerkit.metrics.tasks import WITHOUT_INTERVAL, TaskRows
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 
 _CHUNK_CELLS = 1 << 20  # resamples x rows held at a time: 8 MiB of float64, whatever the size of the test
 
@@ -174,11 +178,28 @@ def bootstrap_task(
 def resample_counts(n: int, resamples: int, seed: int) -> Iterator[Floats]:
     """Blocks ``[chunk, n]`` of how often each resample drew each row."""
     random = generator(seed, "metrics", "bootstrap")
-    for size in chunk_sizes(resamples, n):
-        counts = np.empty((size, n))
-        for row, drawn in enumerate(random.integers(0, n, size=(size, n))):  # one at a time stays in the cache
-            counts[row] = np.bincount(drawn, minlength=n)
+
+    def draw(size: int) -> NDArray[np.int64]:
+        return random.integers(0, n, size=(size, n))
+
+    for drawn in _made_ahead([partial(draw, size) for size in chunk_sizes(resamples, n)]):
+        counts = np.empty(drawn.shape)
+        for row, positions in enumerate(drawn):  # one at a time stays in the cache
+            counts[row] = np.bincount(positions, minlength=n)
         yield counts
+
+
+def _made_ahead(makers: Sequence[Callable[[], T]]) -> Iterator[T]:
+    """What each of some functions returns, in order; the next one is called in a thread while a result is looked at."""
+    if len(makers) < 2:
+        yield from (make() for make in makers)
+        return
+    with ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(makers[0])
+        for make in makers[1:]:
+            result, coming = coming.result(), ahead.submit(make)
+            yield result
+        yield coming.result()
 
 
 def chunk_sizes(resamples: int, n: int) -> Iterator[int]:
