@@ -1,9 +1,9 @@
 """Exact ranking by way of a bfloat16 shortlist.
 
 Pinned: lists, scores and counts are those of float32 bit for bit, for vectors of any size and spread, with exclusions, a mask and
-any ``k``; every approximate score is within its bound of the float32 score; well separated candidates need no float32 pass over all,
-and candidates closer together than bfloat16 can tell do get one; right answers whose ranks are asked for, few queries and euclidean
-distances are ranked without it; what a row gets does not depend on the others.
+any ``k``; every approximate score is within its bound of the float32 score; well separated candidates need no float32 pass over
+all, and candidates closer together than bfloat16 can tell do get one; right answers whose ranks are asked for, few queries and
+euclidean distances are ranked without it; what a row gets does not depend on the others.
 """
 
 from __future__ import annotations

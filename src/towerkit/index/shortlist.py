@@ -51,7 +51,7 @@ class Shortlists:
 
     def __init__(self, candidates: Tensor, num_candidates: int) -> None:
         self._candidates, self._num_candidates = candidates, num_candidates
-        self._rounded = candidates.bfloat16().T.contiguous().T
+        self._rounded = candidates.bfloat16()
         known = candidates[:num_candidates]
         self._lost = _lengths(known - self._rounded[:num_candidates].float())
         self._lengths = _lengths(known)
@@ -120,7 +120,7 @@ class Shortlists:
         together, place = np.unique(columns[inside], return_inverse=True)
         padding = np.zeros(-len(together) % _TILE, together.dtype)
         wanted = torch.from_numpy(np.concatenate([together, padding]).astype(np.int64))
-        scores = product(queries, self._candidates[wanted]).numpy()  # [tile, union + padding]
+        scores = product(queries, self._candidates.index_select(0, wanted)).numpy()  # [tile, union + padding]
         row = np.repeat(np.arange(len(counts)), counts)
         own = np.full((len(counts), len(together)), -np.inf, np.float32)
         own[row, place] = scores[row, place]
