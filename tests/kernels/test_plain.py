@@ -18,9 +18,10 @@ TESTS = Path(__file__).parents[1]
     [
         ["kernels", "-k", "not plain and not process"],
         ["matching/test_negatives.py"],
+        ["index/test_shortlist.py"],
         ["training/test_compiled_engine.py", "-k", "not wait and not bits"],
     ],
-    ids=["kernels", "sampler", "engines"],
+    ids=["kernels", "sampler", "shortlists", "engines"],
 )
 def test_without_a_compiler_the_same_equalities_hold(chosen: list[str]) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]

@@ -5,6 +5,7 @@ Rules of the kernels, so that the compiled code stays readable and its results t
 - a kernel and the functions it calls stand in one file: the cache looks at the file of the kernel alone, and would miss an
   edit elsewhere;
 - a ``prange`` iteration writes rows of its own and nothing else: the number of threads then never changes a bit;
+- a parallel kernel takes arrays out of a tuple by index: unpacked into names, Numba may drop what is written to them;
 - float32 sums may be reordered within one row (``fastmath``), so that they use the machine's vectors; a kernel that meets
   infinities or NaN says ``exact=True``.
 
