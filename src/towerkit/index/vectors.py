@@ -34,8 +34,8 @@ class VectorRanker(Ranker):
         similarity: ``dot``; ``cosine``, where a zero vector scores 0 with everything; or ``euclidean``, the
             negative squared distance.
         shortlist: Whether many queries are first compared in bfloat16, which changes no answer (see
-            :mod:`towerkit.index.shortlist`); ``auto`` where the processor multiplies such numbers fast and there are 512 dimensions
-            or more. Euclidean distances never are.
+            :mod:`towerkit.index.shortlist`); ``auto`` where the processor has matrix units for such numbers and there are 512
+            dimensions or more. Euclidean distances never are.
 
     Raises:
         ShapeError: If the two sides do not share their last axis.
