@@ -16,7 +16,7 @@ from reference.one_backprop import NegativeSampler, Pairs
 
 
 class Bpr:
-    """A vectorised loop: an epoch's order and negatives in a few calls, autograd, sparse gradients, ``torch.optim.SGD``.
+    """A vectorized loop: an epoch's order and negatives in a few calls, autograd, sparse gradients, ``torch.optim.SGD``.
 
     Args:
         pairs: What to learn from.

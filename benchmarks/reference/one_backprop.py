@@ -1,4 +1,4 @@
-"""One-backprop on two tables of ids: the obvious way, and as vectorised as PyTorch allows.
+"""One-backprop on two tables of ids: the obvious way, and as vectorized as PyTorch allows.
 
 The semantics of each, for each batch of pairs (u, i) of a shuffled epoch, the last short batch dropped:
 
@@ -159,7 +159,7 @@ class NegativeSampler:
         return self.known[place] == pair
 
 
-class Vectorised:
+class Vectorized:
     """(b) The same arithmetic as well as PyTorch allows: an epoch's order and negatives in a few calls, gradients in closed
     form, one ``index_add_`` into the item gradient, fused Adam.
 
@@ -217,7 +217,7 @@ class Vectorised:
         return -log_share[0].mean()
 
 
-class VectorisedAutograd(Vectorised):
+class VectorizedAutograd(Vectorized):
     """(b) with autograd in place of the closed form: what most people would stop at."""
 
     def _gradient(self, query: Tensor, shown: Tensor) -> Tensor:

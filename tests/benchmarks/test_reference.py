@@ -58,7 +58,7 @@ def batches(loops: Any, pairs: Any, settings: Any, count: int) -> list[tuple[tor
     return found
 
 
-@pytest.mark.parametrize("name", ["Vectorised", "VectorisedAutograd"])
+@pytest.mark.parametrize("name", ["Vectorized", "VectorizedAutograd"])
 def test_the_fast_loops_do_the_arithmetic_of_the_obvious_one(loops: Any, name: str) -> None:
     settings, pairs = loops.Settings(**SMALL, lr=0.05, beta=0.9, weight_decay=0.01), pairs_of(loops)
     plain, fast = loops.ByHand(pairs, settings), getattr(loops, name)(pairs, settings)
@@ -92,7 +92,7 @@ def test_a_step_is_the_algorithm(loops: Any) -> None:
 def test_another_beta_is_told_apart(loops: Any) -> None:
     pairs = pairs_of(loops)
     settings = loops.Settings(**SMALL)
-    one, two = loops.ByHand(pairs, settings), loops.Vectorised(pairs, replace(settings, beta=0.5))
+    one, two = loops.ByHand(pairs, settings), loops.Vectorized(pairs, replace(settings, beta=0.5))
     for own, other in zip(tables(one), tables(two), strict=True):
         other.copy_(own)
     batch = batches(loops, pairs, settings, 1)[0]
@@ -128,7 +128,7 @@ def test_the_obvious_sampler_gives_new_and_different_negatives(loops: Any) -> No
         assert not known & {(user, negative) for negative in negatives}
 
 
-@pytest.mark.parametrize("name", ["ByHand", "Vectorised", "VectorisedAutograd"])
+@pytest.mark.parametrize("name", ["ByHand", "Vectorized", "VectorizedAutograd"])
 def test_an_epoch_learns_from_full_batches(loops: Any, name: str) -> None:
     settings, pairs = loops.Settings(**SMALL, lr=0.05), pairs_of(loops)
     loop, steps = getattr(loops, name)(pairs, settings), []
