@@ -1,4 +1,8 @@
-"""The figures to reach, each with where it is read among the measured lines."""
+"""The figures to reach, each with where it is read among the measured lines.
+
+Figures of quality come from longer scripts than a benchmark: a line ``{"benchmark": "quality", "data": …, "model": …,
+"seconds": …, "metrics": {"ndcg@20": {"value": …, "low": …, "high": …}}, "beside": …}`` is read like any other.
+"""
 
 from __future__ import annotations
 
@@ -88,6 +92,35 @@ def peak_memory(lines: Sequence[Line]) -> Figure | None:
     return Figure(own, own, own, f"engine {engine}; {loading:.2f} GB once the library is loaded")
 
 
+def told_ratio(benchmark: str, name: str, over: str, under: str) -> Callable[[Sequence[Line]], Figure | None]:
+    """A ratio that the line has under a name of its own, for vectors of width 64."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        line = line_of([line for line in lines if line.get("dim") == 64], benchmark)
+        if line is None or name not in line:
+            return None
+        spread = line[name]
+        return Figure(spread["median"], spread["low"], spread["high"], f"{_side(line, over)}, {_side(line, under)}")
+
+    return read
+
+
+def quality(data: str, model: str, metric: str) -> Callable[[Sequence[Line]], Figure | None]:
+    """A metric of a model on test, or the ``seconds`` that it took."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        own = [line for line in lines if line["benchmark"] == "quality" and line["data"] == data]
+        line = next((line for line in reversed(own) if line["model"] == model), None)
+        if line is None:
+            return None
+        if metric == "seconds":
+            return Figure(line["seconds"], line["seconds"], line["seconds"], line["beside"])
+        value = line["metrics"][metric]
+        return Figure(value["value"], value["low"], value["high"], line["beside"])
+
+    return read
+
+
 def not_built(lines: Sequence[Line]) -> None:
     """What does not exist cannot be measured."""
 
@@ -138,6 +171,61 @@ TARGETS = (
         True,
         "x",
         best_ratio("bpr against implicit", "implicit", "towerkit", most=True),
+    ),
+    Target(
+        "ml100k-one-backprop",
+        "ML-100K `one_backprop`, reference split: test NDCG@20, chosen on validation, refit, 5 seeds",
+        0.447,
+        True,
+        "",
+        quality("ml-100k", "one_backprop", "ndcg@20"),
+    ),
+    Target(
+        "ml100k-best",
+        "the same, best preset",
+        0.455,
+        True,
+        "",
+        quality("ml-100k", "best", "ndcg@20"),
+    ),
+    Target(
+        "gowalla-spectral-time",
+        "Gowalla, from the start of `towerkit train --preset spectral` to the evaluated Run",
+        60.0,
+        False,
+        " s",
+        quality("gowalla", "spectral", "seconds"),
+    ),
+    Target(
+        "gowalla-spectral-recall", "its test Recall@20", 0.1920, True, "", quality("gowalla", "spectral", "recall@20")
+    ),
+    Target("gowalla-spectral-ndcg", "its test NDCG@20", 0.1597, True, "", quality("gowalla", "spectral", "ndcg@20")),
+    Target(
+        "gowalla-best-time",
+        "Gowalla, best preset: time",
+        180.0,
+        False,
+        " s",
+        quality("gowalla", "best", "seconds"),
+    ),
+    Target("gowalla-best-recall", "its test Recall@20", 0.1950, True, "", quality("gowalla", "best", "recall@20")),
+    Target("gowalla-best-ndcg", "its test NDCG@20", 0.1640, True, "", quality("gowalla", "best", "ndcg@20")),
+    Target(
+        "evaluation-product",
+        "full evaluation of Gowalla (29,858 x 40,981, d 64, all ranking metrics, k 5/10/20) against chunked "
+        "`torch.mm(out=)` alone",
+        1.3,
+        False,
+        "x",
+        told_ratio("evaluation", "evaluation_to_product", "evaluation", "product"),
+    ),
+    Target(
+        "evaluation-topk",
+        "the same against `topk` over chunked scores with a seen mask",
+        2.0,
+        True,
+        "x",
+        told_ratio("evaluation", "topk_to_evaluation", "topk", "evaluation"),
     ),
     Target(
         "softmax-two",

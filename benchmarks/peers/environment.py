@@ -52,10 +52,11 @@ class Peer:
 
     Args:
         process: Started, its pipes open.
+        messages: Where its standard error goes: peers warn a lot, so it is read only if the process ends early.
     """
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
+    def __init__(self, process: subprocess.Popen[str], messages: Path) -> None:
+        self.process, self.messages = process, messages
         self.about = self._answer()
         """What it says of itself when it is ready: versions, threads."""
 
@@ -73,7 +74,8 @@ class Peer:
             if line.startswith("peer:"):
                 answer: dict[str, Any] = json.loads(line.removeprefix("peer:"))
                 return answer
-        raise PeerError(f"the process ended with code {self.process.wait()}; its messages stand above.")
+        code, said = self.process.wait(), self.messages.read_text(encoding="utf-8", errors="replace")
+        raise PeerError(f"the process ended with code {code}: {' '.join(said.split()[-40:])}")
 
 
 @contextmanager
@@ -92,21 +94,24 @@ def peer(name: str, script: str, job: Mapping[str, Any], environment: Mapping[st
     calm = {
         "OMP_WAIT_POLICY": "passive"
     }  # threads that wait for work must not take the core of the side whose turn it is
-    with tempfile.TemporaryDirectory() as folder:
-        command = [str(interpreter(name)), str(HERE / script), json.dumps(dict(job))]
-        process = subprocess.Popen(
+    command = [str(interpreter(name)), str(HERE / script), json.dumps(dict(job))]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        (Path(folder) / "messages").open("w") as messages,
+        subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=messages,
             text=True,
             cwd=folder,  # peers write logs and checkpoints where they stand
             env={**_without_ours(), **calm, **environment},
-        )
+        ) as process,
+    ):
         try:
-            yield Peer(process)
+            yield Peer(process, Path(messages.name))
         finally:
             process.terminate()
-            process.wait()
 
 
 def _without_ours() -> dict[str, str]:

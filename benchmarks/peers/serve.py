@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -33,3 +34,14 @@ def serve(timed: Callable[[], float], about: dict[str, Any]) -> None:
 
 def _say(answer: dict[str, Any]) -> None:
     print("peer:" + json.dumps(answer), flush=True)
+
+
+def with_best_threads(timed: Callable[[], float], set_threads: Callable[[int], None]) -> int:
+    """Leave the number of threads, one or all, at the one that is faster; every side of a benchmark may choose."""
+    found = {}
+    for count in (1, os.cpu_count() or 1):
+        set_threads(count)
+        found[count] = timed()
+    best = min(found, key=lambda count: found[count])
+    set_threads(best)
+    return best

@@ -9,10 +9,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,16 +20,16 @@ import torch
 SMALL = {"dim": 4, "negatives": 3, "batch_size": 8}
 
 
-@pytest.fixture(scope="module")
-def loops() -> Iterator[Any]:
-    """The module of one-backprop loops; benchmarks are scripts, so their folder is on the path only here."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-    try:
-        from reference import one_backprop
+@pytest.fixture
+def loops(benchmark_module: Callable[[str], Any]) -> Any:
+    """The module of one-backprop loops."""
+    return benchmark_module("reference.one_backprop")
 
-        yield one_backprop
-    finally:
-        sys.path.pop(0)
+
+@pytest.fixture
+def bpr(benchmark_module: Callable[[str], Any]) -> Any:
+    """The module of the BPR loop."""
+    return benchmark_module("reference.bpr")
 
 
 def pairs_of(loops: Any, *, users: int = 12, items: int = 20, count: int = 60) -> Any:
@@ -139,11 +137,9 @@ def test_an_epoch_learns_from_full_batches(loops: Any, name: str) -> None:
     assert losses[-1] < losses[0]
 
 
-def test_a_bpr_step_follows_the_gradient(loops: Any) -> None:
-    from reference.bpr import Bpr
-
+def test_a_bpr_step_follows_the_gradient(loops: Any, bpr: Any) -> None:
     pairs = pairs_of(loops)
-    loop = Bpr(pairs, dim=4, lr=0.05, decay=0.1)
+    loop = bpr.Bpr(pairs, dim=4, lr=0.05, decay=0.1)
     batch = (torch.tensor([0, 1, 0]), torch.tensor([2, 3, 4]), torch.tensor([5, 2, 5]))
     before = [table.clone().double() for table in tables(loop)]
     loss = loop.step(*batch)
@@ -162,10 +158,8 @@ def test_a_bpr_step_follows_the_gradient(loops: Any) -> None:
     assert loss < float(objective(*before).detach())  # the squares are no part of what is told
 
 
-def test_a_bpr_epoch_learns_from_every_pair(loops: Any) -> None:
-    from reference.bpr import Bpr
-
-    loop = Bpr(pairs_of(loops), dim=4, batch_size=16, lr=0.2)
+def test_a_bpr_epoch_learns_from_every_pair(loops: Any, bpr: Any) -> None:
+    loop = bpr.Bpr(pairs_of(loops), dim=4, batch_size=16, lr=0.2)
     inner, rows = loop.step, []
     loop.step = lambda *batch: (rows.append(len(batch[0])), inner(*batch))[1]
     losses = [loop.epoch() for _ in range(10)]
