@@ -60,6 +60,12 @@ def batched(spec: Mapping[str, Any], size: int) -> dict[str, Any]:
     return {**spec, "training": {**spec["training"], "batch_size": size}}
 
 
+def two_tower(objective: Mapping[str, Any], match: str) -> dict[str, Any]:
+    """Ids only, width 64, dense Adam, batches of 1,024."""
+    spec = batched(bpr_spec(64, {"kind": "adam", "lr": 0.001, "rows": "all"}), 1024)
+    return {**spec, "objective": dict(objective), "model": {**spec["model"], "match": {"kind": match}}}
+
+
 def contests() -> list[Contest]:
     """Who is compared with what."""
     sgd = bpr_spec(64, {"kind": "sgd", "lr": 0.05, "rows": "touched"})
@@ -84,6 +90,34 @@ def contests() -> list[Contest]:
             told={"model": "LightGCN"},
             **recbole,
         ),
+        Contest(
+            "rechub",
+            "DSSM against torch-rechub",
+            small,
+            two_tower({"loss": {"kind": "bce"}, "negatives": [{"kind": "uniform", "count": 1}]}, "cosine"),
+            "ids alone without layers above them, cosines, binary cross-entropy, dense Adam, 1,024 positives and as many "
+            "negatives a step; torch-rechub's are drawn once before the training, towerkit's anew in each epoch",
+            script="rechub_dssm.py",
+            batch=1024,
+        ),
+        Contest(
+            "keras_rs",
+            "in-batch softmax against keras-rs",
+            small,
+            two_tower(
+                {
+                    "loss": {"kind": "sampled_softmax"},
+                    "negatives": [{"kind": "in_batch"}],
+                    "log_q": False,
+                    "mask_positives": False,
+                },
+                "dot",
+            ),
+            "ids alone, dot products, softmax over the 1,024 of the batch without correction, dense Adam",
+            script="keras_rs_retrieval.py",
+            batch=1024,
+            environment={"KERAS_BACKEND": "torch"},
+        ),
     ]
 
 
@@ -96,7 +130,7 @@ def contend(contest: Contest) -> None:
             job = contest.job(Path(folder))
             with peer(contest.name, contest.script, job, contest.environment) as other:
                 own, refused = library_sides(dataset, contest.spec, epochs={"torch": 1, "compiled": 4})
-                chosen = {name: fastest_threads(timed, rounds=1) for name, timed in own.items()}
+                chosen = {name: fastest_threads(timed) for name, timed in own.items()}
                 sides = {contest.name: other, **{name: timed for name, (timed, _) in chosen.items()}}
                 seconds = alternate_timed(sides, repeats=5)
     except PeerError as error:

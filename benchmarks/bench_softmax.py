@@ -74,7 +74,7 @@ def measure(update: str, count: int, *, tiny: bool) -> None:
     sides |= {name: per_call(timed, steps) for name, timed in epochs.items()}
     threads = {}
     for name, timed in sides.items():
-        sides[name], threads[name] = fastest_threads(timed, rounds=1)
+        sides[name], threads[name] = fastest_threads(timed)
     seconds = alternate_timed(sides, repeats=2 if tiny else 3)
     about = {"n": batch, "candidates": batch + negatives, "dim": dim, "dtype": "float32", "products": count}
     about |= {"data": source.origin, "threads_of": threads, "refused": refused}

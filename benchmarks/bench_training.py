@@ -59,7 +59,7 @@ def measure(
     """Choose threads, take turns, report every reference over every engine."""
     threads = {}
     for side, timed in sides.items():
-        sides[side], threads[side] = fastest_threads(timed, rounds=1 if "by hand" in side else 3)
+        sides[side], threads[side] = fastest_threads(timed)
     seconds = alternate_timed(sides, repeats)
     own = [side for side in sides if side.startswith("towerkit")]
     ratios = {
@@ -102,7 +102,7 @@ def main() -> None:
     tiny = "--tiny" in sys.argv
     settings = Settings(dim=8, batch_size=64) if tiny else Settings()
     one_backprop(ml100k(tiny=tiny), settings, tiny=tiny)
-    bpr(gowalla(tiny=tiny), 8 if tiny else 64, tiny=tiny)
+    bpr(gowalla(tiny=tiny).part(200_000), 8 if tiny else 64, tiny=tiny)
 
 
 if __name__ == "__main__":

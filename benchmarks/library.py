@@ -99,15 +99,25 @@ def library_sides(
     return sides, refused
 
 
-def fastest_threads(timed: Callable[[], float], *, rounds: int = 3) -> tuple[Callable[[], float], int]:
+def fastest_threads(
+    timed: Callable[[], float], *, rounds: int = 3, patience_s: float = 2.0
+) -> tuple[Callable[[], float], int]:
     """The side with the number of threads that suits it best: small operations of PyTorch often wait more than they work.
+
+    Args:
+        timed: The side.
+        rounds: How often each number is tried.
+        patience_s: No further round is begun after so many seconds.
 
     Returns:
         The side, which sets the number for its own time alone; and the number.
     """
     choices = sorted({1, torch.get_num_threads()})
     found: dict[int, list[float]] = {count: [] for count in choices}
-    for _ in range(rounds if len(choices) > 1 else 0):
+    started = time.perf_counter()
+    for place in range(rounds if len(choices) > 1 else 0):
+        if place and time.perf_counter() - started > patience_s:
+            break
         for count in choices:
             with torch_threads(count):
                 found[count].append(timed())

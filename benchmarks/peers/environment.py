@@ -1,7 +1,7 @@
 """A peer's environment, made when it is first asked for, and a process in it that takes its turn when told to.
 
 Peers pin versions that contradict each other and ours, so each has a requirements file and a virtual environment under
-``benchmarks/.peers/`` (``TOWERKIT_PEERS`` names another folder). Making one needs a package index; where that fails, the peer
+``.peers/`` of the checkout (``TOWERKIT_PEERS`` names another folder). Making one needs a package index; where that fails, the peer
 is left out and the line says why.
 """
 
@@ -32,7 +32,7 @@ def interpreter(name: str) -> Path:
         PeerError: If installing fails, with the end of what pip said.
     """
     wanted = (HERE / f"{name}.txt").read_text(encoding="utf-8")
-    cache = Path(os.environ.get("TOWERKIT_PEERS", HERE.parent / ".peers"))
+    cache = Path(os.environ.get("TOWERKIT_PEERS", HERE.parents[1] / ".peers"))
     folder = cache / f"{name}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     stamp = folder / "installed"
