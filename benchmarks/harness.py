@@ -100,7 +100,7 @@ def _machine() -> dict[str, Any]:
     torch = sys.modules.get("torch")  # a benchmark of start-up time does not load it
     about = {
         "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(_git("status", "--porcelain", "--", "src", "benchmarks/*.py")),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
