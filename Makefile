@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?= python3
 # Workers of the test run. Each one keeps to a single thread, so more workers than cores only wait.
 WORKERS ?= 2
-# Flags for benchmarks/suite.py: --tiny (ci-long passes it), --only training softmax, --keep.
+# Flags for benchmarks/suite.py: --tiny (ci-long passes it), --peers, --quality, --only training softmax, --keep.
 BENCH_FLAGS ?=
 
 SHELL := bash

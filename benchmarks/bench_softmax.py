@@ -65,7 +65,7 @@ def repeated(work: Callable[[], None], times: int) -> Callable[[], None]:
 def measure(update: str, count: int, *, tiny: bool) -> None:
     """One update, with every engine that takes it."""
     batch, negatives, dim = (64, 32, 8) if tiny else (2048, 1024, 64)
-    source = gowalla(tiny=tiny).part(100 * batch)
+    source = gowalla(tiny=tiny).part(40 * batch)
     steps = len(source.pairs.users) // batch
     spec = spec_of(update, batch=batch, negatives=negatives, dim=dim)
     epochs, refused = library_sides(dataset_of(source.pairs), spec, epochs={"torch": 1})

@@ -2,7 +2,7 @@
 
 - It gets its job, says what it is, and each turn gives the seconds that it took itself; other output is passed over.
 - A process that ends early, and an environment that cannot be made, are told with what they said.
-- Without ``--peers`` nothing is installed or measured, and standard error says so.
+- Without ``--peers`` nothing is installed or measured, and standard error says so; the same for ``--quality``.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ def test_every_requirement_is_pinned() -> None:
             assert "==" in line or line == "setuptools<81", (file.name, line)
 
 
-def test_peers_are_left_out_unless_asked_for() -> None:
-    script = str(ROOT / "benchmarks" / "bench_peers.py")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(("script", "word"), [("peers", "make bench-peers"), ("quality", "--quality")])
+def test_what_takes_long_or_needs_an_index_is_left_out_unless_asked_for(script: str, word: str) -> None:
+    path = str(ROOT / "benchmarks" / f"bench_{script}.py")
+    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=True)
     assert done.stdout == ""
-    assert "make bench-peers" in done.stderr
+    assert word in done.stderr
