@@ -42,14 +42,14 @@ def stopwatch(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def ratio(over: Sequence[float], under: Sequence[float], *, scale: float = 1.0) -> dict[str, float]:
-    """Median and quartiles of ``scale * over / under`` round by round: what both sides share in a round cancels.
+def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles of ``over / under`` round by round: what both sides share in a round cancels.
 
     Example:
         >>> ratio([4.0, 6.0, 9.0], [2.0, 2.0, 3.0])
         {'median': 3.0, 'q1': 2.5, 'q3': 3.0}
     """
-    return _quartiles(scale * np.asarray(over) / np.asarray(under))
+    return _quartiles(np.asarray(over) / np.asarray(under))
 
 
 def report(benchmark: str, seconds: Mapping[str, list[float]], **about: Any) -> None:

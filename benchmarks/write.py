@@ -95,7 +95,7 @@ def number(value: float) -> str:
     """Three or four significant digits, never in powers of ten.
 
     Example:
-        >>> number(1.3), number(0.01234), number(1234.5)
+        >>> number(1.3), number(0.01234), number(1234.6)
         ('1.3', '0.0123', '1235')
         >>> number(0.1597)
         '0.1597'

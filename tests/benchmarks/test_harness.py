@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,6 @@ def test_a_ratio_is_taken_round_by_round(benchmark_module: Import) -> None:
     ours, theirs = [2.0 * slow for slow in slow_rounds], [8.0 * slow for slow in slow_rounds]
     found = benchmark_module("harness").ratio(theirs, ours)
     assert found == {"median": 4.0, "q1": 4.0, "q3": 4.0}
-    assert benchmark_module("harness").ratio(theirs, ours, scale=0.5)["median"] == 2.0
 
 
 def test_a_report_is_one_line(benchmark_module: Import, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,3 +99,9 @@ def test_random_pairs_are_distinct_and_leave_something_new(benchmark_module: Imp
     assert source.part(50).origin == "50 pairs of 200 random pairs of 20 users and 30 items"
     assert set(zip(source.part(50).pairs.users.tolist(), source.part(50).pairs.items.tolist(), strict=True)) < pairs
     assert source.part(200) is source
+
+
+@pytest.mark.parametrize("name", ["harness", "targets", "write"])
+def test_examples_in_docstrings_hold(benchmark_module: Import, name: str) -> None:
+    found = doctest.testmod(benchmark_module(name))
+    assert found.attempted > 0 and found.failed == 0
