@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from write import MEASURED, read, table
+from write import MEASURED, PRESETS, presets, read, table
 
 HERE = Path(__file__).parent
 LATEST = HERE / "latest.jsonl"
@@ -45,7 +45,7 @@ def main() -> None:
     if options.keep:
         keep(lines)
     if not options.tiny:
-        print(table(read(MEASURED) if options.keep else lines), file=sys.stderr)
+        print(table([*(read(MEASURED) if options.keep else lines), *presets(PRESETS)]), file=sys.stderr)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

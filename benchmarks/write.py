@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from targets import TARGETS, Figure, Line, Target, line_of, seconds
+from targets import TARGETS, Figure, Line, Target, line_of, not_built, seconds
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-MEASURED, NOTES = HERE / "measured.jsonl", HERE / "notes.toml"
+MEASURED, NOTES, PRESETS = HERE / "measured.jsonl", HERE / "notes.toml", HERE / "results" / "presets.json"
 
 HEAD = """# Benchmarks
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail if the page is not what would be written")
     options = parser.parse_args()
-    text = page(read(MEASURED), tomllib.loads(NOTES.read_text(encoding="utf-8")))
+    text = page([*read(MEASURED), *presets(PRESETS)], tomllib.loads(NOTES.read_text(encoding="utf-8")))
     if options.check:
         if PAGE.read_text(encoding="utf-8") != text:
             sys.exit(f"{PAGE} is not what {MEASURED.name} and {NOTES.name} give; run python benchmarks/write.py.")
@@ -53,9 +53,24 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("{")]
 
 
+def presets(path: Path) -> list[dict[str, Any]]:
+    """What ``results/presets.py`` measured, as lines of quality; none where the file is not there."""
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    lines = []
+    for data, row in rows.items():
+        figures = dict(row["figures"])
+        own = figures.pop("spectral")
+        beside = ", ".join(f"{name.replace('_', ' ')} {values['ndcg@20']:.4f}" for name, values in figures.items())
+        metrics = {name: dict.fromkeys(("value", "low", "high"), value) for name, value in own.items()}
+        about = {"benchmark": "quality", "data": data, "model": "spectral", "seconds": row["command_seconds"]}
+        told = f"NDCG@20 of {beside}; load {row['load_before']}, commit {row['commit']}"
+        lines.append({**about, "metrics": metrics, "beside": told, "sides": {}})
+    return lines
+
+
 def page(lines: Sequence[Line], notes: dict[str, Any]) -> str:
     """The whole page."""
-    parts = [HEAD.format(machine=machines(lines)), table(lines), "", why(lines, notes["targets"])]
+    parts = [HEAD.format(machine=machines(lines)), table(lines), "", why(lines, notes)]
     parts += ["## Beside other libraries", "", peers(lines, notes["peers"])]
     parts += ["## What this machine can do", "", limits(lines)]
     parts += ["## Everything measured", "", everything(lines)]
@@ -69,7 +84,8 @@ def table(lines: Sequence[Line]) -> str:
         figure = target.read(lines)
         bound = f"{'>=' if target.at_least else '<='} {number(target.bound)}{target.unit}"
         if figure is None:
-            rows.append(f"| {target.what} | {bound} | - | | not measured |")
+            state = "**missed**: not built" if target.read is not_built else "not measured"
+            rows.append(f"| {target.what} | {bound} | - | | {state} |")
         else:
             rows.append(
                 f"| {target.what} | {bound} | {spread(figure, target.unit)} | {figure.beside} | {verdict(target, figure)} |"
@@ -105,8 +121,8 @@ def number(value: float) -> str:
     return f"{value:.4g}" if 0.1 <= abs(value) < 1.0 else f"{value:.3g}"
 
 
-def why(lines: Sequence[Line], notes: dict[str, str]) -> str:
-    """A word on every row that is missed or not measured, and on others where there is one to say.
+def why(lines: Sequence[Line], notes: dict[str, dict[str, str]]) -> str:
+    """A word on every row that is missed, and on others where there is one to say.
 
     Raises:
         SystemExit: If a row is missed and no note says why.
@@ -114,10 +130,12 @@ def why(lines: Sequence[Line], notes: dict[str, str]) -> str:
     told = []
     for target in TARGETS:
         figure = target.read(lines)
-        if (figure is None or not target.met(figure)) and target.key not in notes:
-            sys.exit(f"{target.key} is {'not measured' if figure is None else 'missed'}; say why in {NOTES}.")
-        if target.key in notes:
-            told.append(f"- *{target.what}*: {' '.join(notes[target.key].split())}")
+        is_missed = target.read is not_built or (figure is not None and not target.met(figure))
+        if is_missed and target.key not in notes["missed"]:
+            sys.exit(f"{target.key} is missed; say why in {NOTES}.")
+        words = [notes["remarks"].get(target.key, ""), notes["missed"][target.key] if is_missed else ""]
+        if text := " ".join(" ".join(words).split()):
+            told.append(f"- *{target.what}*: {text}")
     return "\n".join([*told, ""])
 
 
@@ -169,6 +187,7 @@ def everything(lines: Sequence[Line]) -> str:
 
 def machines(lines: Sequence[Line]) -> str:
     """Where, when in the history, and how busy."""
+    lines = [line for line in lines if "machine" in line]
     if not lines:
         return "Nothing was measured yet."
     where = sorted({f"{line['machine']}, Python {line['python']}" for line in lines})

@@ -41,8 +41,8 @@ def line(**about: Any) -> dict[str, Any]:
     return {"benchmark": "one-backprop epoch", **machine, "sides": sides, "ratios": ratios, **about}
 
 
-def notes_of(write: Any) -> dict[str, str]:
-    return dict.fromkeys([target.key for target in write.TARGETS], "because")
+def notes_of(write: Any) -> dict[str, dict[str, str]]:
+    return {"missed": dict.fromkeys([target.key for target in write.TARGETS], "because"), "remarks": {}}
 
 
 def test_the_page_is_what_the_script_writes() -> None:
@@ -72,13 +72,32 @@ def test_another_loop_of_the_same_word_is_not_taken(write: Any) -> None:
     assert read([line(ratios=ratios)]) is None
 
 
-def test_a_miss_or_a_gap_without_a_note_is_an_error(write: Any) -> None:
-    with pytest.raises(SystemExit, match=r"epoch-vectorized is not measured"):
-        write.why([line()], {})
-    missed = {"by hand / towerkit torch": {"median": 5.0, "q1": 4.5, "q3": 5.5}}
+def test_a_miss_without_a_note_is_an_error(write: Any) -> None:
+    notes = notes_of(write)
+    ratios = {"by hand / towerkit torch": {"median": 5.0, "q1": 4.5, "q3": 5.5}}
+    assert "per-pair" not in write.why([line()], notes)  # met: its note is not shown
+    assert "per-pair Python sampling with a PyTorch step*: because" in write.why([line(ratios=ratios)], notes)
+    del notes["missed"]["epoch-by-hand"]
     with pytest.raises(SystemExit, match=r"epoch-by-hand is missed"):
-        write.why([line(ratios=missed)], {})
-    assert "because" in write.why([line()], notes_of(write))
+        write.why([line(ratios=ratios)], notes)
+
+
+def test_what_is_not_built_is_missed(write: Any) -> None:
+    assert "| **missed**: not built |" in write.table([line()])
+    notes = notes_of(write)
+    del notes["missed"]["streamed-time"]
+    with pytest.raises(SystemExit, match=r"streamed-time is missed"):
+        write.why([line()], notes)
+
+
+def test_presets_are_read_as_quality(write: Any, tmp_path: Path) -> None:
+    figures = {"spectral": {"recall@20": 0.2, "ndcg@20": 0.16}, "item_knn": {"recall@20": 0.1, "ndcg@20": 0.1}}
+    row = {"figures": figures, "command_seconds": 50.5, "load_before": 1.0, "commit": "c"}
+    (tmp_path / "presets.json").write_text(json.dumps({"gowalla": row}))
+    rows = write.table(write.presets(tmp_path / "presets.json"))
+    assert "| <= 60 s | 50.5 s | NDCG@20 of item knn 0.1000; load 1.0, commit c | met |" in rows
+    assert "| >= 0.192 | 0.2 |" in rows
+    assert write.presets(tmp_path / "nothing.json") == []
 
 
 def test_where_a_peer_is_ahead_it_is_named(write: Any) -> None:
@@ -95,4 +114,4 @@ def test_the_measured_lines_are_whole_runs() -> None:
     names = {each["benchmark"] for each in lines}
     assert {"one-backprop epoch", "bpr epoch", "softmax step, two_backprop", "machine", "peak memory"} <= names
     notes = tomllib.loads((FOLDER / "notes.toml").read_text())
-    assert set(notes) == {"targets", "peers"}
+    assert set(notes) == {"remarks", "missed", "peers"}
