@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_training import bpr_spec
-from harness import alternate_timed, ratio, report
+from harness import ROOT, alternate_timed, ratio, report
 from library import dataset_of, fastest_threads, library_sides
 from pairs import Source, gowalla, ml100k
 from peers.environment import PeerError, peer
@@ -129,12 +129,14 @@ def contend(contest: Contest) -> None:
         with tempfile.TemporaryDirectory() as folder:
             job = contest.job(Path(folder))
             with peer(contest.name, contest.script, job, contest.environment) as other:
-                own, refused = library_sides(dataset, contest.spec, epochs={"torch": 1, "compiled": 4})
+                own, refused = library_sides(
+                    dataset, contest.spec, epochs={"torch": 1, "compiled": 2}, fastest_only=True
+                )
                 chosen = {name: fastest_threads(timed) for name, timed in own.items()}
                 sides = {contest.name: other, **{name: timed for name, (timed, _) in chosen.items()}}
                 seconds = alternate_timed(sides, repeats=5)
     except PeerError as error:
-        report(contest.task, {}, **sizes, left_out=str(error), ratios={})
+        report(contest.task, {}, **sizes, left_out=str(error).replace(str(ROOT), "."), ratios={})
         return
     ratios = {f"{contest.name} / {name}": ratio(seconds[contest.name], seconds[name]) for name in own}
     speed = {

@@ -78,7 +78,7 @@ def with_engine(modeling: Mapping[str, Any], engine: str) -> dict[str, Any]:
 
 
 def library_sides(
-    dataset: Dataset, modeling: Mapping[str, Any], *, epochs: Mapping[str, int]
+    dataset: Dataset, modeling: Mapping[str, Any], *, epochs: Mapping[str, int], fastest_only: bool = False
 ) -> tuple[dict[str, Callable[[], float]], dict[str, str]]:
     """A side for each engine that takes the spec, and why the others do not.
 
@@ -86,9 +86,10 @@ def library_sides(
         dataset: What to train on.
         modeling: The spec, its engine left open.
         epochs: Engine -> epochs per measurement; an engine that is not named takes as many as ``torch``.
+        fastest_only: Only the fastest engine that takes the spec.
     """
     sides, refused = {}, {}
-    for engine in engines():
+    for engine in reversed(engines()):
         side = epoch_timer(dataset, with_engine(modeling, engine), epochs=epochs.get(engine, epochs["torch"]))
         try:
             train(dataset, with_engine(modeling, engine), epochs=1)
@@ -96,6 +97,8 @@ def library_sides(
             refused[engine] = str(error)
         else:
             sides[f"towerkit {engine}"] = side
+            if fastest_only:
+                break
     return sides, refused
 
 

@@ -26,7 +26,9 @@ class TwoTower(keras.Model):
         """Both vectors."""
         return self.users(inputs["user"]), self.items(inputs["item"])
 
-    def compute_loss(self, x: object = None, y: object = None, y_pred: object = None, **_: object) -> object:
+    def compute_loss(
+        self, x: object = None, y: object = None, y_pred: object = None, sample_weight: object = None, **_: object
+    ) -> object:
         """Each query's own candidate against the others of the batch."""
         query, candidate = y_pred
         logits = keras.ops.matmul(query, keras.ops.transpose(candidate))
