@@ -74,7 +74,10 @@ def difference(benchmark: str, longer: str, shorter: str) -> Callable[[Sequence[
             return None
         one, other = line["sides"][longer], line["sides"][shorter]
         low, high = one["min_s"] - other["max_s"], one["max_s"] - other["min_s"]
-        beside = f"{_side(line, longer)}, {_side(line, shorter)}; engine {line['engine']}"
+        worked = line["cpu_seconds"][longer] - line["cpu_seconds"][shorter]
+        beside = (
+            f"{_side(line, longer)}, {_side(line, shorter)}; engine {line['engine']}; {worked:.1f} s of processor time"
+        )
         return Figure(one["median_s"] - other["median_s"], low, high, beside)
 
     return read
