@@ -5,7 +5,7 @@ VENV ?= .venv
 PYTHON ?= python3
 # Workers of the test run. Each one keeps to a single thread, so more workers than cores only wait.
 WORKERS ?= 2
-# Flags for every benchmark script; ci-long passes --tiny.
+# Flags for benchmarks/suite.py: --tiny (ci-long passes it), --peers, --quality, --only training softmax, --keep.
 BENCH_FLAGS ?=
 
 SHELL := bash
@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: install demo test doctest check ci-long bench docs soak coverage mutation clean help
+.PHONY: install demo test doctest check ci-long bench bench-peers docs soak coverage mutation clean help
 
 install: $(STAMP)  ## make .venv/ with every pinned dependency
 
@@ -64,12 +64,11 @@ ci-long: docs  ## docs, tiny benchmarks, tests marked long
 	$(MAKE) bench BENCH_FLAGS=--tiny
 	HYPOTHESIS_PROFILE=ci $(PYTEST) -m long || [ $$? -eq 5 ]
 
-bench: $(STAMP)  ## every benchmarks/bench_*.py; each prints JSON lines
-	@shopt -s nullglob; scripts=(benchmarks/bench_*.py); \
-	if [ $${#scripts[@]} -eq 0 ]; then echo "no benchmarks/bench_*.py yet: nothing was measured"; fi; \
-	for script in "$${scripts[@]}"; do \
-	  echo "$(BIN)/python $$script $(BENCH_FLAGS)" >&2; $(BIN)/python "$$script" $(BENCH_FLAGS); \
-	done
+bench: $(STAMP)  ## every benchmarks/bench_*.py as JSON lines, then the table of figures to reach; needs no network
+	@$(BIN)/python benchmarks/suite.py $(BENCH_FLAGS)
+
+bench-peers: $(STAMP)  ## the same beside other libraries, each installed into an environment of its own
+	@$(BIN)/python benchmarks/suite.py --peers $(BENCH_FLAGS)
 
 # -E reads every page again: a page whose warning was told once would otherwise pass the second time.
 docs: $(STAMP)  ## the pages, into _build/html; a warning is an error
@@ -96,4 +95,4 @@ clean:  ## remove outputs and caches; the environment stays
 	find . -path './.*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list
-	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

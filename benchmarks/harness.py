@@ -1,53 +1,125 @@
-"""What every benchmark here shares: repeated timing with the sides alternating, and one JSON line per result."""
+"""What every benchmark here shares: sides that take turns, ratios with their spread, and one JSON line per result.
+
+A figure that stands for itself is not worth much on a shared machine. So a benchmark has *sides*, which alternate within one
+process, and reports ratios: the ratio of each round, then the median of those with their quartiles.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each side, taken in turns, so that a busy machine slows both alike."""
+    return alternate_timed({name: lambda work=work: stopwatch(work) for name, work in sides.items()}, repeats)
+
+
+def alternate_timed(sides: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """The same for sides that take their own time: each call returns the seconds that count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
-        for name, work in sides.items():
-            started = time.perf_counter()
-            work()
-            seconds[name].append(time.perf_counter() - started)
+        for name, timed in sides.items():
+            seconds[name].append(timed())
     return seconds
 
 
+def stopwatch(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
+    """Median and quartiles of ``over / under`` round by round: what both sides share in a round cancels.
+
+    Example:
+        >>> ratio([4.0, 6.0, 9.0], [2.0, 2.0, 3.0])
+        {'median': 3.0, 'q1': 2.5, 'q3': 3.0}
+    """
+    return _quartiles(np.asarray(over) / np.asarray(under))
+
+
 def report(benchmark: str, seconds: Mapping[str, list[float]], **about: Any) -> None:
-    """Print one JSON line: the machine, and median, least and most of each side.
+    """Print one JSON line: commit, machine, threads, and the median and spread of each side.
 
     Args:
         benchmark: Its name.
-        seconds: Side -> times of its repeats.
-        **about: What was measured: sizes, dtype, ratios.
+        seconds: Side -> times of its repeats; empty where no times were taken.
+        **about: What was measured: ``n``, ``dtype``, sizes, and ``ratios``: name -> what :func:`ratio` gives.
     """
-    sides = {
-        name: {
-            "median_s": round(statistics.median(times), 5),
-            "min_s": round(min(times), 5),
-            "max_s": round(max(times), 5),
-        }
-        for name, times in seconds.items()
-    }
-    repeats = len(next(iter(seconds.values())))
+    sides = {name: _side(times) for name, times in seconds.items()}
+    repeats = max((len(times) for times in seconds.values()), default=1)
     print(json.dumps({"benchmark": benchmark, **_machine(), "repeats": repeats, "sides": sides, **about}), flush=True)
 
 
-def _machine() -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+def data_folder(*names: str) -> Path | None:
+    """A folder or file of the public data sets; None where it is not there.
+
+    They are looked for in ``$TOWERKIT_DATA``, else in ``shared/data`` beside the checkout.
+    """
+    given = os.environ.get("TOWERKIT_DATA")
+    path = (Path(given) if given else ROOT.parent / "shared" / "data").joinpath(*names)
+    return path if path.exists() else None
+
+
+def _side(times: Sequence[float]) -> dict[str, float]:
+    spread = _quartiles(times)
     return {
-        "commit": commit.stdout.strip() or "unknown",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "python": platform.python_version(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "median_s": spread["median"],
+        "q1_s": spread["q1"],
+        "q3_s": spread["q3"],
+        "min_s": _short(min(times)),
+        "max_s": _short(max(times)),
     }
+
+
+def _quartiles(values: Any) -> dict[str, float]:
+    low, middle, high = np.quantile(np.asarray(values, dtype=float), [0.25, 0.5, 0.75])
+    return {"median": _short(middle), "q1": _short(low), "q3": _short(high)}
+
+
+def _short(value: float) -> float:
+    """Five significant digits."""
+    return float(f"{value:.5g}")
+
+
+def _machine() -> dict[str, Any]:
+    torch = sys.modules.get("torch")  # a benchmark of start-up time does not load it
+    about = {
+        "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
+        "dirty": bool(_git("status", "--porcelain", "--", "src", "benchmarks/*.py")),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "load": round(os.getloadavg()[0], 1),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads() if torch else os.environ.get("OMP_NUM_THREADS", "default"),
+    }
+    if torch:
+        about["torch"] = torch.__version__
+    return about
+
+
+def _processor() -> str:
+    """The processor's own name; the architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=False, cwd=ROOT).stdout.strip()

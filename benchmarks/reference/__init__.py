@@ -1,0 +1,1 @@
+"""Plain PyTorch loops, written from the algorithms' descriptions: what the library is held against."""

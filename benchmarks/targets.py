@@ -1,0 +1,276 @@
+"""The figures to reach, each with where it is read among the measured lines.
+
+Figures of quality come from longer scripts than a benchmark: a line ``{"benchmark": "quality", "data": …, "model": …,
+"seconds": …, "metrics": {"ndcg@20": {"value": …, "low": …, "high": …}}, "beside": …}`` is read like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure, its spread, and what it was held against."""
+
+    value: float
+    low: float
+    high: float
+    beside: str
+    """The baseline of its own, in words and figures."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table.
+
+    ``read`` gives None where no line has the figure.
+    """
+
+    key: str
+    what: str
+    bound: float
+    at_least: bool
+    unit: str
+    read: Callable[[Sequence[Line]], Figure | None]
+
+    def met(self, figure: Figure) -> bool:
+        """Whether the figure is on the right side of the bound."""
+        return figure.value >= self.bound if self.at_least else figure.value <= self.bound
+
+
+def line_of(lines: Sequence[Line], benchmark: str) -> Line | None:
+    """The last line of a benchmark."""
+    return next((line for line in reversed(lines) if line["benchmark"] == benchmark), None)
+
+
+def best_ratio(benchmark: str, over: str, under: str, *, most: bool) -> Callable[[Sequence[Line]], Figure | None]:
+    """The best of the ratios whose sides begin with these words: several engines may stand on one side."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        line = line_of(lines, benchmark)
+        found = {} if line is None else {name: r for name, r in line["ratios"].items() if _is(name, over, under)}
+        if line is None or not found:
+            return None
+        name = (max if most else min)(found, key=lambda each: found[each]["median"])
+        spread = found[name]
+        return Figure(
+            spread["median"], spread["q1"], spread["q3"], ", ".join(_side(line, s) for s in name.split(" / "))
+        )
+
+    return read
+
+
+def difference(benchmark: str, longer: str, shorter: str) -> Callable[[Sequence[Line]], Figure | None]:
+    """Seconds that one side takes more than another, medians; the spread is between the extremes of both."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        line = line_of(lines, benchmark)
+        if line is None:
+            return None
+        one, other = line["sides"][longer], line["sides"][shorter]
+        low, high = one["min_s"] - other["max_s"], one["max_s"] - other["min_s"]
+        worked = line["cpu_seconds"][longer] - line["cpu_seconds"][shorter]
+        beside = (
+            f"{_side(line, longer)}, {_side(line, shorter)}; engine {line['engine']}; {worked:.1f} s of processor time"
+        )
+        return Figure(one["median_s"] - other["median_s"], low, high, beside)
+
+    return read
+
+
+def peak_memory(lines: Sequence[Line]) -> Figure | None:
+    """Gigabytes at the peak of the leanest engine."""
+    line = line_of(lines, "peak memory")
+    if line is None:
+        return None
+    peaks = {name: size / 1e9 for name, size in line["peak_bytes"].items()}
+    loading = peaks.pop("loading")
+    engine = min(peaks, key=lambda name: peaks[name])
+    own = peaks[engine]
+    return Figure(own, own, own, f"engine {engine}; {loading:.2f} GB once the library is loaded")
+
+
+def told_ratio(benchmark: str, name: str, over: str, under: str) -> Callable[[Sequence[Line]], Figure | None]:
+    """A ratio that the line has under a name of its own, for vectors of width 64."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        line = line_of([line for line in lines if line.get("dim") == 64], benchmark)
+        if line is None or name not in line:
+            return None
+        spread = line[name]
+        return Figure(spread["median"], spread["low"], spread["high"], f"{_side(line, over)}, {_side(line, under)}")
+
+    return read
+
+
+def quality(data: str, model: str, metric: str) -> Callable[[Sequence[Line]], Figure | None]:
+    """A metric of a model on test, or the ``seconds`` that it took."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        own = [line for line in lines if line["benchmark"] == "quality" and line["data"] == data]
+        line = next((line for line in reversed(own) if line["model"] == model), None)
+        if line is None:
+            return None
+        if metric == "seconds":
+            return Figure(line["seconds"], line["seconds"], line["seconds"], line["beside"])
+        value = line["metrics"][metric]
+        return Figure(value["value"], value["low"], value["high"], line["beside"])
+
+    return read
+
+
+def either(*reads: Callable[[Sequence[Line]], Figure | None]) -> Callable[[Sequence[Line]], Figure | None]:
+    """The greatest of several figures; None where none is there."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        return max((found for each in reads if (found := each(lines))), key=lambda figure: figure.value, default=None)
+
+    return read
+
+
+def not_built(lines: Sequence[Line]) -> None:
+    """What does not exist cannot be measured."""
+
+
+def _is(name: str, over: str, under: str) -> bool:
+    first, _, second = name.partition(" / ")
+    return first.startswith(over) and second.startswith(under) and not first.startswith(f"{over},")
+
+
+def _side(line: Line, name: str) -> str:
+    return f"{name} {seconds(line['sides'][name]['median_s'])}"
+
+
+def seconds(value: float) -> str:
+    """In the unit that reads best.
+
+    Example:
+        >>> seconds(0.01234), seconds(2.5)
+        ('12.3 ms', '2.50 s')
+    """
+    if value < 0.001:
+        return f"{value * 1e6:.0f} µs"
+    return f"{value * 1e3:.1f} ms" if value < 1.0 else f"{value:.2f} s"
+
+
+_EPOCH = "one-backprop epoch"
+TARGETS = (
+    Target(
+        "epoch-by-hand",
+        "ML-100K one-backprop epoch (d 32, N 5, batch 1024) against per-pair Python sampling with a PyTorch step",
+        40.0,
+        True,
+        "x",
+        best_ratio(_EPOCH, "by hand", "towerkit", most=True),
+    ),
+    Target(
+        "epoch-vectorized",
+        "the same against a vectorized PyTorch loop written as well as PyTorch allows",
+        15.0,
+        True,
+        "x",
+        best_ratio(_EPOCH, "vectorized", "towerkit", most=True),
+    ),
+    Target(
+        "bpr-implicit",
+        "compiled BPR against `implicit`'s BPR (Hogwild), pairs x dim per second; ours deterministic",
+        1.0,
+        True,
+        "x",
+        best_ratio("bpr against implicit", "implicit", "towerkit", most=True),
+    ),
+    Target(
+        "ml100k-one-backprop",
+        "ML-100K `one_backprop`, reference split: test NDCG@20, chosen on validation, refit, 5 seeds",
+        0.447,
+        True,
+        "",
+        quality("ml-100k", "one_backprop", "ndcg@20"),
+    ),
+    Target(
+        "ml100k-best",
+        "the same, best preset",
+        0.455,
+        True,
+        "",
+        either(quality("ml-100k", "best", "ndcg@20"), quality("ml-100k", "spectral", "ndcg@20")),
+    ),
+    Target(
+        "gowalla-spectral-time",
+        "Gowalla, `--preset spectral`: seconds from the start of the command to the evaluated Run",
+        60.0,
+        False,
+        " s",
+        quality("gowalla", "spectral", "seconds"),
+    ),
+    Target(
+        "gowalla-spectral-recall", "its test Recall@20", 0.1920, True, "", quality("gowalla", "spectral", "recall@20")
+    ),
+    Target("gowalla-spectral-ndcg", "its test NDCG@20", 0.1597, True, "", quality("gowalla", "spectral", "ndcg@20")),
+    Target(
+        "gowalla-best-time",
+        "Gowalla, `--preset best`: seconds of the same",
+        180.0,
+        False,
+        " s",
+        quality("gowalla", "best", "seconds"),
+    ),
+    Target("gowalla-best-recall", "its test Recall@20", 0.1950, True, "", quality("gowalla", "best", "recall@20")),
+    Target("gowalla-best-ndcg", "its test NDCG@20", 0.1640, True, "", quality("gowalla", "best", "ndcg@20")),
+    Target(
+        "evaluation-product",
+        "full evaluation of Gowalla (29,858 x 40,981, d 64, all ranking metrics, k 5/10/20) against chunked "
+        "`torch.mm(out=)` alone",
+        1.3,
+        False,
+        "x",
+        told_ratio("evaluation", "evaluation_to_product", "evaluation", "product"),
+    ),
+    Target(
+        "evaluation-topk",
+        "the same against `topk` over chunked scores with a seen mask",
+        2.0,
+        True,
+        "x",
+        told_ratio("evaluation", "topk_to_evaluation", "topk", "evaluation"),
+    ),
+    Target(
+        "softmax-two",
+        "softmax step (2048 queries, 2048 + 1024 candidates, d 64), two backpropagations, against its three bare products",
+        1.3,
+        False,
+        "x",
+        best_ratio("softmax step, two_backprop", "towerkit", "bare products", most=False),
+    ),
+    Target(
+        "softmax-one",
+        "the same with one-backprop, against its two bare products",
+        1.3,
+        False,
+        "x",
+        best_ratio("softmax step, one_backprop", "towerkit", "bare products", most=False),
+    ),
+    Target(
+        "streamed-time",
+        "time per interaction from 10^7 to 10^8 interactions with fixed tables, streamed from Parquet",
+        1.15,
+        False,
+        "x",
+        not_built,
+    ),
+    Target("memory-gowalla", "peak memory: Gowalla, d 64", 1.0, False, " GB", peak_memory),
+    Target("memory-streamed", "peak memory: 10^8 interactions streamed", 4.0, False, " GB", not_built),
+    Target(
+        "first-use",
+        "first-use compile time of the kernels, then cached",
+        15.0,
+        False,
+        " s",
+        difference("first use", "empty cache", "filled cache"),
+    ),
+)
