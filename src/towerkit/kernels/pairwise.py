@@ -317,7 +317,21 @@ def _softplus(x: np.float32) -> float:
 
 @compiled(parallel=True)
 def move_rows(
-    named, rows, starts, entries, slopes, vectors, lengths, width, table, first, second, move, rate, optimizer, cosine
+    named: int,
+    rows: NDArray[np.int32],
+    starts: NDArray[np.int64],
+    entries: NDArray[np.int32],
+    slopes: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    lengths: NDArray[np.float32],
+    width: int,
+    table: NDArray[np.float32],
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    move: int,
+    rate: float,
+    optimizer: tuple[int, float, float, float, float],
+    cosine: bool,
 ) -> None:
     """Add up the gradient of each named row of a table over its entries, and take the optimizer's step.
 

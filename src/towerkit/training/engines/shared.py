@@ -88,8 +88,10 @@ class SharedEngine(KernelEngine):
                     named, rows, starts, entries = grouped(codes[side], len(codes[side]), len(arrays[side]), whole)
                     place = named[0], rows[0], starts[0], entries, _NO_SLOPES, gradients.numpy(), self._lengths[side], 1
                     slots = self.slots(tables[side])
-                    how = moves[side][0], self.rates(1)[0], optimizer_settings(self.state.optimizer), cosine
-                    move_rows(*place, arrays[side], *slots, *how)
+                    move, rate = int(moves[side][0]), float(self.rates(1)[0])
+                    move_rows(
+                        *place, arrays[side], *slots, move, rate, optimizer_settings(self.state.optimizer), cosine
+                    )
             (kind, beta), met = aggregation(update)
             if kind:
                 named, rows, starts, entries = grouped(codes[0], len(codes[0]), len(arrays[0]), False)
