@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.core.random import generator
-from towerkit.towers import decomposition
-from towerkit.towers.decomposition import orthonormal, truncated_svd
+from towerkit.towers.decomposition import SPARE, orthonormal, truncated_svd
 
 
 def plain_twin(
     matrix: csr_array, dim: int, rounds: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Each round by two orthonormal bases in float64, as the textbook has it."""
-    start = generator(0, "spectral").standard_normal((matrix.shape[1], dim + decomposition._SPARE), dtype=np.float32)
+    start = generator(0, "spectral").standard_normal((matrix.shape[1], dim + SPARE), dtype=np.float32)
     basis = np.linalg.qr(matrix @ start.astype(np.float64))[0]
     for _ in range(rounds):
         basis = np.linalg.qr(matrix @ np.linalg.qr(matrix.T @ basis)[0])[0]

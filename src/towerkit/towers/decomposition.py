@@ -13,7 +13,7 @@ from towerkit.core.random import generator
 from towerkit.kernels.sparse import SparseRows
 
 ROUNDS = 3
-_SPARE = 16
+SPARE = 16
 """Vectors beside those asked for."""
 _SMALL, _MOST = 256, 2048
 """A shorter side up to here is decomposed exactly: always, and where at least half of its directions are wanted."""
@@ -27,7 +27,7 @@ _COLUMNS = 320
 Decomposed = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
-def truncated_svd(matrix: csr_array, dim: int, rounds: int = ROUNDS) -> Decomposed:
+def truncated_svd(matrix: csr_array, dim: int, rounds: int = ROUNDS, spare: int = SPARE) -> Decomposed:
     """The strongest singular directions; the random start is always the same.
 
     With ``r`` rounds the basis is an orthonormal one of ``A (A'A)^r W`` for a random ``W`` of ``dim`` columns and a few more, and
@@ -38,6 +38,7 @@ def truncated_svd(matrix: csr_array, dim: int, rounds: int = ROUNDS) -> Decompos
         matrix: ``[rows, columns]``.
         dim: At most this many directions; those of value zero are left out.
         rounds: Times that the start is sharpened.
+        spare: Directions looked for beside those.
 
     Returns:
         ``[rows, k]``, ``[k]`` values from the largest on, ``[columns, k]``.
@@ -46,9 +47,9 @@ def truncated_svd(matrix: csr_array, dim: int, rounds: int = ROUNDS) -> Decompos
     """
     rows, columns = matrix.shape
     if rows > columns:  # the basis is of the shorter side
-        right, values, left = truncated_svd(csr_array(matrix.T), dim, rounds)
+        right, values, left = truncated_svd(csr_array(matrix.T), dim, rounds, spare)
         return left, values, right
-    width = min(dim + _SPARE, rows)
+    width = min(dim + spare, rows)
     if rows <= _SMALL or rows <= min(2 * width, _MOST):
         return _exact(matrix, dim)
     forth, back = SparseRows(matrix), SparseRows(csr_array(matrix.T))

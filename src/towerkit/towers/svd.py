@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from towerkit.core.spec import Spec
-from towerkit.towers.decomposition import ROUNDS, truncated_svd
+from towerkit.towers.decomposition import ROUNDS, SPARE, truncated_svd
 
 
 class SpectralSettings(Spec):
@@ -26,6 +26,8 @@ class SpectralSettings(Spec):
     """A candidate's vector is multiplied by this power of its pairs, which gives back what its exponent took."""
     rounds: int = Field(ROUNDS, ge=0, le=100)
     """Times that the decomposition is sharpened; few give the weak directions less strength."""
+    spare: int = Field(SPARE, ge=1, le=8192)
+    """Directions looked for beside those that are kept: with more, these are more exact."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def directions_of(pairs: csr_array, dim: int, settings: SpectralSettings) -> Dir
     Args:
         pairs: ``[queries, candidates]``; every stored entry is a pair.
         dim: Directions that are wanted; there are no more than the rank.
-        settings: The exponents and ``rounds``; power and weight come later.
+        settings: The exponents, ``rounds`` and ``spare``; power and weight come later.
     """
     by_query = np.diff(pairs.indptr).astype(np.int64)
     by_candidate = np.bincount(pairs.indices, minlength=pairs.shape[1])
@@ -76,7 +78,7 @@ def directions_of(pairs: csr_array, dim: int, settings: SpectralSettings) -> Dir
     values = np.repeat(of_query, by_query)
     values *= (np.maximum(by_candidate, 1) ** -settings.candidate_exponent)[pairs.indices]
     weighed = csr_array((values.astype(np.float32), pairs.indices, pairs.indptr), shape=pairs.shape)
-    return Directions(*truncated_svd(weighed, dim, settings.rounds), by_query, by_candidate)
+    return Directions(*truncated_svd(weighed, dim, settings.rounds, settings.spare), by_query, by_candidate)
 
 
 def spectral_vectors(
