@@ -66,14 +66,16 @@ def preset_spec(
             apply_setting(known, setting)
     examples = known["data"].pop("examples")
     examples |= {role: column for role, column in roles.items() if column is not None}
-    found, notes = describe_pairs(data, examples, with_time=test is None and "split" not in known["data"])
-    content["data"] = {"examples": found, **known["data"]}
+    found = describe_pairs(data, examples, with_time=test is None and "split" not in known["data"])
+    content["data"] = {"examples": found.examples, **known["data"]}
     if test is not None:
-        content["data"] = {"split": {"kind": "per_query", "validation": 0.1}, **content["data"], "test": {"path": test}}
+        take = {"take": "last"} if found.in_order else {}  # like the future, if the order is one of time; else any rows
+        split = {"kind": "per_query", "validation": 0.1, **take}
+        content["data"] = {"split": split, **content["data"], "test": {"path": test}}
     for setting in settings:
         if not setting.startswith("data."):
             apply_setting(content, setting)
-    return parse(ExperimentSpec, content, f"the preset {preset}"), notes
+    return parse(ExperimentSpec, content, f"the preset {preset}"), found.notes
 
 
 def train_preset(

@@ -62,9 +62,9 @@ def truncated_svd(matrix: csr_array, dim: int, rounds: int = ROUNDS, spare: int 
     squares, inner = np.linalg.eigh(_gram(across))
     kept = _kept(np.sqrt(np.maximum(squares[::-1], 0)), dim, _FLOOR)
     turn = torch.from_numpy(np.ascontiguousarray(inner[:, ::-1][:, kept], np.float32))  # [width, k]
-    right = across @ turn
-    values = torch.linalg.vector_norm(right, dim=0)  # more exact than the roots of the squares
-    return (torch.from_numpy(basis) @ turn).numpy(), values.numpy(), right.div_(values).numpy()
+    turned = across @ turn
+    values = torch.linalg.vector_norm(turned, dim=0)  # more exact than the roots of the squares
+    return (torch.from_numpy(basis) @ turn).numpy(), values.numpy(), turned.div_(values).numpy()
 
 
 def _exact(matrix: csr_array, dim: int) -> Decomposed:
