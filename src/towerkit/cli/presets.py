@@ -12,6 +12,7 @@ import typer
 from towerkit.core.errors import SpecError
 
 if TYPE_CHECKING:
+    from towerkit.doctor.interactions import DescribedPairs
     from towerkit.spec import ExperimentSpec
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -66,16 +67,25 @@ def preset_spec(
             apply_setting(known, setting)
     examples = known["data"].pop("examples")
     examples |= {role: column for role, column in roles.items() if column is not None}
-    found = describe_pairs(data, examples, with_time=test is None and "split" not in known["data"])
-    content["data"] = {"examples": found.examples, **known["data"]}
+    split = known["data"].pop("split", {})
+    found = describe_pairs(data, examples, with_time=test is None and "kind" not in split)
+    if "kind" not in split:
+        split = _split(found, has_test=test is not None) | split
+    content["data"] = {"examples": found.examples, "split": split, **known["data"]}
     if test is not None:
-        take = {"take": "last"} if found.in_order else {}  # like the future, if the order is one of time; else any rows
-        split = {"kind": "per_query", "validation": 0.1, **take}
-        content["data"] = {"split": split, **content["data"], "test": {"path": test}}
+        content["data"]["test"] = {"path": test}
     for setting in settings:
         if not setting.startswith("data."):
             apply_setting(content, setting)
     return parse(ExperimentSpec, content, f"the preset {preset}"), found.notes
+
+
+def _split(found: DescribedPairs, *, has_test: bool) -> dict[str, Any]:
+    """Validation rows that are like the test rows, as far as the training file tells."""
+    if not has_test:
+        return {"kind": "time" if "time" in found.examples else "per_query", "validation": 0.1, "test": 0.1}
+    take = {"take": "last"} if found.in_order else {}  # what comes next, if the order is one of time; else any rows
+    return {"kind": "per_query", "validation": 0.1, **take}
 
 
 def train_preset(

@@ -89,11 +89,15 @@ class Search:
         return within or ((self._most,) if widths is NARROW else ())
 
     def _widen(self, wide: tuple[int, ...]) -> None:
-        """One decomposition of the largest width, and all that it serves."""
-        if self._try(_within(self.best, wide[-1], wide[-1] + _SPARE)):
-            self._climb_dim(wide)
-            for name in ("power", "weight", "power"):
-                self._climb(name, 0.5)
+        """One decomposition of the largest width, and all that it serves, the widest first until they get worse again."""
+        narrow = self.best
+        for dim in reversed(wide):
+            is_best = self._try(_within(narrow, dim, wide[-1] + _SPARE))
+            if not is_best and self.best != narrow:
+                break
+        if self.best != narrow:
+            for name, share in (("power", 1.0), ("weight", 0.5), ("power", 0.5)):  # narrow vectors want less of it
+                self._climb(name, share)
             self._climb_dim(wide)
 
     def _climb_dim(self, ladder: tuple[int, ...]) -> None:
