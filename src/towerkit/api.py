@@ -16,9 +16,10 @@ from towerkit.data.readers import read_table
 from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.experiment import train_and_evaluate
+from towerkit.preset_run import preset_run
 from towerkit.presets import check_preset, start_of
 from towerkit.run import Run
-from towerkit.run_writer import base_of, preset_run, train_run, write_run
+from towerkit.run_writer import base_of, train_run, write_run
 from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
 from towerkit.storage.atomic import check_target
 from towerkit.training.progress import Progress, Silent

@@ -101,8 +101,8 @@ def train_preset(
     from towerkit import console
     from towerkit.cli.app import described, print_json, show_run
     from towerkit.data.dataset import read_dataset
+    from towerkit.preset_run import preset_run
     from towerkit.presets import held_settings
-    from towerkit.run_writer import preset_run
     from towerkit.spec import plain
 
     if run is None:
