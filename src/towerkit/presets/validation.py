@@ -75,10 +75,10 @@ class Validation:
             self._directions = None  # the old one goes before the new one comes
             # all but one of the width's directions, for the widths that will share this decomposition
             width = tower.dim + tower.spare - 1
-            self._directions = wanted, directions_of(self.pairs, width, tower.model_copy(update={"spare": 1}))
+            found = directions_of(self.pairs, width, tower.model_copy(update={"spare": 1}))
+            self._directions = wanted, found.at(self._queries, self._candidates)
         query, candidate = self._directions[1].vectors(tower.dim, power=tower.power, weight=tower.weight)
-        asked = np.where((self._queries >= 0)[:, None], query[self._queries], 0)
-        ranker = VectorRanker(asked, candidate[self._candidates], self._similarity)
+        ranker = VectorRanker(query, candidate, self._similarity)
         evaluation = self._spec.evaluation
         auc = evaluation.select_by == "auc"
         values = ranking_values(ranker, self._task, evaluation.k, auc=auc, gain=evaluation.gain)

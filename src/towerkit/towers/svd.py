@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_array
@@ -58,10 +59,25 @@ class Directions:
         query /= np.maximum(np.linalg.norm(query, axis=1, keepdims=True), 1e-12)
         candidate = self.right[:, :dim] * factors
         candidate *= self.by_candidate[:, None].astype(np.float32) ** np.float32(weight)
-        square = np.einsum("ij,ij->", candidate, candidate, dtype=np.float64) / max((self.by_candidate > 0).sum(), 1)
-        candidate /= np.float32(max(np.sqrt(square), 1e-12))
+        length = float(torch.linalg.vector_norm(torch.from_numpy(candidate)))
+        candidate /= np.float32(max(length / np.sqrt(max((self.by_candidate > 0).sum(), 1)), 1e-12))
         query[self.by_query == 0], candidate[self.by_candidate == 0] = 0.0, 0.0  # not the rounding
         return _widened(query, dim), _widened(candidate, dim)
+
+    def at(self, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> Directions:
+        """The same directions of some rows.
+
+        Args:
+            queries: ``[n]`` rows; -1 for a query that is not there, whose vectors are zeros.
+            candidates: ``[m]`` rows.
+        """
+        return Directions(
+            self.left[queries],
+            self.strengths,
+            self.right[candidates],
+            np.where(queries >= 0, self.by_query[queries], 0),
+            self.by_candidate[candidates],
+        )
 
 
 def directions_of(pairs: csr_array, dim: int, settings: SpectralSettings) -> Directions:
