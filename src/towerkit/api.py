@@ -16,6 +16,8 @@ from towerkit.data.readers import read_table
 from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.experiment import train_and_evaluate
+from towerkit.preset_run import preset_run
+from towerkit.presets import check_preset, start_of
 from towerkit.run import Run
 from towerkit.run_writer import base_of, train_run, write_run
 from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
@@ -109,13 +111,14 @@ def fit(
     overwrite: bool = False,
     resume: bool | None = None,
     base: Run | str | os.PathLike[str] | None = None,
+    preset: str | None = None,
     progress: Progress | None = None,
     **roles: Any,
 ) -> Run:
     """Train, evaluate once on held-out rows beside the baselines, and write a Run.
 
     Three ways to call it: ``fit("spec.yaml")``; ``fit({"model": …}, dataset)``; and, for a two-tower over ids with default
-    settings, ``fit(table, query="user", candidate="item", time="ts")``.
+    settings, ``fit(table, query="user", candidate="item", time="ts")``, or with those that ``preset="spectral"`` chooses.
 
     Args:
         spec: A spec, its plain data, the path of a spec file, or a table of pairs.
@@ -125,6 +128,7 @@ def fit(
         resume: Save the training beside ``run`` on the way; True goes on where an interrupted one was saved, False begins
             at the start. Nothing is saved when not given.
         base: A Run to go on from, for new data: its weights are carried over by key, its vocabularies grow.
+        preset: For a table of pairs: choose the settings on validation, as this preset does (``spectral``).
         progress: Told after each step and epoch, and at the end.
         **roles: For a table of pairs, the arguments of :func:`read`.
 
@@ -138,6 +142,12 @@ def fit(
     """
     folder = Path(run) if run is not None else Path(tempfile.mkdtemp(prefix="towerkit-")) / "run"
     check_target(folder, overwrite)
+    if preset is not None:
+        check_preset(preset)
+        _check_plain(spec, roles, resume=resume, base=base)
+        modeling = parse(ModelingSpec, start_of(preset), f"the preset {preset}")
+        dataset = read(spec, **roles) if dataset is None else dataset
+        return preset_run(folder, modeling, dataset, progress or Silent(), overwrite=overwrite)[0]
     modeling, place = _modeling(spec, roles)
     if dataset is None:
         if not isinstance(modeling, ExperimentSpec):
@@ -155,6 +165,19 @@ def fit(
     carried = None if before is None else base_of(before, modeling)
     outcome = train_and_evaluate(modeling, dataset, progress or Silent(), base=carried)
     return write_run(folder, modeling, dataset, outcome, overwrite=overwrite)
+
+
+def _check_plain(
+    spec: Any, roles: Mapping[str, Any], *, resume: bool | None, base: Run | str | os.PathLike[str] | None
+) -> None:
+    """A preset takes a table of pairs, and makes its spec itself."""
+    if _is_spec(spec):
+        raise SpecError(
+            "A preset chooses the spec itself, and one was given; give a table of pairs, or leave preset out."
+        )
+    if resume is not None or base is not None:
+        raise SpecError("A preset begins anew; leave out resume and base, or train the spec of its Run with them.")
+    _check_roles(roles, is_spec=False)
 
 
 def _is_spec(spec: Any) -> bool:

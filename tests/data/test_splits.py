@@ -3,7 +3,7 @@
 Invariants:
 - the three parts are disjoint, ascending and cover every row, whatever the shares;
 - shares are met: to the row for a random split, per query for a per-query split, up to ties for a time split;
-- a per-query split leaves every query at least one training row;
+- a per-query split leaves every query at least one training row; with ``take: last`` the held-out rows are its last ones;
 - rows of one moment never stand on both sides of a cut, and every training row is older than every test row;
 - a split is a pure function of its input and the seed, and draws from no global generator;
 - a missing time is refused with counts and the first row, or its row is in no part, or it is in training;
@@ -15,6 +15,7 @@ Invariants:
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import towerkit as tk
 from towerkit.core.errors import DataError
 from towerkit.data.split_specs import GroupedSplit, LeaveLastSplit, PerQuerySplit, RandomSplit, TimeSplit
 from towerkit.data.splits import Parts, split_grouped, split_leave_last, split_per_query, split_random, split_time
@@ -244,3 +246,44 @@ def test_grouped_keeps_groups_whole(
 def test_another_seed_groups_otherwise() -> None:
     groups = np.repeat(np.arange(40), 3)
     assert not same(split_grouped(groups, GroupedSplit(), 0), split_grouped(groups, GroupedSplit(), 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(QUERIES, SHARES, SHARES, st.booleans())
+def test_per_query_takes_the_last_rows(
+    queries: np.ndarray[tuple[int], np.dtype[np.int64]], validation: float, test: float, timed: bool
+) -> None:
+    times = np.random.default_rng(len(queries)).permutation(len(queries)).astype(float) if timed else None
+    split = PerQuerySplit(validation=validation, test=test, take="last")
+    parts = split_per_query(queries, split, 0, times)
+    usual = split_per_query(queries, PerQuerySplit(validation=validation, test=test), 0)
+    check_parts(parts, len(queries))
+    order = np.arange(len(queries)) if times is None else times
+    for query in set(queries.tolist()):
+        own = [rows[queries[rows] == query] for rows in (parts.train, parts.validation, parts.test)]
+        assert [len(rows) for rows in own] == [
+            (queries[rows] == query).sum() for rows in (usual.train, usual.validation, usual.test)
+        ]
+        for earlier, later in pairwise([rows for rows in own if len(rows)]):
+            assert order[earlier].max() < order[later].min()
+    assert same(parts, split_per_query(queries, split, 1, times))
+
+
+def test_last_rows_without_a_time_come_first() -> None:
+    times = np.array([np.nan, 3.0, 1.0, np.nan, 3.0])
+    parts = split_per_query(np.zeros(5, np.int64), PerQuerySplit(validation=0.4, take="last"), 0, times)
+    assert parts.validation.tolist() == [1, 4] and parts.train.tolist() == [0, 2, 3]
+
+
+def test_last_rows_go_by_the_time_column_where_there_is_one() -> None:
+    rows: dict[str, Any] = {
+        "user": ["a"] * 6 + ["b"] * 6,
+        "item": [f"i{n}" for n in range(12)],
+        "when": [6, 5, 4, 3, 2, 1] * 2,
+    }
+    split = {"kind": "per_query", "validation": 0.17, "test": 0.17, "take": "last"}
+    by_row = tk.read(rows, query="user", candidate="item", split=split)
+    by_time = tk.read(rows, query="user", candidate="item", time="when", split=split)
+    assert by_row.parts.test.tolist() == [5, 11] and by_time.parts.test.tolist() == [0, 6]
+    assert by_time.parts.validation.tolist() == [1, 7] and by_time.split["take"] == "last"
+    assert "take" not in tk.read(rows, query="user", candidate="item", split={"kind": "per_query"}).split

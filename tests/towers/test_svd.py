@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from towerkit.towers.svd import SpectralSettings, id_tables, spectral_vectors, truncated_svd
+from towerkit.towers.decomposition import truncated_svd
+from towerkit.towers.svd import SpectralSettings, id_tables, spectral_vectors
 
 
 def random_pairs(seed: int, rows: int, columns: int, density: float) -> csr_array:

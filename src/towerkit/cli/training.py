@@ -8,11 +8,37 @@ from typing import Annotated
 import typer
 
 from towerkit.cli.app import AsJson, Overwrite, app, described, print_json, show_run
+from towerkit.cli.presets import preset_spec, seconds_of, train_preset
 
 
 @app.command()
 def train(
-    spec: Annotated[Path, typer.Argument(help="A spec file; see examples/.", show_default=False)],
+    spec: Annotated[Path | None, typer.Argument(help="A spec file; see examples/.", show_default=False)] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset", help="In place of a spec: 'spectral' chooses its own on validation.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", help="With --preset: the training pairs, in any form.", show_default=False)
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option("--test", help="With --preset: the test pairs; else a part is held out.", show_default=False),
+    ] = None,
+    query: Annotated[
+        str | None,
+        typer.Option("--query", help="With --preset: the column of the queries (users).", show_default=False),
+    ] = None,
+    candidate: Annotated[
+        str | None,
+        typer.Option("--candidate", help="With --preset: the column of the candidates (items).", show_default=False),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="With --preset: time for all, such as 120s; the search ends after half of it."),
+    ] = None,
     run: Annotated[Path | None, typer.Option("--run", help="The Run folder to write.", show_default=False)] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the spec: training.epochs=5, update.kind=two_backprop.")
@@ -44,6 +70,22 @@ def train(
         check_target(run, overwrite)
     elif not dry_run:
         raise typer.BadParameter("Missing option '--run'; only --dry-run goes without.")
+    of_preset = {"--data": data, "--test": test, "--query": query, "--candidate": candidate, "--budget": budget}
+    if preset is not None:
+        if spec is not None or resume or base is not None:
+            raise typer.BadParameter("--preset takes the place of a spec file, and goes without --resume and --from.")
+        budget_s = None if budget is None else seconds_of(budget)
+        roles = {"query": query, "candidate": candidate}
+        start, notes = preset_spec(preset, data, test, roles, settings or ())
+        for note in notes:
+            console.note(f"note: {note}")
+        target = None if dry_run else run
+        train_preset(start, target, settings=settings or (), budget_s=budget_s, overwrite=overwrite, as_json=as_json)
+        return
+    given = [name for name, value in of_preset.items() if value is not None]
+    if spec is None or given:
+        told = f"{given[0]} goes with --preset." if given else "Missing argument 'SPEC': a spec file, or --preset NAME."
+        raise typer.BadParameter(told)
     experiment = load_spec(spec, settings or ())
     before = None if base is None else Run.load(base)
     dataset = read_dataset(experiment.data, base=spec.resolve().parent, seed=experiment.training.seed)

@@ -72,7 +72,8 @@ def cut(examples: Table, roles: Roles, split: AnySplit, seed: int, rows: Rows) -
         return _leave_last(examples, roles, split, rows)
     if isinstance(split, PerQuerySplit):
         column = _role(roles.query, split.kind, "query", "name the query column, or use split: {kind: random}")
-        return Cut(split_per_query(_codes(examples, column, rows), split, seed).of(rows))
+        by = times_of(examples, roles.time)[rows] if roles.time is not None and split.take == "last" else None
+        return Cut(split_per_query(_codes(examples, column, rows), split, seed, by).of(rows))
     if isinstance(split, RandomSplit):
         return Cut(split_random(len(rows), split, seed).of(rows))
     if isinstance(split, GroupedSplit):

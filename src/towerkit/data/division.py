@@ -136,8 +136,9 @@ def _described(
 ) -> dict[str, Any]:
     """How the parts were made, in plain data; a key stands there only where it says something."""
     settings = split.model_dump(exclude_none=True)
-    if settings.get("time_missing") == "refuse":
-        del settings["time_missing"]
+    for name, usual in (("time_missing", "refuse"), ("take", "random")):
+        if settings.get(name) == usual:
+            del settings[name]
     described: dict[str, Any] = {**settings, "seed": seed, **{part: "given" for part in apart if part != "train"}}
     event = spec.examples.event
     rows = {

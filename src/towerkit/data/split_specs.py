@@ -35,11 +35,13 @@ class TimeSplit(Spec):
 
 
 class PerQuerySplit(Spec):
-    """A random share of every query's rows; at least one row of each query stays in training."""
+    """A share of every query's rows; at least one row of each query stays in training."""
 
     kind: Literal["per_query"] = "per_query"
     validation: Fraction = 0.1
     test: Fraction = 0.0
+    take: Literal["random", "last"] = "random"
+    """Which rows of a query are held out: any, or its last ones, by the time column, without one by the order of the table."""
 
 
 class LeaveLastSplit(Spec):

@@ -124,15 +124,21 @@ def split_random(num_rows: int, split: RandomSplit, seed: int) -> Parts:
     return _parts((place >= num_test) & (place < num_test + num_validation), place < num_test)
 
 
-def split_per_query(queries: NDArray[np.int64], split: PerQuerySplit, seed: int) -> Parts:
-    """A random share of each query's rows; one row of each query always stays in training.
+def split_per_query(
+    queries: NDArray[np.int64], split: PerQuerySplit, seed: int, times: NDArray[np.float64] | None = None
+) -> Parts:
+    """A share of each query's rows, random or the last ones; one row of each query always stays in training.
 
     Args:
         queries: ``[rows]`` a number per distinct query.
-        split: The shares of validation and test.
-        seed: Draws which rows.
+        split: The shares of validation and test, and which rows.
+        seed: Draws random rows.
+        times: ``[rows]`` what the last ones are the last by, NaN before all others; the order of the rows when not given.
     """
     shuffled = generator(seed, "split").permutation(len(queries))
+    if split.take == "last":  # from the last to the first; of one time, from the last row
+        order = np.zeros(len(queries)) if times is None else np.nan_to_num(times, nan=-np.inf, neginf=-np.inf)
+        shuffled = np.lexsort((np.arange(len(queries)), order))[::-1]
     by_query = shuffled[np.argsort(queries[shuffled], kind="stable")]
     counts = np.bincount(queries)
     starts = np.cumsum(counts) - counts

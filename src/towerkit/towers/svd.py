@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_array
 
-from towerkit.core.random import generator
 from towerkit.core.spec import Spec
-
-_SPARE, _ROUNDS = 10, 5
-"""Vectors beside those asked for, and rounds that sharpen them: the error of a value is then far below that of any use."""
+from towerkit.towers.decomposition import ROUNDS, SPARE, truncated_svd
 
 
 class SpectralSettings(Spec):
@@ -25,11 +25,81 @@ class SpectralSettings(Spec):
     """Of the singular values in a score: below 1 the weaker directions count more."""
     weight: float = Field(0.45, ge=0.0, le=1.0)
     """A candidate's vector is multiplied by this power of its pairs, which gives back what its exponent took."""
+    rounds: int = Field(ROUNDS, ge=0, le=100)
+    """Times that the decomposition is sharpened; few give the weak directions less strength."""
+    spare: int = Field(SPARE, ge=1, le=8192)
+    """Directions looked for beside those that are kept: with more, these are more exact."""
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The strongest directions of normalised pairs, from which vectors of any width, power and weight are made."""
+
+    left: NDArray[np.float32]
+    """``[queries, k]``."""
+    strengths: NDArray[np.float32]
+    """``[k]`` singular values, from the largest on."""
+    right: NDArray[np.float32]
+    """``[candidates, k]``."""
+    by_query: NDArray[np.int64]
+    """``[queries]`` pairs of each."""
+    by_candidate: NDArray[np.int64]
+    """``[candidates]`` pairs of each."""
+
+    def vectors(self, dim: int, *, power: float, weight: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Vectors of both sides; see :func:`spectral_vectors`.
+
+        Args:
+            dim: Width; directions that there are not are zeros.
+            power: Of the singular values in a score.
+            weight: Of a candidate's pairs in its vector.
+        """
+        factors = self.strengths[:dim] ** np.float32(power / 2)
+        query = self.left[:, :dim] * factors
+        query /= np.maximum(np.linalg.norm(query, axis=1, keepdims=True), 1e-12)
+        candidate = self.right[:, :dim] * factors
+        candidate *= self.by_candidate[:, None].astype(np.float32) ** np.float32(weight)
+        length = float(torch.linalg.vector_norm(torch.from_numpy(candidate)))
+        candidate /= np.float32(max(length / np.sqrt(max((self.by_candidate > 0).sum(), 1)), 1e-12))
+        query[self.by_query == 0], candidate[self.by_candidate == 0] = 0.0, 0.0  # not the rounding
+        return _widened(query, dim), _widened(candidate, dim)
+
+    def at(self, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> Directions:
+        """The same directions of some rows.
+
+        Args:
+            queries: ``[n]`` rows; -1 for a query that is not there, whose vectors are zeros.
+            candidates: ``[m]`` rows.
+        """
+        return Directions(
+            self.left[queries],
+            self.strengths,
+            self.right[candidates],
+            np.where(queries >= 0, self.by_query[queries], 0),
+            self.by_candidate[candidates],
+        )
+
+
+def directions_of(pairs: csr_array, dim: int, settings: SpectralSettings) -> Directions:
+    """Decompose pairs, each divided by powers of the pairs of its query and of its candidate.
+
+    Args:
+        pairs: ``[queries, candidates]``; every stored entry is a pair.
+        dim: Directions that are wanted; there are no more than the rank.
+        settings: The exponents, ``rounds`` and ``spare``; power and weight come later.
+    """
+    by_query = np.diff(pairs.indptr).astype(np.int64)
+    by_candidate = np.bincount(pairs.indices, minlength=pairs.shape[1])
+    of_query = np.maximum(by_query, 1) ** -settings.query_exponent
+    values = np.repeat(of_query, by_query)
+    values *= (np.maximum(by_candidate, 1) ** -settings.candidate_exponent)[pairs.indices]
+    weighed = csr_array((values.astype(np.float32), pairs.indices, pairs.indptr), shape=pairs.shape)
+    return Directions(*truncated_svd(weighed, dim, settings.rounds, settings.spare), by_query, by_candidate)
 
 
 def spectral_vectors(
     pairs: csr_array, dim: int, settings: SpectralSettings
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors whose dot products rank candidates for queries, without any training.
 
     With ``N_qc = 1 / (n_q^a m_c^b)`` for each pair, ``n`` and ``m`` the pairs of its query and of its candidate, and
@@ -40,56 +110,25 @@ def spectral_vectors(
     Args:
         pairs: ``[queries, candidates]``; every stored entry is a pair.
         dim: Width; directions beyond the rank of the pairs are zeros.
-        settings: The exponents ``a`` and ``b``, ``power`` and ``weight``.
+        settings: The exponents ``a`` and ``b``, ``power`` and ``weight``, and how carefully to decompose.
 
     Returns:
         ``[queries, dim]`` and ``[candidates, dim]``; a row without pairs is zeros.
 
     Reference: Shen et al., How powerful is graph convolution for recommendation?, CIKM 2021 (arXiv 2108.07567), for the
-        low-pass part; the method of the decomposition: Halko, Martinsson and Tropp, SIAM Review 2011 (arXiv 0909.4061).
+        low-pass part.
     """
-    by_query = np.diff(pairs.indptr).astype(np.float64)
-    by_candidate = np.bincount(pairs.indices, minlength=pairs.shape[1]).astype(np.float64)
-    owner = np.repeat(np.arange(pairs.shape[0]), np.diff(pairs.indptr))
-    values = by_query[owner] ** -settings.query_exponent * by_candidate[pairs.indices] ** -settings.candidate_exponent
-    left, strengths, right = truncated_svd(csr_array((values, pairs.indices, pairs.indptr), shape=pairs.shape), dim)
-    strengths = strengths ** (settings.power / 2)
-    query = left * strengths
-    query /= np.maximum(np.linalg.norm(query, axis=1, keepdims=True), 1e-12)
-    candidate = right * strengths * by_candidate[:, None] ** settings.weight
-    candidate /= max(np.sqrt(np.square(candidate).sum() / max((by_candidate > 0).sum(), 1)), 1e-12)
-    query[by_query == 0], candidate[by_candidate == 0] = 0.0, 0.0  # not the rounding of the decomposition
-    return _widened(query, dim), _widened(candidate, dim)
+    return directions_of(pairs, dim, settings).vectors(dim, power=settings.power, weight=settings.weight)
 
 
-def truncated_svd(matrix: csr_array, dim: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The strongest singular directions; the random start is always the same.
-
-    Args:
-        matrix: ``[rows, columns]``.
-        dim: At most this many directions; those of value zero are left out.
-
-    Returns:
-        ``[rows, k]``, ``[k]`` values from the largest on, ``[columns, k]``.
-    """
-    width = min(dim + _SPARE, *matrix.shape)
-    turned = csr_array(matrix.T)
-    start = generator(0, "spectral").standard_normal((matrix.shape[1], width))
-    basis = np.linalg.qr(matrix @ start)[0]  # [rows, width]
-    for _ in range(_ROUNDS):
-        basis = np.linalg.qr(matrix @ np.linalg.qr(turned @ basis)[0])[0]
-    right, values, inner = np.linalg.svd(turned @ basis, full_matrices=False)
-    kept = slice(0, min(dim, int((values > 1e-10 * max(values.max(initial=0.0), 1e-300)).sum())))
-    return basis @ inner.T[:, kept], values[kept], right[:, kept]
-
-
-def _widened(vectors: NDArray[np.float64], dim: int) -> NDArray[np.float64]:
-    return np.pad(vectors, ((0, 0), (0, dim - vectors.shape[1])))
+def _widened(vectors: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    missing = dim - vectors.shape[1]
+    return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
 
 
 def id_tables(
     pairs: csr_array, dim: int, settings: SpectralSettings
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """:func:`spectral_vectors` as id tables: an id without pairs, and the unknown row 0, gets the mean of the others.
 
     Args:
@@ -102,6 +141,6 @@ def id_tables(
     seen = np.diff(known.indptr) > 0, np.bincount(known.indices, minlength=known.shape[1]) > 0
     tables = []
     for vectors, has_pairs in zip((query, candidate), seen, strict=True):
-        mean = vectors[has_pairs].mean(axis=0) if has_pairs.any() else np.zeros(dim)
+        mean = vectors[has_pairs].mean(axis=0) if has_pairs.any() else np.zeros(dim, np.float32)
         tables.append(np.vstack([mean, np.where(has_pairs[:, None], vectors, mean)]))
     return tables[0], tables[1]

@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from towerkit.data.batch import Bag
-from towerkit.towers.svd import truncated_svd
+from towerkit.towers.decomposition import truncated_svd
 
 _SPREAD = 0.1
 """Mean square root of a text's sum, where the tower's tanh is nearly a straight line."""
