@@ -68,10 +68,15 @@ def truncated_svd(matrix: csr_array, dim: int, rounds: int = ROUNDS, spare: int 
 
 
 def _exact(matrix: csr_array, dim: int) -> Decomposed:
-    """All directions of a matrix with few rows, from its square, in float64."""
+    """All directions of a matrix with few rows, from its square, in float64.
+
+    The square is turned at random and back: directions of equal values are then any ones of their space. As they stand they
+    would lie along single rows, and the rows beyond ``dim`` would get no vector at all.
+    """
     matrix = csr_array(matrix.astype(np.float64))
-    squares, left = np.linalg.eigh((matrix @ matrix.T).toarray())
-    values, left = np.sqrt(np.maximum(squares[::-1], 0)), left[:, ::-1]
+    turn = np.linalg.qr(generator(0, "spectral").standard_normal((matrix.shape[0],) * 2))[0]
+    squares, inner = np.linalg.eigh(turn.T @ (matrix @ matrix.T).toarray() @ turn)
+    values, left = np.sqrt(np.maximum(squares[::-1], 0)), (turn @ inner)[:, ::-1]
     kept = _kept(values, dim, _EXACT_FLOOR)
     left, values = left[:, kept], values[kept]
     right = matrix.T @ left / values

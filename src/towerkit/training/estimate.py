@@ -86,7 +86,7 @@ def estimate(recipe: Recipe, dataset: Dataset, training: TrainingSpec) -> Estima
         parameters_by_part(state.model),
         weights,
         sum(_bytes(tensor) for tensor in state.optimizer.state().values()),
-        max(sizes),
+        max(sizes) if prepared.engine is None else prepared.engine.batch_bytes(),
         None if peak is None else peak + weights,
         steps,
         training.epochs,

@@ -100,6 +100,10 @@ class KernelEngine(ABC):
         """Whether its kernels were compiled before, here or in an earlier process; else the first step takes some seconds."""
 
     @abstractmethod
+    def batch_bytes(self) -> int:
+        """Of the arrays that a full batch needs beside the tables."""
+
+    @abstractmethod
     def _steps_at_once(self, size: int) -> int:
         """Steps of so many rows that one call of :meth:`_advance` should take at most."""
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from towerkit.data.splits import Rows
 from towerkit.losses import AnyRetrievalLossSpec
 from towerkit.training.engines.base import KernelEngine, aggregation, optimizer_settings, table_of
+from towerkit.training.steps import batch_size
 
 MOST_STEPS, MOST_ENTRIES = 64, 1 << 20
 """A span has at most so many steps and so many pairs: between two spans signals are heard and progress is told."""
@@ -25,9 +26,18 @@ class PairwiseEngine(KernelEngine):
 
         return was_compiled(train_span)
 
+    def batch_bytes(self) -> int:
+        """Rows drawn, their codes, scores and slopes; two vectors of each query."""
+        size, dim = batch_size(self.training, self.rows), table_of(self.state.model.query).shape[1]
+        return size * (self._width * (8 + 4 + 4 + 4) + 2 * 4 * dim)
+
+    @property
+    def _width(self) -> int:
+        """Candidates of a pair, its positive among them."""
+        return int(self.negatives.sources[0].draws.count + 1)  # type: ignore[attr-defined]
+
     def _steps_at_once(self, size: int) -> int:
-        count = self.negatives.sources[0].draws.count + 1  # type: ignore[attr-defined]
-        return max(1, min(MOST_STEPS, MOST_ENTRIES // (size * count)))
+        return max(1, min(MOST_STEPS, MOST_ENTRIES // (size * self._width)))
 
     def _advance(self, chosen: Rows, size: int) -> NDArray[np.float64]:
         """Take the steps of some rows; the losses, from the first that is no number on without meaning."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from towerkit.data.splits import Rows
 from towerkit.training.engines.base import KernelEngine, aggregation, optimizer_settings, table_of
+from towerkit.training.steps import batch_size
 
 SOFTMAXES = ("sampled_softmax", "bilateral_softmax")
 _TILE_BYTES = 4 << 20
@@ -49,6 +50,12 @@ class SharedEngine(KernelEngine):
         from towerkit.kernels.softmax import softmax_tile
 
         return was_compiled(softmax_tile)
+
+    def batch_bytes(self) -> int:
+        """A tile of logits; vectors and gradients of queries, positives and shared candidates."""
+        size, dim = batch_size(self.training, self.rows), table_of(self.state.model.query).shape[1]
+        drawn = sum(getattr(source, "count", size) for source in self.negatives.sources)
+        return 4 * (min(_TILE_BYTES // 4, size * drawn) + 2 * dim * (2 * size + drawn))
 
     def _steps_at_once(self, size: int) -> int:
         return 1
