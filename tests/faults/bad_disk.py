@@ -290,8 +290,8 @@ CASES: dict[str, Callable[[Path], list[str]]] = {
     "full": case_full,
     "limit": case_limit,
     "read-only": case_read_only,
+    "clock": case_clock,
     "two writers": case_two_writers,
-    "clock": case_clock,  # this one and the next train in this process, which may not fork a training one afterwards
     "stale locks": case_stale_locks,
 }
 

@@ -82,3 +82,29 @@ def test_a_new_process_gives_the_same_with_and_without_a_folder_for_machine_code
         [sys.executable, script], env=os.environ | variables, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[6.0, 22.0, 38.0]"
+
+
+TWO = """
+import numpy as np
+from towerkit.kernels.compiled import compiled, renamed
+
+def one(values):
+    return values.sum()
+
+two = compiled(parallel=True)(renamed(one, "two"))
+one = compiled()(one)
+print(one(np.ones(3)), two(np.ones(3)), sum(one.stats.cache_hits.values()), sum(two.stats.cache_hits.values()))
+"""
+
+
+def test_two_compilations_of_one_function_are_kept_apart(tmp_path: Path):
+    (tmp_path / "two.py").write_text(TWO)
+    command, environment = (
+        [sys.executable, tmp_path / "two.py"],
+        os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")},
+    )
+    told = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    ]
+    assert told == ["3.0 3.0 0 0\n", "3.0 3.0 1 1\n"]
+    assert len({path.name for path in (tmp_path / "kept").rglob("*.nbi")}) == 2

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import numba
@@ -49,6 +50,18 @@ def compiled(*, parallel: bool = False, exact: bool = False) -> Callable[[F], F]
             return cast(F, numba.njit(**options)(function))
 
     return decorate
+
+
+def renamed(function: F, name: str) -> F:
+    """A copy of a function under another name: what is kept of two compilations of one function would be mixed up.
+
+    Args:
+        function: Not compiled.
+        name: Of the copy.
+    """
+    copy = FunctionType(function.__code__, function.__globals__, name, function.__defaults__, function.__closure__)
+    copy.__qualname__, copy.__module__, copy.__doc__ = name, function.__module__, function.__doc__
+    return cast(F, copy)
 
 
 def was_compiled(function: Callable[..., Any]) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from towerkit.kernels.compiled import compiled
+from towerkit.kernels.compiled import compiled, renamed
 
 TRIES = 64
 """Proposals for one place before the candidates that are left are listed."""
@@ -14,8 +14,7 @@ PLACES = 1 << 20
 """Rows of a batch: counters of two steps must not meet."""
 
 
-@compiled(parallel=True, exact=True)
-def draw_own(
+def draw_own_alone(
     queries: NDArray[np.int64],
     positives: NDArray[np.int64],
     first_step: int,
@@ -68,6 +67,11 @@ def draw_own(
                 drawn[row, place] = _any_left(
                     chance, num_candidates, positive, mine, marks, drawn[row], place, distinct
                 )
+
+
+draw_own = compiled(parallel=True, exact=True)(renamed(draw_own_alone, "draw_own"))
+draw_own_alone = compiled(exact=True)(draw_own_alone)
+"""The same on one thread: OpenMP is not started, and a process may still be forked afterwards."""
 
 
 @compiled(exact=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
@@ -13,6 +14,8 @@ from towerkit.matching.negatives.known import KnownPairs
 
 _TRIES, _PLACES = 64, 1 << 20
 """As in the kernel: proposals for one place, and rows of a batch."""
+_MANY = 1 << 16
+"""Draws that are worth waking other threads for."""
 _NOBODY, _NO_TABLE = np.empty(0, np.int64), np.empty((0, 0), np.bool_)
 
 Propose = Callable[[NDArray[np.uint64]], NDArray[np.int64]]
@@ -88,14 +91,19 @@ class OwnDraws:
             ``[rows, count]`` candidate rows.
         """
         from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
-        from towerkit.kernels.sampling import draw_own
+        from towerkit.kernels.sampling import draw_own, draw_own_alone
 
         drawn = np.empty((len(queries), self.count), np.int64)
         cumulative = np.empty(0) if self.cumulative is None else self.cumulative
         last = len(cumulative) and int(np.searchsorted(cumulative, cumulative[-1]))
         starts, known, table = (_NOBODY, _NOBODY, _NO_TABLE) if self.known is None else self.known.by_query
         where = first_step, batch, np.uint64(self.key), self.num_candidates, cumulative, last, self.distinct
-        with torch_threads(), np.errstate(over="ignore"):  # in plain Python the mixing warns of what it is made of
+        many = drawn.size >= _MANY and torch.get_num_threads() > 1
+        with np.errstate(over="ignore"):  # in plain Python the mixing warns of what it is made of
+            if not many:
+                draw_own_alone(queries, positives, *where, starts, known, table, drawn)
+                return drawn
+        with torch_threads():
             draw_own(queries, positives, *where, starts, known, table, drawn)
         return drawn
 
