@@ -52,7 +52,7 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
     return _quartiles(np.asarray(over) / np.asarray(under))
 
 
-def report(benchmark: str, seconds: Mapping[str, list[float]], **about: Any) -> None:
+def report(benchmark: str, seconds: Mapping[str, list[float]], /, **about: Any) -> None:
     """Print one JSON line: commit, machine, threads, and the median and spread of each side.
 
     Args:

@@ -96,13 +96,13 @@ def peak_memory(lines: Sequence[Line]) -> Figure | None:
 
 
 def told_ratio(benchmark: str, name: str, over: str, under: str) -> Callable[[Sequence[Line]], Figure | None]:
-    """A ratio that the line has under a name of its own, for vectors of width 64."""
+    """One of several ratios of a line, for vectors of width 64."""
 
     def read(lines: Sequence[Line]) -> Figure | None:
         line = line_of([line for line in lines if line.get("dim") == 64], benchmark)
-        if line is None or name not in line:
+        if line is None or name not in line.get("ratios", {}):
             return None
-        spread = line[name]
+        spread = line["ratios"][name]
         return Figure(spread["median"], spread["low"], spread["high"], f"{_side(line, over)}, {_side(line, under)}")
 
     return read
@@ -229,7 +229,7 @@ TARGETS = (
         1.3,
         False,
         "x",
-        told_ratio("evaluation", "evaluation_to_product", "evaluation", "product"),
+        told_ratio("evaluation", "evaluation to product", "evaluation", "product"),
     ),
     Target(
         "evaluation-topk",
@@ -237,7 +237,7 @@ TARGETS = (
         2.0,
         True,
         "x",
-        told_ratio("evaluation", "topk_to_evaluation", "topk", "evaluation"),
+        told_ratio("evaluation", "topk to evaluation", "topk", "evaluation"),
     ),
     Target(
         "softmax-two",
