@@ -16,7 +16,7 @@ TESTS = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     "chosen",
     [
-        ["kernels", "-k", "not plain and not process"],
+        ["kernels", "-k", "not plain and not process and not kept_apart"],
         ["matching/test_negatives.py"],
         ["index/test_shortlist.py"],
         ["training/test_compiled_engine.py", "-k", "not wait and not bits"],
