@@ -22,6 +22,7 @@ def draw_own_alone(
     key: np.uint64,
     num_candidates: int,
     cumulative: NDArray[np.float64],
+    guide: NDArray[np.int64],
     last: int,
     distinct: bool,
     starts: NDArray[np.int64],
@@ -39,6 +40,8 @@ def draw_own_alone(
         key: Of the randomness.
         num_candidates: Candidates to draw from: rows ``1 … num_candidates``.
         cumulative: ``[num_candidates + 1]`` cumulative probabilities; empty for equal ones.
+        guide: ``[cells + 1]`` where to look first: the first place of ``cumulative`` above ``cell / cells``, ``cells`` a power of
+            two (Chen and Asau, 1974).
         last: The last candidate with a probability above zero.
         distinct: No candidate twice for one row.
         starts: ``[queries + 1]`` where the known candidates of each query begin; empty where all may be drawn.
@@ -46,27 +49,41 @@ def draw_own_alone(
         table: ``[queries, candidates + 1]`` the same as a table, where that is small; else empty.
         drawn: ``[rows, count]`` written.
     """
-    count = drawn.shape[1]
+    count, is_even, is_known, is_table = drawn.shape[1], len(cumulative) == 0, len(starts) > 0, len(table) > 0
     for row in prange(len(queries)):
         query, positive = queries[row], positives[row]
-        low, high = (starts[query], starts[query + 1]) if len(starts) else (np.int64(0), np.int64(0))
-        mine, marks = known[low:high], table[query] if len(table) else table.ravel()
         step, place_in_batch = first_step + row // batch, row % batch
         for place in range(count):
             found = False
-            for attempt in range(TRIES):
+            for attempt in range(TRIES):  # written out: handing an array to a function costs as much as a draw
                 counter = np.uint64(((step * TRIES + attempt) * count + place) * PLACES + place_in_batch)
-                candidate = _proposed(_mixed(key, counter), num_candidates, cumulative, last)
-                if _is_free(candidate, positive, mine, marks, drawn[row], place, distinct):
+                bits = _mixed(key, counter)
+                if is_even:
+                    candidate = 1 + np.int64(((bits >> np.uint64(32)) * np.uint64(num_candidates)) >> np.uint64(32))
+                else:
+                    chance = np.float64(bits >> np.uint64(11)) * 2.0**-53
+                    candidate = guide[np.int64(chance * (len(guide) - 1))]
+                    while candidate < last and cumulative[candidate] <= chance:
+                        candidate += 1
+                is_taken = candidate == positive
+                if distinct:
+                    for other in range(place):
+                        is_taken |= drawn[row, other] == candidate
+                if is_table:
+                    is_taken |= table[query, candidate]
+                elif is_known:
+                    is_taken |= _holds(known, starts[query], starts[query + 1], candidate)
+                if not is_taken:
                     drawn[row, place] = candidate
                     found = True
                     break
             if not found:  # a query that knows nearly everything
                 counter = np.uint64((step * TRIES * count + place) * PLACES + place_in_batch)
-                chance = _mixed(key ^ np.uint64(1), counter) >> np.uint64(32)
+                low, high = (starts[query], starts[query + 1]) if is_known else (np.int64(0), np.int64(0))
                 drawn[row, place] = _any_left(
-                    chance, num_candidates, positive, mine, marks, drawn[row], place, distinct
-                )
+                    _mixed(key ^ np.uint64(1), counter) >> np.uint64(32), num_candidates, positive, known[low:high],
+                    drawn[row, : place * distinct],
+                )  # fmt: skip
 
 
 draw_own = compiled(parallel=True, exact=True)(renamed(draw_own_alone, "draw_own"))
@@ -84,46 +101,32 @@ def _mixed(key: np.uint64, counter: np.uint64) -> np.uint64:
 
 
 @compiled(exact=True)
-def _proposed(bits: np.uint64, num_candidates: int, cumulative: NDArray[np.float64], last: int) -> int:
-    """Each as likely, by the upper 32 bits; else the candidate whose stretch of the probabilities holds 53 bits."""
-    if len(cumulative) == 0:
-        return 1 + np.int64(((bits >> np.uint64(32)) * np.uint64(num_candidates)) >> np.uint64(32))
-    chance = np.float64(bits >> np.uint64(11)) * 2.0**-53
-    return min(np.searchsorted(cumulative, chance, side="right"), last)
-
-
-@compiled(exact=True)
-def _is_free(candidate, positive, known, marks, before, place, distinct) -> bool:
-    """Neither the positive, nor known to the query, nor in one of the places before."""
-    if candidate == positive:
+def _holds(known, low, end, candidate) -> bool:
+    """Whether ``known[low:end]``, ascending, holds a candidate."""
+    size = end - low
+    if size == 0:
         return False
-    if distinct:
-        for other in range(place):
-            if before[other] == candidate:
-                return False
-    if len(marks):
-        return not marks[candidate]
-    low, size = 0, len(known)  # the first known one that is not below
-    while size > 0:
-        half = size // 2
-        if known[low + half] < candidate:
-            low += half + 1
-            size -= half + 1
-        else:
-            size = half
-    return not (low < len(known) and known[low] == candidate)
+    while size > 1:
+        half = size >> 1
+        low += half * (known[low + half] <= candidate)
+        size -= half
+    return known[low] == candidate
 
 
 @compiled(exact=True)
-def _any_left(chance, num_candidates, positive, known, marks, before, place, distinct) -> int:
+def _any_left(chance, num_candidates, positive, known, before) -> int:
     """One of the candidates that are left, each as likely."""
-    left = 0
-    for candidate in range(1, num_candidates + 1):
-        if _is_free(candidate, positive, known, marks, before, place, distinct):
-            left += 1
+    is_taken = np.zeros(num_candidates + 1, np.bool_)
+    is_taken[0] = is_taken[positive] = True
+    for candidate in known:
+        if candidate <= num_candidates:
+            is_taken[candidate] = True
+    for candidate in before:
+        is_taken[candidate] = True
+    left = len(is_taken) - is_taken.sum()
     chosen = np.int64((chance * np.uint64(left)) >> np.uint64(32))
     for candidate in range(1, num_candidates + 1):
-        if _is_free(candidate, positive, known, marks, before, place, distinct):
+        if not is_taken[candidate]:
             if chosen == 0:
                 return candidate
             chosen -= 1

@@ -53,7 +53,11 @@ class OwnDraws:
         cumulative: NDArray[np.float64] | None = None,
     ) -> None:
         self.num_candidates, self.count, self.known = num_candidates, count, known
-        self.key, self.propose, self.distinct, self.cumulative = key, propose, distinct, cumulative
+        self.key, self.propose, self.distinct = key, propose, distinct
+        self.cumulative = np.empty(0) if cumulative is None else cumulative
+        cells = 1 << len(self.cumulative).bit_length()  # a power of two, by which a product is exact
+        self.last = len(self.cumulative) and int(np.searchsorted(self.cumulative, self.cumulative[-1]))
+        self.guide = np.minimum(np.searchsorted(self.cumulative, np.arange(cells + 1) / cells, side="right"), self.last)
         taken = 1 if known is None else max(1, int(known.per_query.max(initial=0)))  # at least its own positive
         if num_candidates - taken < (count if distinct else 1):
             room = num_candidates - (1 if distinct else 0)
@@ -94,10 +98,9 @@ class OwnDraws:
         from towerkit.kernels.sampling import draw_own, draw_own_alone
 
         drawn = np.empty((len(queries), self.count), np.int64)
-        cumulative = np.empty(0) if self.cumulative is None else self.cumulative
-        last = len(cumulative) and int(np.searchsorted(cumulative, cumulative[-1]))
         starts, known, table = (_NOBODY, _NOBODY, _NO_TABLE) if self.known is None else self.known.by_query
-        where = first_step, batch, np.uint64(self.key), self.num_candidates, cumulative, last, self.distinct
+        proposed = self.num_candidates, self.cumulative, self.guide, self.last, self.distinct
+        where = first_step, batch, np.uint64(self.key), *proposed
         many = drawn.size >= _MANY and torch.get_num_threads() > 1
         with np.errstate(over="ignore"):  # in plain Python the mixing warns of what it is made of
             if not many:
