@@ -25,6 +25,8 @@ SGD, ADAM, ADAGRAD, ROWWISE = range(4)
 NO_MOVE, GROUPED, LAST = range(3)
 
 _TINY = np.float32(1e-12)
+_BLOCK = 32
+"""Rows whose scores, coefficients and gradients are taken one after the other."""
 
 
 @compiled(parallel=True)
@@ -218,101 +220,108 @@ def _forward(
     queries, candidates, weights, log_q, query_table, candidate_table, lengths, loss, settings, cosine, share,
     moves_query, vectors, query_lengths, pulls, scores, slopes, row_losses,
 ):  # fmt: skip
-    """Scores, losses and coefficients of the rows of a batch; the gradients of their query vectors where these move."""
-    width, dim = candidates.shape[1], candidate_table.shape[1]
-    for row in prange(len(queries)):
-        query, mine = query_table[queries[row]], vectors[row]
-        length = _length(query) if cosine else np.float32(1.0)
-        query_lengths[row] = length
-        for k in range(dim):
-            mine[k] = query[k] / length
-        for j in range(width):
-            other = candidate_table[candidates[row, j]]
-            score = np.float32(0.0)
+    """Scores, losses and coefficients of the rows of a batch; the gradients of their query vectors where these move.
+
+    By blocks, and with whole arrays: a view of a row, and a call that is handed one, cost as much as a product with it.
+    """
+    rows, (width, dim) = len(queries), (candidates.shape[1], candidate_table.shape[1])
+    for block in prange((rows + _BLOCK - 1) // _BLOCK):
+        low, high = block * _BLOCK, min((block + 1) * _BLOCK, rows)
+        for row in range(low, high):
+            query, square = queries[row], np.float32(0.0)
             for k in range(dim):
-                score += mine[k] * other[k]
-            scores[row, j] = score / lengths[candidates[row, j]]
-        row_losses[row] = _coefficients(
-            loss, settings, scores[row], log_q[row] if len(log_q) else log_q[:0, :].ravel(), slopes[row]
-        )
-        for j in range(width):
-            slopes[row, j] *= weights[row] * share
-        if moves_query:
-            pull = pulls[row]
-            pull[:] = np.float32(0.0)
-            along = np.float32(0.0)
+                square += query_table[query, k] * query_table[query, k]
+            length = max(np.sqrt(square), _TINY) if cosine else np.float32(1.0)
+            query_lengths[row] = length
+            for k in range(dim):
+                vectors[row, k] = query_table[query, k] / length
             for j in range(width):
-                other = candidate_table[candidates[row, j]]
-                slope = slopes[row, j] / lengths[candidates[row, j]]
-                along += slopes[row, j] * scores[row, j]
+                other, score = candidates[row, j], np.float32(0.0)
                 for k in range(dim):
-                    pull[k] += slope * other[k]
-            if cosine:  # ∂(x/|x|) leaves what is across x, divided by its length
+                    score += vectors[row, k] * candidate_table[other, k]
+                scores[row, j] = score / lengths[other]
+        _coefficients(loss, settings, scores, log_q, slopes, row_losses, low, high)
+        for row in range(low, high):
+            for j in range(width):
+                slopes[row, j] *= weights[row] * share
+        if moves_query:
+            for row in range(low, high):
+                along = np.float32(0.0)
                 for k in range(dim):
-                    pull[k] = (pull[k] - along * mine[k]) / length
+                    pulls[row, k] = np.float32(0.0)
+                for j in range(width):
+                    other = candidates[row, j]
+                    slope = slopes[row, j] / lengths[other]
+                    along += slopes[row, j] * scores[row, j]
+                    for k in range(dim):
+                        pulls[row, k] += slope * candidate_table[other, k]
+                if cosine:  # ∂(x/|x|) leaves what is across x, divided by its length
+                    for k in range(dim):
+                        pulls[row, k] = (pulls[row, k] - along * vectors[row, k]) / query_lengths[row]
 
 
 @compiled()
-def _coefficients(
-    loss: int, settings: NDArray[np.float32], s: NDArray[np.float32], log_q: NDArray[np.float32], g: NDArray[np.float32]
-) -> float:
-    """The loss of one row, and into ``g`` its derivative by each score; the formulas are those of ``towerkit.losses``."""
+def _coefficients(loss, settings, s, log_q, g, row_losses, low, high):
+    """The losses of the rows ``low … high``, and into ``g`` their derivatives by each score; formulas: ``towerkit.losses``."""
     temperature, ratio, margin, weight = settings[0], settings[1], settings[2], settings[3]
-    n = np.float32(len(s) - 1)
-    value = 0.0
-    if loss in (SOFTMAX, BILATERAL):
-        first = 0 if loss == SOFTMAX else 1
-        top = np.float32(-np.inf)
-        for j in range(first, len(s)):
-            g[j] = s[j] / temperature - (log_q[j - 1] if j > 0 and len(log_q) else np.float32(0.0))
-            top = max(top, g[j])
-        total = np.float32(0.0)
-        for j in range(first, len(s)):
-            g[j] = np.exp(g[j] - top)
-            total += g[j]
-        spread = np.float64(top) + np.log(np.float64(total))
-        own = np.float64(s[0] / temperature)
-        value = spread - own if loss == SOFTMAX else ratio * (spread - np.log(n)) - own
-        scale = np.float32(1.0) if loss == SOFTMAX else ratio
-        for j in range(first, len(s)):
-            g[j] = scale * g[j] / (total * temperature)
-        g[0] = (g[0] if loss == SOFTMAX else np.float32(0.0)) - np.float32(1.0) / temperature
-    elif loss in (BPR, TRIPLET):
-        g[0] = np.float32(0.0)
-        for j in range(1, len(s)):
-            behind = s[j] - s[0] + (margin if loss == TRIPLET else np.float32(0.0))
-            value += max(behind, np.float32(0.0)) if loss == TRIPLET else _softplus(behind)
-            g[j] = (np.float32(behind > 0.0) if loss == TRIPLET else _sigmoid(behind)) / n
-            g[0] -= g[j]
-        value /= n
-    elif loss == BCE:
-        for j in range(1, len(s)):
-            value += weight * _softplus(s[j]) / n
-            g[j] = weight * _sigmoid(s[j]) / n
-        value += _softplus(-s[0])
-        g[0] = -_sigmoid(-s[0])
-    else:
-        for j in range(1, len(s)):
-            above = max(s[j] - margin, np.float32(0.0))
-            value += 0.5 * above * above / n if loss == CONTRASTIVE else weight * above / n
-            g[j] = above / n if loss == CONTRASTIVE else np.float32(above > 0.0) * weight / n
-        missing = np.float32(1.0) - s[0]
-        value += 0.5 * missing * missing if loss == CONTRASTIVE else missing
-        g[0] = -missing if loss == CONTRASTIVE else np.float32(-1.0)
-    return value
+    width, is_corrected, zero, one = s.shape[1], len(log_q) > 0, np.float32(0.0), np.float32(1.0)
+    n = np.float32(width - 1)
+    for row in range(low, high):
+        value = 0.0
+        if loss in (SOFTMAX, BILATERAL):
+            first = 0 if loss == SOFTMAX else 1
+            top = np.float32(-np.inf)
+            for j in range(first, width):
+                g[row, j] = s[row, j] / temperature - (log_q[row, j - 1] if j > 0 and is_corrected else zero)
+                top = max(top, g[row, j])
+            total = zero
+            for j in range(first, width):
+                g[row, j] = np.exp(g[row, j] - top)
+                total += g[row, j]
+            spread = np.float64(top) + np.log(np.float64(total))
+            own = np.float64(s[row, 0] / temperature)
+            value = spread - own if loss == SOFTMAX else ratio * (spread - np.log(n)) - own
+            scale = (one if loss == SOFTMAX else ratio) / (total * temperature)
+            for j in range(first, width):
+                g[row, j] *= scale
+            g[row, 0] = (g[row, 0] if loss == SOFTMAX else zero) - one / temperature
+        elif loss in (BPR, TRIPLET):
+            g[row, 0] = zero
+            for j in range(1, width):
+                behind = s[row, j] - s[row, 0] + (margin if loss == TRIPLET else zero)
+                if loss == TRIPLET:
+                    cost, slope = max(behind, zero), np.float32(behind > 0.0)
+                else:
+                    cost, slope = _softplus(behind)
+                value += cost
+                g[row, j] = slope / n
+                g[row, 0] -= g[row, j]
+            value /= n
+        elif loss == BCE:
+            for j in range(1, width):
+                cost, slope = _softplus(s[row, j])
+                value += weight * cost / n
+                g[row, j] = weight * slope / n
+            cost, slope = _softplus(-s[row, 0])
+            value += cost
+            g[row, 0] = -slope
+        else:
+            for j in range(1, width):
+                above = max(s[row, j] - margin, zero)
+                value += 0.5 * above * above / n if loss == CONTRASTIVE else weight * above / n
+                g[row, j] = above / n if loss == CONTRASTIVE else np.float32(above > 0.0) * weight / n
+            missing = one - s[row, 0]
+            value += 0.5 * missing * missing if loss == CONTRASTIVE else missing
+            g[row, 0] = -missing if loss == CONTRASTIVE else -one
+        row_losses[row] = value
 
 
 @compiled()
-def _sigmoid(x: np.float32) -> np.float32:
-    if x >= 0.0:
-        return np.float32(1.0) / (np.float32(1.0) + np.exp(-x))
-    return np.exp(x) / (np.float32(1.0) + np.exp(x))
-
-
-@compiled()
-def _softplus(x: np.float32) -> float:
-    """``log(1 + exp(x))`` without overflow."""
-    return max(x, np.float32(0.0)) + np.log1p(np.exp(-abs(np.float64(x))))
+def _softplus(x: np.float32) -> tuple[np.float32, np.float32]:
+    """``log(1 + exp(x))`` without overflow, and its derivative, the sigmoid."""
+    small = np.exp(-abs(x))
+    slope = (np.float32(1.0) if x >= 0.0 else small) / (np.float32(1.0) + small)
+    return max(x, np.float32(0.0)) + np.log1p(small), slope
 
 
 @compiled(parallel=True)
@@ -355,59 +364,77 @@ def move_rows(
         optimizer: Kind, weight decay, first and second decay of Adam, epsilon.
         cosine: The match compares directions alone.
     """
-    dim = table.shape[1]
+    dim, has_slopes = table.shape[1], len(slopes) > 0
+    for block in prange((named + _BLOCK - 1) // _BLOCK):
+        low, high = block * _BLOCK, min((block + 1) * _BLOCK, named)
+        gradients = np.zeros((_BLOCK, dim), np.float32)
+        for place in range(low, high):
+            mine = place - low
+            for position in range(starts[place], starts[place + 1]):
+                entry = np.uint32(entries[position])
+                if has_slopes:
+                    owner = entry // np.uint32(width)
+                    slope = slopes[owner, entry - owner * np.uint32(width)]
+                    for k in range(dim):
+                        gradients[mine, k] += slope * vectors[owner, k]
+                else:
+                    for k in range(dim):
+                        gradients[mine, k] += vectors[entry, k]
+        if cosine:
+            for place in range(low, high):
+                row, mine, along = rows[place], place - low, np.float32(0.0)
+                for k in range(dim):
+                    along += gradients[mine, k] * table[row, k]
+                along /= lengths[row] * lengths[row]
+                for k in range(dim):
+                    gradients[mine, k] = (gradients[mine, k] - along * table[row, k]) / lengths[row]
+        _step(rows, low, high, gradients, table, first, second, move, rate, optimizer)
+        if cosine:
+            for place in range(low, high):
+                square = np.float32(0.0)
+                for k in range(dim):
+                    square += table[rows[place], k] * table[rows[place], k]
+                lengths[rows[place]] = max(np.sqrt(square), _TINY)
+
+
+@compiled()
+def _step(rows, low, high, gradients, table, first, second, move, rate, optimizer):
+    """The optimizer's step of the rows ``rows[low:high]`` of a table, of which the gradients are known."""
+    dim, one = table.shape[1], np.float32(1.0)
     kind, decay, beta_1, beta_2, eps = optimizer
-    one = np.float32(1.0)
     size, root = rate, 1.0
     if kind == ADAM:
         size, root = rate / (1.0 - beta_1**move), (1.0 - beta_2**move) ** -0.5
-    size, root, eps = np.float32(size), np.float32(root), np.float32(eps)
+    size, root, eps, decay = np.float32(size), np.float32(root), np.float32(eps), np.float32(decay)
     keep_1, keep_2 = np.float32(1.0 - beta_1), np.float32(beta_2)
-    for place in prange(named):
-        row = rows[place]
-        parameter = table[row]
-        gradient = np.zeros(dim, np.float32)
-        for position in range(starts[place], starts[place + 1]):
-            entry = entries[position]
-            if len(slopes):
-                slope = slopes[entry // width, entry % width]
-                for k in range(dim):
-                    gradient[k] += slope * vectors[entry // width, k]
-            else:
-                for k in range(dim):
-                    gradient[k] += vectors[entry, k]
-        if cosine:
-            length, along = lengths[row], np.float32(0.0)
-            for k in range(dim):
-                along += gradient[k] * parameter[k] / length
-            for k in range(dim):
-                gradient[k] = (gradient[k] - along * parameter[k] / length) / length
+    for place in range(low, high):
+        row, mine = rows[place], place - low
         if decay:
             for k in range(dim):
-                gradient[k] += np.float32(decay) * parameter[k]
+                gradients[mine, k] += decay * table[row, k]
         if kind == SGD:
             for k in range(dim):
-                parameter[k] -= size * gradient[k]
+                table[row, k] -= size * gradients[mine, k]
         elif kind == ADAM:
             for k in range(dim):
-                m = first[row, k] + keep_1 * (gradient[k] - first[row, k])
-                v = keep_2 * second[row, k] + (one - keep_2) * gradient[k] * gradient[k]
+                gradient = gradients[mine, k]
+                m = first[row, k] + keep_1 * (gradient - first[row, k])
+                v = keep_2 * second[row, k] + (one - keep_2) * gradient * gradient
                 first[row, k], second[row, k] = m, v
-                parameter[k] -= size * m / (np.sqrt(v) * root + eps)
+                table[row, k] -= size * m / (np.sqrt(v) * root + eps)
         elif kind == ADAGRAD:
             for k in range(dim):
-                first[row, k] += gradient[k] * gradient[k]
-                parameter[k] -= size * gradient[k] / (np.sqrt(first[row, k]) + eps)
+                gradient = gradients[mine, k]
+                first[row, k] += gradient * gradient
+                table[row, k] -= size * gradient / (np.sqrt(first[row, k]) + eps)
         else:
             square = np.float32(0.0)
             for k in range(dim):
-                square += gradient[k] * gradient[k]
+                square += gradients[mine, k] * gradients[mine, k]
             first[row, 0] += square / np.float32(dim)
             scale = size / (np.sqrt(first[row, 0]) + eps)
             for k in range(dim):
-                parameter[k] -= scale * gradient[k]
-        if cosine:
-            lengths[row] = _length(parameter)
+                table[row, k] -= scale * gradients[mine, k]
 
 
 @compiled(parallel=True)
