@@ -80,6 +80,7 @@ def prediction(name: str, model: Any, entities: dict[str, pa.Table] | None = Non
 
 
 ID = {"kind": "id", "dim": 8}
+UPDATE = {"kind": "two_backprop"}
 SPECTRAL, WARM = {"kind": "spectral", "dim": 8}, {**ID, "start": "spectral"}
 GRAPH = {"kind": "graph", "layers": 2, "of": ID}
 WORDS = {"kind": "text", "columns": ["title", "text"], "encoder": {"kind": "hashed_ngrams", "buckets": 1024}, "dim": 8}
@@ -99,6 +100,7 @@ ATTRIBUTES = {
 }
 MET = {"kind": "history", "dim": 8, "half_life_days": 30.0}
 PROFILE_AND_MET = {"towers": {"met": MET, "profile": PROFILE["towers"]["profile"]}}
+IN_ORDER = {"kind": "sequence", "dim": 8, "length": 6, "ages": True}
 ID_AND_MET = {"kind": "id_history", "dim": 8, "of": "own", "length": 5, "half_life_events": 3, "gate": "learned"}
 SHARED = {"kind": "text", "dim": 8, "encoder": {"kind": "hashed_ngrams", "buckets": 512, "together": True}}
 ASKED, SHOWN = {**SHARED, "columns": ["city"], "of": "candidate"}, {**SHARED, "columns": ["title"], "start": "spectral"}
@@ -143,6 +145,10 @@ def cases() -> list[ModelContract]:
         retrieval("two_tower_history", PROFILE_AND_MET, ATTRIBUTES, update={"kind": "two_backprop"}, entities=True),
         retrieval("two_tower_history_alone", {"kind": "history", "dim": 8}, ID, update={"kind": "ema"}, entities=False),
         retrieval("two_tower_id_history", ID_AND_MET, ID, update={"kind": "one_backprop", "beta": 0.9}, entities=False),
+        *(
+            retrieval(f"two_tower_{kind}", {**IN_ORDER, "encoder": {"kind": kind}}, ID, update=UPDATE, entities=False)
+            for kind in ("attention", "convolution", "gru")
+        ),
         retrieval("two_tower_shared_words", ASKED, SHOWN, update={"kind": "two_backprop"}, entities=True),
         prediction("tower_model", {"kind": "tower_model", "towers": towers, "heads": heads}),
         prediction(

@@ -39,10 +39,16 @@ class Reach:
     """An event counts half as much as one so many days later."""
     half_life_events: float | None = None
     """An event counts half as much as one so many events later; events of one moment count alike."""
+    ages: bool = False
+    """In place of weights, the days from each event to the newest of its history; zeros where times are no moments."""
+    ordered: bool = False
+    """What comes first matters, so that it cannot do without times."""
 
     @property
     def name(self) -> str:
         """The key of its column in a batch."""
+        if self.ages:
+            return f"history:{self.length}:ages"
         by_days = "" if self.half_life_days is None else f":{self.half_life_days!r}d"
         by_events = "" if self.half_life_events is None else f":{self.half_life_events!r}e"
         return f"history:{self.length}{by_days}{by_events}"
@@ -66,7 +72,7 @@ class Events:
     is_dated: bool = True
 
     def bag(self, reach: Reach, queries: Ints, end: Ints | None = None, without: Ints | None = None) -> Bag:
-        """The histories of some queries: weights of each sum to 1, and a query without events has an empty one.
+        """The histories of some queries, oldest first: weights of each sum to 1, and a query without events has an empty one.
 
         Args:
             reach: How far back, and how much older events count.
@@ -90,10 +96,15 @@ class Events:
 
     def _weights(self, reach: Reach, owner: Ints, entry: Ints, offsets: Ints, counts: Ints) -> Floats:
         """``[entries]``; only differences of time matter, so a history weighs the same however long ago it ended."""
+        newest_entry = entry[offsets[1:][owner] - 1]  # [entries] of the same history
+        if reach.ages:
+            if self.times is None or not self.is_dated:
+                return np.zeros(len(entry))
+            return (self.times[newest_entry] - self.times[entry]) / _DAY_S
         clock, half_life = self._clock(reach)
         if clock is None:
             return 1.0 / counts[owner]
-        newest = clock[entry[offsets[1:][owner] - 1]]  # [entries] of the same history
+        newest = clock[newest_entry]
         weights = np.exp2((clock[entry] - newest) / half_life)
         found: Floats = weights / np.bincount(owner, weights, minlength=len(counts))[owner]
         return found

@@ -14,7 +14,8 @@ from towerkit.data.times import are_epoch_seconds, is_plain_time, times_of
 from towerkit.features.encoded import Encoded
 from towerkit.features.history import Floats, Histories, Pairs, Reach, histories_of, tie_order
 from towerkit.models.side import FusedSideSpec, reads_history, towers_of
-from towerkit.towers import HistoryTowerSpec, IdHistoryTowerSpec, IdTowerSpec, TowerSpec
+from towerkit.towers import IdTowerSpec, TowerSpec
+from towerkit.towers.history import ReadsHistory
 
 
 def check_histories(query: FusedSideSpec | TowerSpec, candidate: FusedSideSpec | TowerSpec) -> None:
@@ -31,16 +32,16 @@ def check_histories(query: FusedSideSpec | TowerSpec, candidate: FusedSideSpec |
         )
     shared = [tower for tower in towers_of(candidate).values() if isinstance(tower, IdTowerSpec)]
     for name, tower in towers_of(query).items():
-        if not isinstance(tower, HistoryTowerSpec | IdHistoryTowerSpec) or tower.of == "own":
+        if not isinstance(tower, ReadsHistory) or tower.of == "own":
             continue
         if len(shared) != 1:
             raise ValueError(
-                f"the tower '{name}' pools the vectors of the candidate side's id tower (of: candidate), and that side has "
+                f"the tower '{name}' {tower.verb} the vectors of the candidate side's id tower (of: candidate), and that side has "
                 f"{len(shared)}. Use of: own, or one {{kind: id}} there."
             )
         if shared[0].dim != tower.dim:
             raise ValueError(
-                f"the tower '{name}' pools the vectors of the candidate side's id tower, so both have one width; received "
+                f"the tower '{name}' {tower.verb} the vectors of the candidate side's id tower, so both have one width; received "
                 f"dim {tower.dim} here and {shared[0].dim} there. Set the same dim, or use of: own."
             )
 
@@ -84,6 +85,11 @@ def history_times(dataset: Dataset, rows: Rows, reaches: tuple[Reach, ...]) -> F
     """
     column, name = dataset.roles.time, dataset.examples.name
     for reach in reaches:
+        if reach.ordered and column is None:
+            raise DataError(
+                f"{name}: a tower of sequences reads events in their order, and there is no time column that says which came "
+                "first. Set data.examples.time, or use {kind: history}."
+            )
         half_life = reach.half_life_days or reach.half_life_events
         if half_life is not None and column is None:
             raise DataError(
@@ -93,11 +99,12 @@ def history_times(dataset: Dataset, rows: Rows, reaches: tuple[Reach, ...]) -> F
     if column is None:
         return None
     times = times_of(dataset.examples, column)
-    in_days = next((reach.half_life_days for reach in reaches if reach.half_life_days is not None), None)
+    in_days = next((reach for reach in reaches if reach.ages or reach.half_life_days is not None), None)
     if in_days is not None and is_plain_time(dataset.examples, column) and not are_epoch_seconds(times[rows]):
+        instead = "Remove ages." if in_days.ages else "Use half_life_events."
+        asked = "ages in days" if in_days.ages else f"{in_days.half_life_days:g} days"
         raise DataError(
             f"{name}: the time column '{column}' holds plain numbers from {np.nanmin(times[rows]):g} to "
-            f"{np.nanmax(times[rows]):g}, which are no seconds since 1970, so {in_days:g} days mean nothing. Use "
-            "half_life_events."
+            f"{np.nanmax(times[rows]):g}, which are no seconds since 1970, so {asked} mean nothing. {instead}"
         )
     return times

@@ -8,6 +8,7 @@ from towerkit.towers.base import Candidates, Tower, TowerContext, TowerSpec
 from towerkit.towers.graph import GraphTower, GraphTowerSpec
 from towerkit.towers.history import HistoryTower, HistoryTowerSpec, IdHistoryTower, IdHistoryTowerSpec
 from towerkit.towers.id import IdTower, IdTowerSpec
+from towerkit.towers.sequence import SequenceTower, SequenceTowerSpec
 from towerkit.towers.spectral import SpectralTower, SpectralTowerSpec
 from towerkit.towers.table import TableTower, TableTowerSpec
 from towerkit.towers.text import NgramsTower, TextTowerSpec
@@ -16,6 +17,7 @@ AnyTowerSpec = Annotated[
     IdTowerSpec
     | HistoryTowerSpec
     | IdHistoryTowerSpec
+    | SequenceTowerSpec
     | SpectralTowerSpec
     | GraphTowerSpec
     | TableTowerSpec
@@ -35,6 +37,8 @@ __all__ = [
     "IdTower",
     "IdTowerSpec",
     "NgramsTower",
+    "SequenceTower",
+    "SequenceTowerSpec",
     "SpectralTower",
     "SpectralTowerSpec",
     "TableTower",

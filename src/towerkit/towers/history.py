@@ -85,16 +85,37 @@ class IdHistoryTower(IdTower):
         return self.gate * ids + (1.0 - self.gate) * self.history(columns)
 
 
-class _Pooling(TowerSpec):
-    """The keys that both towers share."""
+class ReadsHistory(TowerSpec):
+    """The keys that all towers of histories share."""
 
     reads_history: ClassVar[bool] = True
+    verb: ClassVar[str] = "pools"
 
     dim: int = Field(64, ge=1, le=8192)
     of: Literal["candidate", "own"] = "candidate"
-    """Whose vectors are pooled: those of the candidate side's id tower, or a table of its own."""
+    """Whose vectors are read: those of the candidate side's id tower, or a table of its own."""
     length: int = Field(50, ge=1, le=100_000)
     """Only the last so many events."""
+
+    def items(self, context: TowerContext) -> IdTower:
+        """The vectors of the candidates.
+
+        Raises:
+            SpecError: If there is no candidate side, or none with exactly one id tower to share.
+        """
+        candidates = context.candidates
+        if candidates is None:
+            raise SpecError("A tower of histories needs a candidate side; it stands on the query side of a two_tower.")
+        return (
+            IdTower(candidates.num_rows, self.dim, sparse_rows=context.sparse_rows)
+            if self.of == "own"
+            else _shared(candidates)
+        )
+
+
+class _Pooling(ReadsHistory):
+    """The keys of the towers that average."""
+
     half_life_days: float | None = Field(None, gt=0.0)
     """An event counts half as much as one so many days later."""
     half_life_events: float | None = Field(None, gt=0.0)
@@ -116,18 +137,13 @@ class _Pooling(TowerSpec):
 
     def pool(self, context: TowerContext) -> HistoryTower:
         """The module that pools."""
-        candidates = context.candidates
-        if candidates is None:
-            raise SpecError("A tower of histories needs a candidate side; it stands on the query side of a two_tower.")
-        if self.of == "own":
-            return HistoryTower(IdTower(candidates.num_rows, self.dim, sparse_rows=context.sparse_rows), self.reach)
-        return HistoryTower(_shared(candidates), self.reach)
+        return HistoryTower(self.items(context), self.reach)
 
 
 def _shared(candidates: Candidates) -> IdTower:
     if candidates.ids is None:
         raise SpecError(
-            "of: candidate pools the vectors of the candidate side's id tower, and there is not exactly one."
+            "of: candidate reads the vectors of the candidate side's id tower, and there is not exactly one."
         )
     return candidates.ids
 
