@@ -159,6 +159,27 @@ def cases() -> list[ModelContract]:
             },
             {"product_id": products},
         ),
+        prediction(
+            "tower_model_experts",
+            {"kind": "tower_model", "towers": with_product, "heads": heads, "backbone": {"kind": "ple"}, "absent": 0.1},
+            {"product_id": products},
+        ),
+        prediction(
+            "tower_model_tokens",
+            {
+                "kind": "tower_model",
+                "towers": towers,
+                "heads": heads,
+                "backbone": {"kind": "tokens", "dim": 8, "heads": 2},
+            },
+        ),
+        retrieval(
+            "two_tower_attention",
+            {**PROFILE, "backbone": {"kind": "attention", "dim": 8, "heads": 2}},
+            {**ATTRIBUTES, "backbone": {"kind": "cross", "rank": 4, "dim": 8}, "absent": 0.2},
+            update={"kind": "two_backprop"},
+            entities=True,
+        ),
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),
         search("rank_fusion_reciprocal", kind="rrf"),
