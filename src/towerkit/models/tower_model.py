@@ -146,6 +146,7 @@ class TowerModelSpec(Spec):
         heads = {}
         for task, head in self.heads.items():
             heads[task] = head.build(backbone.head_dim, encoder.labels[task])
+            heads[task].emphasis = head.emphasis(encoder.labels[task])
             heads[task].start_at(torch.tensor(encoder.labels[task].frequencies))
         absent = None
         if self.absent is not None:
