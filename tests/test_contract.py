@@ -89,6 +89,7 @@ TAGS, HELP = (
     {"kind": "multilabel", "column": "tags", "separator": ";"},
     {"kind": "regression", "column": "helpful_count", "loss": "huber", "transform": "log"},
 )
+WEIGHED = {"kind": "binary", "column": "recommended", "class_weights": "balanced", "focal": 2.0}
 STARS, LIKED = {"kind": "ordinal", "column": "rating"}, {"kind": "binary", "column": "recommended"}
 PROFILE = {"towers": {"id": ID, "profile": {"kind": "table", "columns": ["age", "city"], "layers": [], "dim": 8}}}
 ATTRIBUTES = {
@@ -123,6 +124,22 @@ TAGGERS = {
         ("text", WORDS),
         ("table", {"kind": "table", "columns": ["age", "category"], "layers": [8], "dim": 8}),
     )
+}
+
+
+COUNTERS = {
+    "text": {
+        "kind": "tower_model",
+        "towers": {"text": WORDS},
+        "heads": {"help": {"kind": "count", "column": "helpful_count"}},
+    },
+    "trees": {
+        "kind": "xgboost",
+        "columns": ["age", "category"],
+        "task": {"kind": "count", "column": "helpful_count"},
+        "rounds": 8,
+        "depth": 3,
+    },
 }
 
 
@@ -165,9 +182,32 @@ def cases() -> list[ModelContract]:
             },
             {"product_id": products},
         ),
+        prediction(
+            "tower_model_experts",
+            {"kind": "tower_model", "towers": with_product, "heads": heads, "backbone": {"kind": "ple"}, "absent": 0.1},
+            {"product_id": products},
+        ),
+        prediction(
+            "tower_model_count",
+            {
+                "kind": "tower_model",
+                "towers": {"text": WORDS, "product": PRODUCT},
+                "heads": {"help": {"kind": "count", "column": "helpful_count"}, "liked": WEIGHED},
+                "backbone": {"kind": "tokens", "dim": 8, "heads": 2},
+            },
+            {"product_id": products},
+        ),
+        retrieval(
+            "two_tower_attention",
+            {**PROFILE, "backbone": {"kind": "attention", "dim": 8, "heads": 2}},
+            {**ATTRIBUTES, "backbone": {"kind": "cross", "rank": 4, "dim": 8}, "absent": 0.2},
+            update={"kind": "two_backprop"},
+            entities=True,
+        ),
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),
         search("rank_fusion_reciprocal", kind="rrf"),
+        prediction("late_fusion_count", {"kind": "late_fusion", "members": COUNTERS, "combine": stack}),
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
         prediction("late_fusion_tags_and_number", {"kind": "late_fusion", "members": TAGGERS, "combine": stack}),
     ]

@@ -56,7 +56,7 @@ def task_baselines(
         weight = None if encoded.weights is None else encoded.weights[train][known]
         simple[task] = np.tile(constant(labels, truth[known], weight), (len(held_out), 1))
         linear[task] = _linear(labels, features[np.flatnonzero(known)], truth[known], weight, asked)
-    only_numbers = all(labels.kind == "regression" for labels in encoder.labels.values())
+    only_numbers = all(labels.is_number for labels in encoder.labels.values())
     names = ("mean", "ridge_regression") if only_numbers else ("majority", "logistic_regression")
     return dict(zip(names, (simple, linear), strict=True))
 
@@ -72,7 +72,7 @@ def constant(labels: Labels, truth: Truth, weight: NDArray[np.floating] | None) 
     Returns:
         ``[classes]``, of a number ``[1]``.
     """
-    if labels.kind in ("multilabel", "regression"):
+    if labels.kind == "multilabel" or labels.is_number:
         return np.atleast_1d(np.average(truth, axis=0, weights=weight)).astype(np.float64)
     return Majority.fit(truth, len(labels.classes), weight).frequencies
 

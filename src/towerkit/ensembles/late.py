@@ -173,7 +173,7 @@ def aligned(
     found = {}
     for task, label in tasks.items():
         own_task, own = by_column[label.column]
-        if label.kind == "regression":
+        if label.is_number:
             found[task] = predictions[own_task]
             continue
         values = np.zeros((len(predictions[own_task]), len(label.classes)))

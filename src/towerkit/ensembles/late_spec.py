@@ -123,7 +123,7 @@ class LateFusionSpec(Spec):
         return shared
 
 
-_NUMBERS_AND_SETS = ("regression", "multilabel")
+_NUMBERS_AND_SETS = ("regression", "count", "multilabel")
 
 
 def _alike(one: LabelSpec, other: LabelSpec) -> bool:

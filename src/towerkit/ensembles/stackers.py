@@ -74,7 +74,7 @@ def stacked(labels: Labels, stacker: Stacker, predictions: list[Probabilities]) 
 
 def restored_stacker(labels: Labels, coefficients: NDArray[np.float64], intercept: NDArray[np.float64]) -> Stacker:
     """The stacker of a task from its stored numbers."""
-    if labels.kind == "regression":
+    if labels.is_number:
         return Ridge(coefficients, intercept)
     if labels.kind == "multilabel":
         return OneVsRest(coefficients, intercept)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from towerkit.artifact.models import load_encoder, save_encoder
-from towerkit.core.errors import RunError, SpecError
+from towerkit.core.errors import RunError, SpecError, listed
 from towerkit.core.optional import optional_import
 from towerkit.core.random import stream
 from towerkit.core.spec import Spec
@@ -30,7 +30,7 @@ from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec,
 from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Demand, Encoder, named
 from towerkit.features.labels import Labels, Truth, is_known
-from towerkit.heads import AnyHeadSpec, HeadSpec, MultilabelHeadSpec, RegressionHeadSpec
+from towerkit.heads import AnyHeadSpec, CountHeadSpec, HeadSpec, MultilabelHeadSpec, RegressionHeadSpec
 from towerkit.models.wiring import schema_of
 from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.training.progress import Progress
@@ -87,6 +87,12 @@ class XgboostSpec(Spec):
             raise ValueError(
                 f"an xgboost member predicts one class or one number per row; received the multilabel task of '{task.column}'. "
                 "Use a tower_model as the member, or predict a column of one label."
+            )
+        emphasis = sorted({"class_weights", "focal", "smoothing"} & task.model_fields_set)
+        if emphasis:
+            raise ValueError(
+                f"the trees of an xgboost member learn from each row alike; received {listed(emphasis)} in the task of "
+                f"'{task.column}'. Remove it, or use a tower_model as the member."
             )
         return task
 
@@ -165,11 +171,13 @@ class XgboostSpec(Spec):
             "subsample": self.subsample,
             "seed": stream(seed, "xgboost") % 2**31,
             "verbosity": 0,
-        } | ({} if self.task.kind in ("binary", "regression") else {"num_class": len(labels.classes)})
+        } | ({} if self.task.kind in ("binary", "regression", "count") else {"num_class": len(labels.classes)})
         early = {"early_stopping_rounds": 30, "verbose_eval": False} if watched else {}
         return _xgboost().train(settings, train, rounds, evals=[(data, "validation") for data in watched], **early)
 
     def _objective(self) -> str:
+        if isinstance(self.task, CountHeadSpec):
+            return "reg:squarederror"  # whose best answer is the mean, as that of the likelihood of counts
         if isinstance(self.task, RegressionHeadSpec):
             return "reg:squarederror" if self.task.loss == "mse" else "reg:pseudohubererror"
         return "binary:logistic" if self.task.kind == "binary" else "multi:softprob"

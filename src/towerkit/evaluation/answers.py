@@ -21,7 +21,7 @@ def answer_columns(
     Args:
         task: Its name, and that of the first column.
         labels: Its classes.
-        found: ``[rows, classes]`` probabilities; of a regression ``[rows, 1]`` numbers.
+        found: ``[rows, classes]`` probabilities; of a number ``[rows, 1]``.
         decision: The model's thresholds.
 
     Returns:
@@ -33,7 +33,7 @@ def answer_columns(
         >>> answer_columns("tags", tags, np.array([[0.5, 0.75], [0.25, 0.0]]))["tags"].to_pylist()
         [['new', 'red'], []]
     """
-    if labels.kind == "regression":
+    if labels.is_number:
         return {task: found[:, 0]}
     if labels.kind == "multilabel":
         answer, shown = _lists(predicted_labels(found, decision), labels.classes), labels.classes

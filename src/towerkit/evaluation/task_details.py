@@ -59,13 +59,13 @@ def stored_rows(about: Sequence[Mapping[str, Any]], tables: Sequence[pa.Table]) 
 def confusions(tasks: Mapping[str, tuple[Labels, Truth, Floats, Decision]]) -> dict[str, list[Any]]:
     """Task -> its confusion matrix, true classes as rows; of a multilabel task one of two classes for each label.
 
-    A regression has none.
+    A number has none.
     """
     found: dict[str, list[Any]] = {}
     for task, (label, truth, predictions, decision) in tasks.items():
         if label.kind == "multilabel":
             found[task] = multilabel_confusion(truth, predicted_labels(predictions, decision)).astype(int).tolist()
-        elif label.kind != "regression":
+        elif not label.is_number:
             codes = predicted_classes(predictions, label, decision)
             found[task] = confusion_matrix(truth, codes, len(label.classes)).astype(int).tolist()
     return found
@@ -74,11 +74,11 @@ def confusions(tasks: Mapping[str, tuple[Labels, Truth, Floats, Decision]]) -> d
 def calibration_bins(tasks: Mapping[str, tuple[Labels, Truth, Floats]]) -> dict[str, list[dict[str, float]]]:
     """Task -> its calibration curve: of each bin, from the lowest probability on, what was said and what came true.
 
-    A regression has none.
+    A number has none.
     """
     found: dict[str, list[dict[str, float]]] = {}
     for task, (label, truth, predictions) in tasks.items():
-        if label.kind == "regression":
+        if label.is_number:
             continue
         came_true, stated = (
             (truth.ravel(), predictions.ravel())

@@ -65,6 +65,8 @@ class LabelSpec:
             return Labels.fit_sets(self.column, values, self.form, self.min_count)
         if self.kind == "regression":
             return Labels.fit_numbers(self.column, values, self.transform)
+        if self.kind == "count":
+            return Labels.fit_counts(self.column, values)
         return Labels.fit(self.column, self.kind, values, self.positive)
 
     def check(self, values: pa.Array) -> None:
@@ -76,8 +78,8 @@ class LabelSpec:
         Raises:
             DataError: Naming column, row and value.
         """
-        if self.kind == "regression":
-            label_numbers(self.column, values, self.transform)
+        if self.kind in ("regression", "count"):
+            label_numbers(self.column, values, "count" if self.kind == "count" else self.transform)
 
 
 @dataclass

@@ -15,6 +15,10 @@ from towerkit.core.errors import DataError
 from towerkit.features.columns import numbers
 
 Transform = Literal["none", "log"]
+Form = Literal["none", "log", "count"]
+"""What a number is: any; one of 0 or more that is learned by its logarithm; how often something happened."""
+_LEAST = 1e-3
+"""Of the mean: a count that a straight line puts at nothing or below is expected so often."""
 _MOST = 700.0
 """The exponential of more is no finite number."""
 
@@ -25,10 +29,10 @@ class Scale:
 
     mean: float
     deviation: float
-    transform: Transform = "none"
+    transform: Form = "none"
 
     @classmethod
-    def fit(cls, column: str, values: pa.Array, transform: Transform) -> Scale:
+    def fit(cls, column: str, values: pa.Array, transform: Form) -> Scale:
         """Mean and deviation of the labels of the training rows.
 
         Args:
@@ -37,7 +41,7 @@ class Scale:
             transform: What is done to a number first.
 
         Raises:
-            DataError: If a value is no number, or negative for a logarithm, or there are not two different ones.
+            DataError: If a value is no number, negative for a logarithm, no count, or there are not two different ones.
         """
         found = label_numbers(column, values, transform)
         known = found[~np.isnan(found)]
@@ -58,7 +62,7 @@ class Scale:
         return ((torch.log1p(values) if self.transform == "log" else values) - self.mean) / self.deviation
 
     def outside(self, values: Tensor) -> Tensor:
-        """The inverse of :meth:`inside`; finite, and of a logarithm not negative.
+        """The inverse of :meth:`inside`; finite, of a logarithm not negative, and of a count above 0.
 
         Example:
             >>> scale = Scale(1.0, 2.0, "log")
@@ -66,6 +70,8 @@ class Scale:
             19.0
         """
         plain = values * self.deviation + self.mean
+        if self.transform == "count":
+            return plain.clamp(min=_LEAST * self.mean)
         return torch.expm1(plain.clamp(min=0.0, max=_MOST)) if self.transform == "log" else plain
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,16 +79,16 @@ class Scale:
         return {"mean": self.mean, "deviation": self.deviation, "transform": self.transform}
 
 
-def label_numbers(column: str, values: pa.Array, transform: Transform) -> NDArray[np.float64]:
+def label_numbers(column: str, values: pa.Array, transform: Form) -> NDArray[np.float64]:
     """Labels as float64, NaN where missing.
 
     Args:
         column: The label column.
         values: ``[rows]``.
-        transform: What will be done to them.
+        transform: What they are, and what will be done to them.
 
     Raises:
-        DataError: If a value is no finite number, or negative for a logarithm; names column, row and value.
+        DataError: If a value is no finite number, negative for a logarithm, or no count; names column, row and value.
     """
     if pa.types.is_nested(values.type):
         raise DataError(
@@ -90,6 +96,13 @@ def label_numbers(column: str, values: pa.Array, transform: Transform) -> NDArra
             "Make a column of each number."
         )
     found = numbers(values, column)
+    bad = (found < 0) | (found != np.floor(found)) & ~np.isnan(found)
+    if transform == "count" and bad.any():
+        row = int(bad.argmax())
+        raise DataError(
+            f"The label column '{column}' is a count, which is a whole number of 0 or more; row {row + 1} has {found[row]:g} "
+            f"({int(bad.sum()):,} such rows). Correct the value, or use kind: regression."
+        )
     if transform == "log" and (found < 0).any():
         row = int((found < 0).argmax())
         raise DataError(

@@ -15,12 +15,12 @@ from towerkit.features.base import as_text
 from towerkit.features.label_scale import Scale, Transform, label_numbers
 from towerkit.features.label_sets import SetForm
 
-TaskKind = Literal["binary", "multiclass", "ordinal", "multilabel", "regression"]
+TaskKind = Literal["binary", "multiclass", "ordinal", "multilabel", "regression", "count"]
 _MOST_CLASSES = 1000
 
 Truth = NDArray[Any]
 """Labels as numbers: class codes ``[rows]``, -1 where unknown; of a multilabel task zeros and ones ``[rows, labels]``, a row of
--1 where unknown; of a regression the numbers themselves ``[rows]``, NaN where unknown."""
+-1 where unknown; of a regression or a count the numbers themselves ``[rows]``, NaN where unknown."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Labels:
     column: str
     kind: TaskKind
     classes: tuple[str, ...]
-    """As texts; none for a regression. Numbers stand in numeric order; the second class of a binary task is the positive one,
+    """As texts; none for a number. Numbers stand in numeric order; the second class of a binary task is the positive one,
     whatever its name."""
     frequencies: tuple[float, ...] = ()
     """Share of each class among the training labels; of a multilabel task they are shares of the rows."""
     form: SetForm | None = None
     """How several labels of a row are written; of a multilabel task."""
     scale: Scale | None = None
-    """The unit that a number is learned in; of a regression."""
+    """The unit that a number is learned in; of a regression or a count."""
 
     @classmethod
     def fit(cls, column: str, kind: TaskKind, values: pa.Array, positive: str | None = None) -> Labels:
@@ -124,16 +124,26 @@ class Labels:
         """Find the unit of a regression; see :meth:`Scale.fit`."""
         return cls(column, "regression", (), scale=Scale.fit(column, values, transform))
 
+    @classmethod
+    def fit_counts(cls, column: str, values: pa.Array) -> Labels:
+        """Find the mean of a count; see :meth:`Scale.fit`."""
+        return cls(column, "count", (), scale=Scale.fit(column, values, "count"))
+
+    @property
+    def is_number(self) -> bool:
+        """Whether an answer is one number, and not a class."""
+        return self.kind in ("regression", "count")
+
     @property
     def num_outputs(self) -> int:
         """Columns of an answer: one per class, or the one number."""
-        return 1 if self.kind == "regression" else len(self.classes)
+        return 1 if self.is_number else len(self.classes)
 
     def encode(self, values: pa.Array) -> Truth:
         """The labels as numbers, see :data:`Truth`; a class that was never seen in training is unknown.
 
         Raises:
-            DataError: If a regression's value is no number; names column, row and value.
+            DataError: If the value of a regression or a count is no such number; names column, row and value.
         """
         if self.scale is not None:
             return label_numbers(self.column, values, self.scale.transform)

@@ -1,24 +1,56 @@
-"""Backbones: many vectors to one state. ``AnyBackboneSpec`` is the menu."""
+"""Backbones: many vectors to one state, or to one for each task. ``AnyBackboneSpec`` is the menu."""
 
 from typing import Annotated
 
 from pydantic import Field
 
+from towerkit.fusion.attention import Attention, AttentionSpec, Tokens, TokensSpec
 from towerkit.fusion.base import Backbone, BackboneSpec
-from towerkit.fusion.concat import Concat, ConcatSpec
+from towerkit.fusion.concat import Concat, ConcatSpec, Linear, LinearSpec
+from towerkit.fusion.cross import Cross, CrossSpec
+from towerkit.fusion.experts import Mmoe, MmoeSpec, Ple, PleSpec
 from towerkit.fusion.gated import Gated, GatedSpec
-from towerkit.fusion.sum import Sum, SumSpec
+from towerkit.fusion.pooled import MaxSpec, MeanSpec, Pooled, ProductSpec, SumSpec
 
-AnyBackboneSpec = Annotated[ConcatSpec | SumSpec | GatedSpec, Field(discriminator="kind")]
+AnyBackboneSpec = Annotated[
+    ConcatSpec
+    | LinearSpec
+    | SumSpec
+    | MeanSpec
+    | MaxSpec
+    | ProductSpec
+    | GatedSpec
+    | CrossSpec
+    | AttentionSpec
+    | TokensSpec
+    | MmoeSpec
+    | PleSpec,
+    Field(discriminator="kind"),
+]
 
 __all__ = [
     "AnyBackboneSpec",
+    "Attention",
+    "AttentionSpec",
     "Backbone",
     "BackboneSpec",
     "Concat",
     "ConcatSpec",
+    "Cross",
+    "CrossSpec",
     "Gated",
     "GatedSpec",
-    "Sum",
+    "Linear",
+    "LinearSpec",
+    "MaxSpec",
+    "MeanSpec",
+    "Mmoe",
+    "MmoeSpec",
+    "Ple",
+    "PleSpec",
+    "Pooled",
+    "ProductSpec",
     "SumSpec",
+    "Tokens",
+    "TokensSpec",
 ]

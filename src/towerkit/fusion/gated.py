@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -43,6 +43,6 @@ class GatedSpec(BackboneSpec):
     kind: Literal["gated"] = "gated"
     dim: int = Field(64, ge=1, le=8192)
 
-    def build(self, widths: Mapping[str, int]) -> Gated:
+    def build(self, widths: Mapping[str, int], tasks: Sequence[str] = ()) -> Gated:
         """One gate and one projection per tower."""
         return Gated(widths, self.dim)

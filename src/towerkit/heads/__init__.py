@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from towerkit.heads.count import CountHeadSpec
 from towerkit.heads.heads import BinaryHeadSpec, Head, HeadSpec, MulticlassHeadSpec, OrdinalHeadSpec
 from towerkit.heads.multilabel import MultilabelHeadSpec
 from towerkit.heads.regression import RegressionHeadSpec
 
 AnyHeadSpec = Annotated[
-    BinaryHeadSpec | MulticlassHeadSpec | OrdinalHeadSpec | MultilabelHeadSpec | RegressionHeadSpec,
+    BinaryHeadSpec | MulticlassHeadSpec | OrdinalHeadSpec | MultilabelHeadSpec | RegressionHeadSpec | CountHeadSpec,
     Field(discriminator="kind"),
 ]
 """The menu of heads."""
@@ -17,6 +18,7 @@ AnyHeadSpec = Annotated[
 __all__ = [
     "AnyHeadSpec",
     "BinaryHeadSpec",
+    "CountHeadSpec",
     "Head",
     "HeadSpec",
     "MulticlassHeadSpec",

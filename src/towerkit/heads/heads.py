@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from towerkit.core.spec import Spec
+from towerkit.core.spec import Spec, short
 from towerkit.features.encoder import LabelSpec
 from towerkit.features.labels import Labels, TaskKind
 from towerkit.heads.decision import UNTOUCHED, Calibration, Threshold
+from towerkit.heads.emphasis import AnyClassWeights, Emphasis, NamedAsInTheData, weights_of
 from towerkit.losses.tasks import binary_cross_entropy, cross_entropy, ordinal_cross_entropy, ordinal_log_probabilities
 from towerkit.towers.layers import perceptron
 
@@ -32,6 +33,7 @@ class Head(nn.Module):
     def __init__(self, in_dim: int, layers: tuple[int, ...], out_dim: int) -> None:
         super().__init__()
         self.mlp = perceptron(in_dim, layers, out_dim)
+        self.emphasis: Emphasis | None = None
 
     def forward(self, state: Tensor) -> Tensor:
         """``[batch, in_dim]`` to logits ``[batch, out_dim]``."""
@@ -40,6 +42,10 @@ class Head(nn.Module):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """One loss per row, in nats."""
         raise NotImplementedError
+
+    def training_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What training makes small: the loss, or one that listens to some rows more than to others."""
+        return self.loss(logits, labels)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """``[batch, classes]``, each row summing to one where a row has one class; of a regression its number ``[batch, 1]``."""
@@ -61,12 +67,30 @@ class Head(nn.Module):
         return layer
 
 
-class BinaryHead(Head):
+class ClassHead(Head):
+    """One class out of several."""
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """``[batch, classes]``."""
+        raise NotImplementedError
+
+    def training_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss, with the emphasis that its spec asks for."""
+        if self.emphasis is None:
+            return self.loss(logits, labels)
+        return self.emphasis.of_classes(self.log_probabilities(logits), labels)
+
+
+class BinaryHead(ClassHead):
     """One log-odds."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Binary cross-entropy."""
         return binary_cross_entropy(logits, labels)
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Of both classes."""
+        return functional.logsigmoid(torch.cat([-logits, logits], dim=1))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Both classes, the positive one second."""
@@ -78,12 +102,16 @@ class BinaryHead(Head):
         self.last.bias.copy_(torch.log(frequencies[1:] / frequencies[:1]))
 
 
-class MulticlassHead(Head):
+class MulticlassHead(ClassHead):
     """One logit per class."""
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy."""
         return cross_entropy(logits, labels)
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """The logarithm of the softmax."""
+        return torch.log_softmax(logits, dim=1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax."""
@@ -95,7 +123,7 @@ class MulticlassHead(Head):
         self.last.bias.copy_(torch.log(frequencies))
 
 
-class OrdinalHead(Head):
+class OrdinalHead(ClassHead):
     """One score per row against ordered cut points that all rows share (proportional odds).
 
     Args:
@@ -118,6 +146,10 @@ class OrdinalHead(Head):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Negative log-likelihood of the ordered class."""
         return ordinal_cross_entropy(logits, labels)
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """Logarithms of the differences of neighboring cumulative probabilities."""
+        return ordinal_log_probabilities(logits)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Differences of neighboring cumulative probabilities."""
@@ -156,6 +188,14 @@ class HeadSpec(Spec):
         """From which probability a class is predicted."""
         return UNTOUCHED.thresholds[0]
 
+    def emphasis(self, labels: Labels) -> Emphasis | None:
+        """What its loss listens to more; None where it listens to all alike.
+
+        Args:
+            labels: What was found among the training labels.
+        """
+        return None
+
     def build(self, in_dim: int, labels: Labels) -> Head:
         """Make the module.
 
@@ -171,6 +211,34 @@ class ProbabilityHeadSpec(HeadSpec):
 
     calibration: Calibration = "none"
     """``temperature``: divide the logits by a number chosen on validation rows, so that probabilities are frequencies."""
+    class_weights: Annotated[AnyClassWeights | None, NamedAsInTheData] = None
+    """How much the loss of a row counts, by its class: ``balanced``, or class -> weight."""
+    focal: float | None = Field(None, gt=0.0, le=10.0)
+    """``(1 - p)^focal`` multiplies the loss of a row whose class got the probability ``p``: less of what is known already."""
+    smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of each label that is spread evenly over the classes: labels that are now and then wrong."""
+
+    @field_validator("class_weights")
+    @classmethod
+    def _not_below_zero(cls, given: AnyClassWeights | None) -> AnyClassWeights | None:
+        if isinstance(given, dict) and any(each < 0 for each in given.values()):
+            raise ValueError(f"class weights are numbers of 0 or more; received {short(given)}.")
+        return given
+
+    @model_validator(mode="after")
+    def _one_way_with_certainty(self) -> Self:
+        if self.focal is not None and self.smoothing:
+            raise ValueError(
+                f"a focal loss turns to rows that are not certain yet, and smoothing keeps all from becoming certain; received "
+                f"focal: {self.focal:g} and smoothing: {self.smoothing:g}. Keep one of them."
+            )
+        return self
+
+    def emphasis(self, labels: Labels) -> Emphasis | None:
+        """What its loss listens to more."""
+        if self.class_weights is None and self.focal is None and not self.smoothing:
+            return None
+        return Emphasis(weights_of(self.class_weights, labels), focal=self.focal, smoothing=self.smoothing)
 
     @property
     def is_calibrated(self) -> bool:
@@ -228,6 +296,16 @@ class OrdinalHeadSpec(ProbabilityHeadSpec):
     """One of several classes in an order, such as one to five stars."""
 
     kind: Literal["ordinal"] = "ordinal"
+
+    @field_validator("smoothing")
+    @classmethod
+    def _classes_have_distances(cls, smoothing: float) -> float:
+        if smoothing:
+            raise ValueError(
+                f"smoothing spreads a label over all classes alike, and those of an ordinal head lie nearer or farther; received "
+                f"{smoothing:g}. Remove it, or use kind: multiclass."
+            )
+        return smoothing
 
     def build(self, in_dim: int, labels: Labels) -> Head:
         """One score and a cut point between each two classes."""

@@ -25,6 +25,10 @@ class MultilabelHead(Head):
         """Binary cross-entropy, summed over the labels."""
         return multilabel_cross_entropy(logits, labels)
 
+    def training_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss, with the emphasis that its spec asks for."""
+        return self.loss(logits, labels) if self.emphasis is None else self.emphasis.of_coins(logits, labels)
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Of having each label; they do not sum to one."""
         return torch.sigmoid(logits)

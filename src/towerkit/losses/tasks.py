@@ -101,6 +101,25 @@ def half_squared_error(predicted: Tensor, target: Tensor) -> Tensor:
     return 0.5 * (predicted[:, 0] - target).square()
 
 
+def half_deviance(log_rates: Tensor, counts: Tensor) -> Tensor:
+    """``y log(y / r) - y + r`` of a count ``y`` and a rate ``r``: up to a constant, minus the log-likelihood of a Poisson.
+
+    Args:
+        log_rates: ``[batch, 1]``.
+        counts: ``[batch]``.
+
+    Returns:
+        ``[batch]`` nats, 0 where the rate is the count.
+
+    Example:
+        >>> import torch
+        >>> half_deviance(torch.zeros(2, 1), torch.tensor([1.0, 0.0])).tolist()
+        [0.0, 1.0]
+    """
+    logs = log_rates[:, 0]
+    return torch.exp(logs) - counts * logs + torch.xlogy(counts, counts) - counts
+
+
 def huber(predicted: Tensor, target: Tensor) -> Tensor:
     """Half the squared error up to an error of one, beyond it the error less a half: outliers pull no harder.
 

@@ -11,7 +11,7 @@ from towerkit.core.errors import DataError, ShapeError, SpecError, listed, neare
 
 ClassKind = Literal["binary", "multiclass", "ordinal"]
 """Kinds of tasks with one class per row."""
-Kind = Literal["binary", "multiclass", "ordinal", "multilabel", "regression"]
+Kind = Literal["binary", "multiclass", "ordinal", "multilabel", "regression", "count"]
 """All kinds of tasks."""
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -92,7 +92,7 @@ def checked_share(values: ArrayLike, rows: int) -> Floats:
     shares = np.asarray(values, dtype=np.float64)
     if shares.shape != (rows,):
         raise ShapeError(f"probabilities must be [rows] with {rows} rows, got {shares.shape}; give one per row.")
-    _refuse_bad_cells("probabilities", shares, ~((shares >= 0) & (shares <= 1)), "in 0 to 1")  # nan fails too
+    refuse_bad_cells("probabilities", shares, ~((shares >= 0) & (shares <= 1)), "in 0 to 1")  # nan fails too
     return shares
 
 
@@ -104,7 +104,7 @@ def checked_label_table(truth: ArrayLike) -> NDArray[np.int8]:
         raise DataError("A multilabel metric needs at least one row, got truth without rows.")
     if table.dtype != np.bool_ and not np.issubdtype(table.dtype, np.integer):
         raise DataError(f"truth must hold 0 or 1 for each label, got {table.dtype}; encode the labels first.")
-    _refuse_bad_cells("truth", table, (table != 0) & (table != 1), "0 or 1 for each label")
+    refuse_bad_cells("truth", table, (table != 0) & (table != 1), "0 or 1 for each label")
     return table.astype(np.int8)
 
 
@@ -112,7 +112,7 @@ def checked_label_probabilities(probabilities: ArrayLike, shape: tuple[int, ...]
     table = np.asarray(probabilities, dtype=np.float64)
     if table.shape != shape:
         raise ShapeError(f"probabilities must be [rows, labels] as truth is, {shape}; got {table.shape}.")
-    _refuse_bad_cells(
+    refuse_bad_cells(
         "probabilities", table, ~((table >= 0) & (table <= 1)), "in 0 to 1 for each label; logits need a sigmoid first"
     )
     return table
@@ -128,11 +128,11 @@ def checked_numbers(name: str, values: ArrayLike, rows: int | None = None) -> Fl
         )
     if not len(numbers):
         raise DataError(f"A regression metric needs at least one row, got {name} without rows.")
-    _refuse_bad_cells(name, numbers, ~np.isfinite(numbers), "finite")
+    refuse_bad_cells(name, numbers, ~np.isfinite(numbers), "finite")
     return numbers
 
 
-def _refuse_bad_cells(name: str, values: NDArray[Any], bad: NDArray[np.bool_], rule: str) -> None:
+def refuse_bad_cells(name: str, values: NDArray[Any], bad: NDArray[np.bool_], rule: str) -> None:
     if bad.any():
         first = tuple(int(place) for place in np.argwhere(bad)[0])
         label = f", label {first[1]}" if len(first) == 2 else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import xlogy
 
-from towerkit.metrics.checks import Floats, checked_numbers
+from towerkit.metrics.checks import Floats, checked_numbers, refuse_bad_cells
 from towerkit.metrics.weighted import ratio, row_mean
 
 REGRESSION_METRICS: tuple[str, ...] = ("mae", "rmse", "medae", "r2", "spearman")
@@ -16,6 +17,9 @@ is ``1 - Σ(y - p)² / Σ(y - mean y)²``: 0 for the mean of these very rows, be
 correlation of the ranks, equal values sharing their mean rank. The last two are undefined (nan) where all labels, for
 ``spearman`` also where all predictions, are equal.
 """
+
+COUNT_METRICS: tuple[str, ...] = ("deviance", *REGRESSION_METRICS)
+"""The same of counts, with the mean deviance of Poisson distributions in front: ``2 (y log(y / p) - y + p)``, 0 where exact."""
 
 _NEGLIGIBLE = 1e-12
 """A variance this far below the mean square is that of equal numbers, but for rounding."""
@@ -74,6 +78,43 @@ class RegressionRows:
         below = np.cumsum(np.take(weights, self._by_error, axis=1), axis=1)
         half = below[:, -1:] / 2
         return np.asarray((errors[(below >= half).argmax(axis=1)] + errors[(below > half).argmax(axis=1)]) / 2)
+
+
+class CountRows(RegressionRows):
+    """Checked expectations of counts; see :class:`RegressionRows`.
+
+    Args:
+        truth: ``[rows]`` counts.
+        prediction: ``[rows]`` or ``[rows, 1]``, above 0.
+
+    Raises:
+        DataError: If there are no rows, a number is not finite, a count is below 0 or an expectation not above it.
+        ShapeError: If the arrays differ in length.
+
+    Example:
+        >>> rows = CountRows([0.0, 2.0], [1.0, 2.0])
+        >>> rows.metrics(np.ones((1, 2)))["deviance"].tolist()
+        [1.0]
+    """
+
+    def __init__(self, truth: ArrayLike, prediction: ArrayLike) -> None:
+        super().__init__(truth, prediction)
+        refuse_bad_cells("truth", self.truth, self.truth < 0, "0 or more, as counts are")
+        refuse_bad_cells(
+            "prediction", self.prediction, self.prediction <= 0, "above 0, as the expectation of a count is"
+        )
+        self._deviance = 2 * (xlogy(self.truth, self.truth / self.prediction) - self.truth + self.prediction)
+
+    def metrics(self, weights: Floats) -> dict[str, Floats]:
+        """The metrics under each weighting.
+
+        Args:
+            weights: As for :meth:`RegressionRows.metrics`.
+
+        Returns:
+            ``{"deviance": [weightings], …}``, named as in :data:`COUNT_METRICS`.
+        """
+        return {"deviance": row_mean(weights, self._deviance), **super().metrics(weights)}
 
 
 class _Ranks:

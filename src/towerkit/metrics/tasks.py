@@ -11,18 +11,19 @@ from towerkit.metrics.checks import Floats, Kind, check_kind, checked_weight
 from towerkit.metrics.classification import CLASSIFICATION_METRICS, ClassificationRows
 from towerkit.metrics.multilabel import MULTILABEL_METRICS, MultilabelRows
 from towerkit.metrics.ranking import RANKING_METRICS
-from towerkit.metrics.regression import REGRESSION_METRICS, RegressionRows
+from towerkit.metrics.regression import COUNT_METRICS, REGRESSION_METRICS, CountRows, RegressionRows
 
 TASK_METRICS: dict[Kind, tuple[str, ...]] = {
     **CLASSIFICATION_METRICS,
     "multilabel": MULTILABEL_METRICS,
     "regression": REGRESSION_METRICS,
+    "count": COUNT_METRICS,
 }
 """Names of the metrics of each kind of task, in the order of the results."""
 
 WITHOUT_INTERVAL = ("ece",)
 """Resamples of rows repeat some and so make gaps of their own: a bootstrap interval of these lies above the value."""
-_LOWER_IS_BETTER = ("log_loss", "brier", "ece", "mae", "rmse", "medae", "hamming_loss")
+_LOWER_IS_BETTER = ("log_loss", "brier", "ece", "mae", "rmse", "medae", "hamming_loss", "deviance")
 
 
 class TaskRows(Protocol):
@@ -41,7 +42,7 @@ def task_rows(kind: Kind, truth: ArrayLike, predictions: ArrayLike, *, threshold
         kind: Of the task.
         truth: ``[rows]`` class codes; ``[rows, labels]`` 0 or 1 for ``multilabel``; ``[rows]`` numbers for ``regression``.
         predictions: ``[rows, classes]`` probabilities that sum to one; ``[rows, labels]`` probabilities for
-            ``multilabel``; ``[rows, 1]`` numbers for ``regression``.
+            ``multilabel``; ``[rows, 1]`` numbers for ``regression`` and ``count``.
         threshold: Probability from which class 1 of ``binary``, or a label of ``multilabel``, is predicted; one for all,
             one for each row of ``binary``, one for each label or ``[rows, labels]`` of ``multilabel``. Other kinds have none.
 
@@ -53,6 +54,8 @@ def task_rows(kind: Kind, truth: ArrayLike, predictions: ArrayLike, *, threshold
     check_kind(kind, get_args(Kind))
     if kind == "regression":
         return RegressionRows(truth, predictions)
+    if kind == "count":
+        return CountRows(truth, predictions)
     if kind == "multilabel":
         return MultilabelRows(truth, predictions, threshold=threshold)
     return ClassificationRows(truth, predictions, kind=kind, threshold=threshold)

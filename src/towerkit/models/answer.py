@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -53,22 +53,25 @@ class TaskPredictor:
         return {name: self.encoder.encode(name, catalogue.table) for name, catalogue in self.entities.items()}
 
     @torch.no_grad()
-    def predict(self, table: Table) -> dict[str, NDArray[np.float64]]:
+    def predict(self, table: Table, without: Collection[str] = ()) -> dict[str, NDArray[np.float64]]:
         """Probabilities of every task, or its numbers, for raw rows; unseen ids and missing values have answers too.
 
         Args:
-            table: Rows with the columns that the towers read; labels are not needed.
+            table: Rows with the columns that the towers read; labels are not needed. A model that learned to do without a tower
+                (``absent``) takes rows that have none of its columns.
+            without: Towers to leave out, as if all their columns were missing.
 
         Returns:
             Task -> ``[rows, classes]``; of a regression ``[rows, 1]`` in the label's own unit.
 
         Raises:
             DataError: If a column is missing or holds a value of another kind.
+            SpecError: If a tower cannot be left out.
         """
         self.model.eval()
         found: dict[str, list[NDArray[np.float64]]] = {task: [] for task in self.tasks}
-        for batch in self._batches(table):
-            for task, logits in self.model(batch).items():
+        for batch in self._batches(table, without):
+            for task, logits in self.model(batch, without).items():
                 scaled = logits.double() / self.decisions.get(task, UNTOUCHED).temperature
                 found[task].append(self.model.head(task).probabilities(scaled).numpy())
         empty = {task: np.empty((0, labels.num_outputs)) for task, labels in self.tasks.items()}
@@ -76,7 +79,10 @@ class TaskPredictor:
 
     @torch.no_grad()
     def states(self, table: Table) -> NDArray[np.float32]:
-        """``[rows, dim]`` what the backbone makes of raw rows, and all heads read; see :meth:`predict`."""
+        """``[rows, dim]`` what the backbone makes of raw rows, and the heads read; see :meth:`predict`.
+
+        Of a backbone that makes a state for each task they stand side by side, in the order of the tasks.
+        """
         self.model.eval()
         parts = [self.model.state(batch).numpy() for batch in self._batches(table)]
         return np.concatenate([np.empty((0, self.model.backbone.out_dim), np.float32), *parts])
@@ -95,6 +101,7 @@ class TaskPredictor:
         """
         if not self.key_columns:
             return None
+        table = self._completed(table)
         known = np.ones(table.data.num_rows, bool)
         for name, catalogue in self.entities.items():
             known &= catalogue.rows(values_of(table.data, name)) > 0
@@ -105,8 +112,24 @@ class TaskPredictor:
                 known &= codes.numpy() > 0
         return ~known
 
-    def _batches(self, table: Table) -> Iterator[Batch]:
+    def _completed(self, table: Table, without: Collection[str] = ()) -> Table:
+        """The rows with nulls for the columns of absent towers: those left out, and those of which there is no column at all."""
+        if self.model.absent is None:
+            return table
+        have = set(table.data.column_names)
+        empty: set[str] = set()
+        needed: set[str] = set()
+        for name, entity in self.model.entities.items():
+            columns = set(self.model.absent.columns(name)) if entity == EXAMPLE else {entity}
+            (empty if name in without or not columns & have else needed).update(columns - have)
+        data = table.data
+        for column in sorted(empty - needed):
+            data = data.append_column(column, pa.nulls(data.num_rows))
+        return replace(table, data=data)
+
+    def _batches(self, table: Table, without: Collection[str] = ()) -> Iterator[Batch]:
         """Raw rows as the model reads them, some at a time."""
+        table = self._completed(table, without)
         tables = dict(self._entity_columns)
         require_columns(self.entities, table.data.column_names, table.name)
         index = {

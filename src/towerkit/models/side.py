@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 from torch import Tensor, nn
 
 from towerkit.core.errors import SpecError, listed
@@ -15,7 +15,8 @@ from towerkit.data.dataset import Dataset
 from towerkit.features.base import FeatureSpec
 from towerkit.features.encoder import Encoder
 from towerkit.features.history import Reach
-from towerkit.fusion import AnyBackboneSpec, Backbone, SumSpec
+from towerkit.fusion import AnyBackboneSpec, Backbone, BackboneSpec, SumSpec
+from towerkit.models.absent import Absent, standby_of
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, Candidates, IdTower, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
@@ -27,12 +28,14 @@ class Side(nn.Module):
     Args:
         towers: The parts by name.
         backbone: Merges the parts; None when there is one.
+        absent: What stands in for some of the towers where they have nothing to say of a row.
     """
 
-    def __init__(self, towers: Mapping[str, Tower], backbone: Backbone | None) -> None:
+    def __init__(self, towers: Mapping[str, Tower], backbone: Backbone | None, absent: Absent | None = None) -> None:
         super().__init__()
         self.towers = Named(towers)
         self.backbone = backbone
+        self.absent = absent
 
     @property
     def out_dim(self) -> int:
@@ -55,7 +58,11 @@ class Side(nn.Module):
 
     def parts(self, columns: Columns) -> dict[str, Tensor]:
         """Tower name -> ``[rows, dim_i]``."""
-        return {name: tower(columns) for name, tower in self.each()}
+        found = {name: tower(columns) for name, tower in self.each()}
+        if self.absent is not None:
+            for name in self.absent.towers:
+                found[name] = self.absent.fill(name, found[name], self.absent.gone(name, columns))
+        return found
 
     def merge(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Parts to the side's vectors ``[rows, out_dim]``."""
@@ -71,6 +78,18 @@ class FusedSideSpec(Spec):
 
     towers: dict[Name, AnyTowerSpec] = Field(min_length=1)
     backbone: AnyBackboneSpec = SumSpec()
+    absent: float | None = Field(None, ge=0.0, lt=1.0)
+    """As of a tower model, for the towers that read neither keys nor histories, which have a vector for the unknown anyway."""
+
+    @field_validator("backbone")
+    @classmethod
+    def _one_state(cls, backbone: BackboneSpec) -> BackboneSpec:
+        if backbone.per_task:
+            raise ValueError(
+                f"a side of a two_tower is one vector, to be compared with that of the other side; received kind: {backbone.kind}, "
+                "which makes one for each task of a tower_model. Use kind: gated, attention or cross."
+            )
+        return backbone
 
 
 def _one_or_many(value: Any) -> str:
@@ -158,8 +177,13 @@ def build_side(
         sparse_rows: Tables give sparse gradients.
         candidates: For a query side that reads histories.
     """
-    context = TowerContext(encoder, entity, sparse_rows, candidates)
-    towers = {name: tower.build(context) for name, tower in towers_of(side).items()}
-    if isinstance(side, FusedSideSpec):
-        return Side(towers, side.backbone.build({name: tower.out_dim for name, tower in towers.items()}))
-    return Side(towers, None)
+    contexts = {name: TowerContext(encoder, entity, sparse_rows, candidates) for name in towers_of(side)}
+    towers = {name: tower.build(contexts[name]) for name, tower in towers_of(side).items()}
+    if not isinstance(side, FusedSideSpec):
+        return Side(towers, None)
+    backbone = side.backbone.build({name: tower.out_dim for name, tower in towers.items()})
+    absent = None
+    if side.absent is not None:
+        described = {name: tower for name, tower in towers.items() if contexts[name].asked and tower.reach is None}
+        absent = Absent({n: standby_of(tower, contexts[n]) for n, tower in described.items()}, side.absent)
+    return Side(towers, backbone, absent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from towerkit.data.roles import EXAMPLE
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
 from towerkit.heads import AnyHeadSpec, Head
+from towerkit.models.absent import Absent, check_without, standby_of
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, TextTowerSpec, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
@@ -30,30 +31,58 @@ class TowerModel(nn.Module):
         entities: Tower name -> the entity whose columns it reads.
         backbone: Merges the towers' vectors.
         heads: By task.
+        absent: What stands in for towers that have nothing to say; None where each tower answers for itself.
     """
 
     def __init__(
-        self, towers: Mapping[str, Tower], entities: Mapping[str, str], backbone: Backbone, heads: Mapping[str, Head]
+        self,
+        towers: Mapping[str, Tower],
+        entities: Mapping[str, str],
+        backbone: Backbone,
+        heads: Mapping[str, Head],
+        absent: Absent | None = None,
     ) -> None:
         super().__init__()
         self.towers = Named(towers)
         self.entities = dict(entities)
         self.backbone = backbone
         self.heads = Named(heads)
+        self.absent = absent
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Task -> logits ``[batch, outputs]``."""
-        state = self.state(batch)
-        return {task: head(state) for task, head in self.heads.items()}
+    def forward(self, batch: Batch, without: Collection[str] = ()) -> dict[str, Tensor]:
+        """Task -> logits ``[batch, outputs]``.
 
-    def state(self, batch: Batch) -> Tensor:
-        """``[batch, dim]`` what the backbone makes of the towers' vectors, and the heads read."""
-        parts = {}
-        for name, tower in self.towers.items():
-            entity = self.entities[name]
-            parts[name] = spread(tower(batch.columns[entity]), batch.index[entity])  # [batch, dim_i]
+        Args:
+            batch: The rows.
+            without: Towers to leave out, as if all their columns were missing.
+        """
+        state = self.state(batch, without)
+        return {task: head(self.backbone.of_task(state, task)) for task, head in self.heads.items()}
+
+    def state(self, batch: Batch, without: Collection[str] = ()) -> Tensor:
+        """``[batch, dim]`` what the backbone makes of the towers' vectors, and the heads read.
+
+        Args:
+            batch: The rows.
+            without: As for :meth:`forward`.
+
+        Raises:
+            SpecError: If a tower cannot be left out.
+        """
+        if without:
+            check_without(without, self.entities, can=self.absent is not None)
+        parts = {name: self._part(name, batch, left_out=name in without) for name in self.towers}  # [batch, dim_i]
         state: Tensor = self.backbone(parts)
         return state
+
+    def _part(self, name: str, batch: Batch, *, left_out: bool) -> Tensor:
+        entity = self.entities[name]
+        columns, index = batch.columns[entity], batch.index[entity]
+        if self.absent is None:
+            return spread(self.towers[name](columns), index)
+        if left_out:
+            return self.absent.vector(name).expand(len(index), -1)
+        return self.absent.fill(name, spread(self.towers[name](columns), index), self.absent.gone(name, columns, index))
 
     def head(self, task: str) -> Head:
         """The head of a task."""
@@ -69,6 +98,9 @@ class TowerModelSpec(Spec):
     towers: dict[Name, AnyTowerSpec] = Field(min_length=1)
     backbone: AnyBackboneSpec = ConcatSpec()
     heads: dict[Name, AnyHeadSpec] = Field(min_length=1)
+    absent: float | None = Field(None, ge=0.0, lt=1.0)
+    """Learn a vector for each tower that stands where all its columns are missing, and put it for so large a share of the training
+    rows where they are not; when not given, each tower has its own way with missing values."""
 
     @field_validator("towers")
     @classmethod
@@ -108,12 +140,15 @@ class TowerModelSpec(Spec):
     def build(self, encoder: Encoder, *, sparse_rows: bool = False) -> TowerModel:
         """Make the module from fitted features and labels."""
         entities = {name: tower.entity or EXAMPLE for name, tower in self.towers.items()}
-        towers = {
-            name: tower.build(TowerContext(encoder, entities[name], sparse_rows)) for name, tower in self.towers.items()
-        }
-        backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()})
+        contexts = {name: TowerContext(encoder, entity, sparse_rows) for name, entity in entities.items()}
+        towers = {name: tower.build(contexts[name]) for name, tower in self.towers.items()}
+        backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()}, list(self.heads))
         heads = {}
         for task, head in self.heads.items():
-            heads[task] = head.build(backbone.out_dim, encoder.labels[task])
+            heads[task] = head.build(backbone.head_dim, encoder.labels[task])
+            heads[task].emphasis = head.emphasis(encoder.labels[task])
             heads[task].start_at(torch.tensor(encoder.labels[task].frequencies))
-        return TowerModel(towers, entities, backbone, heads)
+        absent = None
+        if self.absent is not None:
+            absent = Absent({name: standby_of(towers[name], contexts[name]) for name in towers}, self.absent)
+        return TowerModel(towers, entities, backbone, heads, absent)

@@ -23,7 +23,7 @@ class TasksObjective(Objective):
             labels = batch.labels[task]
             unknown = ~known if labels.dim() == 1 else ~known[:, None]
             labels = labels.masked_fill(unknown, 0)  # any label will do: its loss weighs nothing, but must be finite
-            losses = model.head(task).loss(logits, labels)  # [batch]
+            losses = model.head(task).training_loss(logits, labels)  # [batch]
             weights = known.to(losses.dtype) if batch.weights is None else known * batch.weights
             terms[task] = weighted_mean(losses, weights)
         return terms

@@ -104,6 +104,23 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "balance": {"kind": "uncertainty"},
         "training": {"epochs": 2, "batch_size": 300, "optimizer": {"kind": "adam", "lr": 0.02}},
     },
+    "tower_model, absent towers, experts": {
+        "data": {"examples": {"path": "builtin:shop-small/reviews"}},
+        "model": {
+            "kind": "tower_model",
+            "towers": {
+                "text": {"kind": "text", "columns": ["title", "text"], "dim": 64},
+                "table": {"kind": "table", "columns": ["age", "category"], "layers": [], "dim": 64},
+            },
+            "backbone": {"kind": "ple", "dim": 64, "levels": 2},
+            "heads": {
+                "recommended": {"kind": "binary", "column": "recommended"},
+                "rating": {"kind": "ordinal", "column": "rating"},
+            },
+            "absent": 0.2,
+        },
+        "training": {"epochs": 2, "batch_size": 300, "optimizer": {"kind": "adam", "lr": 0.02}},
+    },
 }
 """Name -> a whole spec in plain data."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from scipy.sparse import csr_array
@@ -91,9 +91,12 @@ class TowerContext:
     """Tables give sparse gradients, so that an optimizer touches only the rows of the batch."""
     candidates: Candidates | None = None
     """Given to the query side of a two-tower where one of its towers has something of the candidate side."""
+    asked: list[FeatureSpec] = field(default_factory=list, compare=False)
+    """The features that were asked for so far: what the tower reads."""
 
     def feature(self, spec: FeatureSpec) -> Feature:
         """The fitted form of a feature that the tower's spec asked for."""
+        self.asked.append(spec)
         return self.encoder.feature(self.entity, spec)
 
 

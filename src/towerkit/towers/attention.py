@@ -1,0 +1,40 @@
+"""Attention among a few vectors of a row: of towers in a backbone, of columns in a table tower."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Block(nn.Module):
+    """One layer of a transformer: self-attention, then two linear layers, each beside a way around (pre-norm).
+
+    Args:
+        dim: Width of the vectors.
+        heads: Of the attention; they share the width.
+        dropout: Share of attention weights and hidden units dropped in training.
+        hidden: Width between the two linear layers.
+
+    Reference: Vaswani et al., 2017 (arXiv 1706.03762); pre-norm as of Xiong et al., ICML 2020 (arXiv 2002.04745).
+    """
+
+    def __init__(self, dim: int, heads: int, *, dropout: float = 0.0, hidden: int | None = None) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.before, self.between = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.asked, self.answer = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        hidden = hidden or 2 * dim
+        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """``[batch, tokens, dim]`` to the same."""
+        tokens = tokens + self._attend(self.before(tokens))
+        return tokens + self.mlp(self.between(tokens))
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        batch, count, dim = tokens.shape
+        asked = self.asked(tokens).view(batch, count, 3, self.heads, dim // self.heads)
+        query, key, value = asked.permute(2, 0, 3, 1, 4)  # [batch, heads, tokens, dim / heads] each
+        dropped = self.dropout if self.training else 0.0
+        found = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropped)
+        return self.answer(found.transpose(1, 2).reshape(batch, count, dim))
