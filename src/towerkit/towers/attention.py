@@ -1,4 +1,4 @@
-"""Attention among a few vectors of a row: of towers in a backbone, of columns in a table tower."""
+"""Attention among a few vectors of a row: of towers in a backbone, of columns in a table tower, of events in a sequence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ class Block(nn.Module):
         heads: Of the attention; they share the width.
         dropout: Share of attention weights and hidden units dropped in training.
         hidden: Width between the two linear layers.
+        causal: A vector attends to itself and to those before it alone.
 
     Reference: Vaswani et al., 2017 (arXiv 1706.03762); pre-norm as of Xiong et al., ICML 2020 (arXiv 2002.04745).
     """
 
-    def __init__(self, dim: int, heads: int, *, dropout: float = 0.0, hidden: int | None = None) -> None:
+    def __init__(
+        self, dim: int, heads: int, *, dropout: float = 0.0, hidden: int | None = None, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.causal = heads, dropout, causal
         self.before, self.between = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.asked, self.answer = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         hidden = hidden or 2 * dim
@@ -36,5 +39,5 @@ class Block(nn.Module):
         asked = self.asked(tokens).view(batch, count, 3, self.heads, dim // self.heads)
         query, key, value = asked.permute(2, 0, 3, 1, 4)  # [batch, heads, tokens, dim / heads] each
         dropped = self.dropout if self.training else 0.0
-        found = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropped)
+        found = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropped, is_causal=self.causal)
         return self.answer(found.transpose(1, 2).reshape(batch, count, dim))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from towerkit.core.spec import Spec
+from towerkit.towers.attention import Block
 
 
 class CausalAttention(nn.Module):
@@ -19,14 +20,14 @@ class CausalAttention(nn.Module):
         dim: Width of the vectors.
         layers: Blocks.
         heads: Of the attention; they share the width.
-        dropout: Share of what each layer adds that is left out in training.
+        dropout: Share of attention weights and hidden units left out in training.
 
-    Reference: SASRec (Kang and McAuley, ICDM 2018, arXiv 1808.09781), with the normalization first (Xiong et al., ICML 2020).
+    Reference: SASRec (Kang and McAuley, ICDM 2018, arXiv 1808.09781).
     """
 
     def __init__(self, dim: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_Block(dim, heads, dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(dim, heads, dropout=dropout, causal=True) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -35,27 +36,6 @@ class CausalAttention(nn.Module):
             vectors = block(vectors)
         found: Tensor = self.norm(vectors)
         return found
-
-
-class _Block(nn.Module):
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.before_attention, self.before_layers = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.project, self.merge = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.layers = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        rows, length, dim = vectors.shape
-        projected = self.project(self.before_attention(vectors))  # [rows, length, 3 dim]
-        query, key, value = projected.view(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        read = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True
-        )  # [rows, heads, length, dim / heads]
-        vectors = vectors + self.dropout(self.merge(read.transpose(1, 2).reshape(rows, length, dim)))
-        added: Tensor = vectors + self.dropout(self.layers(self.before_layers(vectors)))
-        return added
 
 
 class CausalConvolution(nn.Module):
