@@ -118,6 +118,19 @@ MEMBERS = {
 }
 
 
+def estimator(columns: list[str], task: Any = LIKED, **keys: Any) -> dict[str, Any]:
+    """A member of scikit-learn."""
+    return {"kind": "sklearn", "estimator": keys, "columns": columns, "task": task}
+
+
+ESTIMATORS = {
+    "words": {**estimator(["title", "text"], kind="logistic_regression"), "buckets": 512},
+    "forest": estimator(["age", "category"], kind="random_forest", n_estimators=10),
+    "boosted": estimator(["age", "category"], kind="hist_gradient_boosting", max_iter=10),
+    "near": estimator(["age", "helpful_count"], kind="knn"),
+    "margin": estimator(["age", "category"], kind="svm"),
+    "bayes": estimator(["age", "category"], kind="naive_bayes"),
+}
 TAGGERS = {
     name: {"kind": "tower_model", "towers": {name: tower}, "heads": {"about": TAGS, "help": HELP}}
     for name, tower in (
@@ -209,6 +222,7 @@ def cases() -> list[ModelContract]:
         search("rank_fusion_reciprocal", kind="rrf"),
         prediction("late_fusion_count", {"kind": "late_fusion", "members": COUNTERS, "combine": stack}),
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
+        prediction("late_fusion_estimators", {"kind": "late_fusion", "members": ESTIMATORS, "combine": stack}),
         prediction("late_fusion_tags_and_number", {"kind": "late_fusion", "members": TAGGERS, "combine": stack}),
     ]
 

@@ -356,10 +356,15 @@ def test_the_page_on_runs_lists_the_files_of_every_kind(tmp_path: Path) -> None:
     reviews = tk.read("builtin:shop-small/reviews", entities={"product_id": "builtin:shop-small/products"})
     member = {"kind": "xgboost", "columns": ["age"], "task": liked, "rounds": 2}
     towers = {"kind": "tower_model", "towers": {"table": table, "price": price}, "heads": {"liked": liked}}
+    near = {"kind": "sklearn", "estimator": {"kind": "knn"}, "columns": ["age"], "task": liked}
     combine = {"kind": "stack", "folds": 2}
     for name, model in {
         "prediction": towers,
-        "late": {"kind": "late_fusion", "members": {"towers": towers, "trees": member}, "combine": combine},
+        "late": {
+            "kind": "late_fusion",
+            "members": {"towers": towers, "trees": member, "near": near},
+            "combine": combine,
+        },
     }.items():
         tk.fit({"model": model, "training": {"epochs": 1}}, reviews, run=tmp_path / name)
     ids = {"kind": "two_tower", "query": {"kind": "id_history", "dim": 4}, "candidate": {"kind": "id", "dim": 4}}

@@ -21,6 +21,7 @@ _PARTS = ("encoder.json", "vocabulary-N.arrow")
 _TOWERS = ("model.json", *_PARTS, "weights.safetensors")
 _PREDICTOR = (*_TOWERS, "entity-N.arrow")
 _TREES = (*_PARTS, "trees.json")
+_ESTIMATOR = (*_PARTS, "estimator.safetensors")
 _RANKING = ("query.arrow", "candidate.arrow", "seen.safetensors")
 _RETRIEVER = (*_TOWERS, *_RANKING, "history.safetensors")
 _WORDS = ("model.json", "words.arrow", "counts.safetensors")
@@ -34,7 +35,7 @@ MODEL_FILES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "two_tower": (_RETRIEVER,),
     "tower_model": (_PREDICTOR,),
     "late_fusion": (
-        ("model.json", "combiner.safetensors", *_of_members(_PREDICTOR, _TREES)),
+        ("model.json", "combiner.safetensors", *_of_members(_PREDICTOR, _TREES, _ESTIMATOR)),
         ("model.json", *_RANKING, *_of_members(_RETRIEVER, _WORDS)),
     ),
 }

@@ -15,6 +15,7 @@ from towerkit.baselines.bm25 import BM25Spec
 from towerkit.core.errors import listed
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
+from towerkit.ensembles.sklearn import SklearnSpec
 from towerkit.ensembles.xgboost import XgboostSpec
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
@@ -55,7 +56,7 @@ class SavedMember(Protocol):
         """Write everything that its spec's ``load`` needs."""
 
 
-AnyPredictorSpec = TowerModelSpec | XgboostSpec
+AnyPredictorSpec = TowerModelSpec | XgboostSpec | SklearnSpec
 """Members that predict. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
 
 AnyMemberSpec = Annotated[AnyPredictorSpec | TwoTowerSpec | BM25Spec, Field(discriminator="kind")]
@@ -75,7 +76,7 @@ def check_alike(members: Mapping[str, AnyMemberSpec]) -> None:
     others = [name for name in members if name not in ranking]
     if ranking and others:
         raise ValueError(
-            f"the members must all rank ({listed(RANKERS)}) or all predict a label (tower_model, xgboost); received "
+            f"the members must all rank ({listed(RANKERS)}) or all predict a label (tower_model, xgboost, sklearn); received "
             f"'{ranking[0]}', a {members[ranking[0]].kind}, beside '{others[0]}', a {members[others[0]].kind}. Fuse them apart."
         )
 

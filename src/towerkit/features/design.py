@@ -7,9 +7,12 @@ from scipy.sparse import csr_array, hstack
 from torch import Tensor
 
 from towerkit.data.batch import Bag, Column
+from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
+from towerkit.data.table import Table
 from towerkit.features.base import CodedFeature, Feature
 from towerkit.features.encoded import Encoded
+from towerkit.features.encoder import Encoder
 from towerkit.features.ngrams import NgramsFeature
 from towerkit.features.quantiles import PiecewiseFeature, piecewise_linear
 
@@ -31,6 +34,21 @@ def design_matrix(encoded: Encoded, rows: Rows) -> csr_array:
     for entity, all_fitted in encoded.encoder.features.items():
         place = encoded.index[entity][rows]
         blocks += [_block(each.feature, encoded.tables[entity][each.feature.name])[place] for each in all_fitted]
+    return csr_array(hstack(blocks, format="csr"))
+
+
+def table_matrix(encoder: Encoder, table: Table) -> csr_array:
+    """Raw example rows as :func:`design_matrix` has them.
+
+    Args:
+        encoder: Fitted; features of other entities are left out.
+        table: The rows.
+
+    Returns:
+        ``[rows, features]``.
+    """
+    columns = encoder.encode(EXAMPLE, table)
+    blocks = [_block(each.feature, columns[each.feature.name])[1:] for each in encoder.features[EXAMPLE]]
     return csr_array(hstack(blocks, format="csr"))
 
 

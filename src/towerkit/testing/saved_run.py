@@ -47,7 +47,8 @@ def check_tampering(path: Path) -> None:
     for file in sorted(file for file in path.rglob("*") if file.is_file()):
         whole = file.read_bytes()
         middle = len(whole) // 2
-        file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        flipped = bytes(byte ^ 1 for byte in whole[middle : middle + 1]) or b"x"  # an empty file gets a byte
+        file.write_bytes(whole[:middle] + flipped + whole[middle + 1 :])
         try:
             load_run(path)
         except RunError as error:
