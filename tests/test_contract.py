@@ -156,6 +156,12 @@ COUNTERS = {
 }
 
 
+def read_by(train: Any, **tower: Any) -> dict[str, Any]:
+    """A text tower over the small encoder of `the_encoder`, trained so far."""
+    encoder = {"kind": "pretrained", "path": "${TOWERKIT_TEST_ENCODER}", "train": train, "max_tokens": 16}
+    return {"kind": "text", "columns": ["title", "text"], "encoder": encoder, "dim": 8, **tower}
+
+
 def cases() -> list[ModelContract]:
     """Every model kind, one line each."""
     products = shop_table("products", size="small").select(["product_id", "brand", "price"])
@@ -223,11 +229,42 @@ def cases() -> list[ModelContract]:
         prediction("late_fusion_count", {"kind": "late_fusion", "members": COUNTERS, "combine": stack}),
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
         prediction("late_fusion_estimators", {"kind": "late_fusion", "members": ESTIMATORS, "combine": stack}),
+        *(
+            prediction(f"text_{name}", {"kind": "tower_model", "towers": {"text": tower}, "heads": {"liked": LIKED}})
+            for name, tower in TEXTS.items()
+        ),
+        retrieval(
+            "two_tower_pretrained",
+            read_by("frozen", columns=["city"], of="candidate"),
+            read_by("frozen", columns=["title"]),
+            update={"kind": "two_backprop"},
+            entities=True,
+        ),
+        retrieval(
+            "two_tower_fine_tuned",
+            read_by({"last": 1}, columns=["city"], of="candidate"),
+            read_by({"last": 1}, columns=["title"]),
+            update={"kind": "two_backprop"},
+            entities=True,
+        ),
         prediction("late_fusion_tags_and_number", {"kind": "late_fusion", "members": TAGGERS, "combine": stack}),
     ]
 
 
+TEXTS = {
+    "pretrained": read_by("frozen"),
+    "fine_tuned": read_by("full"),
+    "low_rank": read_by({"lora": 2}),
+}
 CASES = {case.name: case for case in cases()}
+
+
+@pytest.fixture(autouse=True)
+def the_encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a case reads by a pretrained encoder: its folder, and shorter tables."""
+    name = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
+    if name and "pretrained" in str(CASES[name].spec["model"]):
+        monkeypatch.setenv("TOWERKIT_TEST_ENCODER", str(request.getfixturevalue("small_encoder")))
 
 
 @pytest.mark.parametrize("name", CASES)

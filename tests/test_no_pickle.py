@@ -50,6 +50,8 @@ def offences(source: str) -> Iterator[str]:
             yield node.name
         elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             yield "allow_pickle"
+        elif isinstance(node, ast.keyword) and ast.unparse(node) == "trust_remote_code=False":
+            pass  # says no
         elif isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "weights_only"):
             yield node.arg
 
@@ -87,6 +89,7 @@ def test_the_files_are_found() -> None:
         "eval(text)", "exec(text)", "__import__('os')", "frame.to_pickle(path)",
         "class A:\n    def __reduce__(self):\n        pass",
         "import marshal", "import shelve as s", "from numpy import load", "model(trust_remote_code=True)",
+        "model(trust_remote_code=flag)",
     ],
 )  # fmt: skip
 def test_a_planted_offender_is_found(source: str) -> None:
@@ -95,6 +98,7 @@ def test_a_planted_offender_is_found(source: str) -> None:
 
 def test_what_only_sounds_alike_is_left_alone() -> None:
     source = (
-        "model.eval()\nre.compile('x')\njson.load(f)\nyaml.safe_load(f)\nrun.load(path)\npool.evaluate(1)\nretrieval(1)"
+        "model.eval()\nre.compile('x')\njson.load(f)\nyaml.safe_load(f)\nrun.load(path)\npool.evaluate(1)\nretrieval(1)\n"
+        "model(trust_remote_code=False)"
     )
     assert list(offences(source)) == []

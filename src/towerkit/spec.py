@@ -144,7 +144,21 @@ def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
         raise SpecError(f"{path} must hold keys such as data and model; received {short(data)}.")
     for setting in settings:
         apply_setting(data, setting)
+    if isinstance(data.get("model"), dict):
+        data["model"] = _beside(path.parent, data["model"])
     return parse(ExperimentSpec, data, str(path))
+
+
+def _beside(folder: Path, part: Any) -> Any:
+    """The same part of a model; a relative ``path`` in it, of a pretrained encoder, starts at the spec file."""
+    if isinstance(part, dict):
+        return {key: _placed(folder, value) if key == "path" else _beside(folder, value) for key, value in part.items()}
+    return [_beside(folder, each) for each in part] if isinstance(part, list) else part
+
+
+def _placed(folder: Path, value: Any) -> Any:
+    is_relative = isinstance(value, str) and value and not value.startswith(("${", "~"))
+    return str(folder / value) if is_relative else value
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 
 from towerkit.core.errors import RunError, listed
+from towerkit.pretrained.folder import FILES, SHOWN_DIGITS
 
 _ABOUT = (
     "spec.json",
@@ -17,7 +18,8 @@ _ABOUT = (
     "golden.json",
     "card.md",
 )
-_PARTS = ("encoder.json", "vocabulary-N.arrow")
+_PRETRAINED = tuple(f"pretrained/FINGERPRINT/{name}" for name in FILES)
+_PARTS = ("encoder.json", "vocabulary-N.arrow", *_PRETRAINED)
 _TOWERS = ("model.json", *_PARTS, "weights.safetensors")
 _PREDICTOR = (*_TOWERS, "entity-N.arrow")
 _TREES = (*_PARTS, "trees.json")
@@ -35,12 +37,12 @@ MODEL_FILES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "two_tower": (_RETRIEVER,),
     "tower_model": (_PREDICTOR,),
     "late_fusion": (
-        ("model.json", "combiner.safetensors", *_of_members(_PREDICTOR, _TREES, _ESTIMATOR)),
-        ("model.json", *_RANKING, *_of_members(_RETRIEVER, _WORDS)),
+        ("model.json", "combiner.safetensors", *_PRETRAINED, *_of_members(_PREDICTOR, _TREES, _ESTIMATOR)),
+        ("model.json", *_RANKING, *_PRETRAINED, *_of_members(_RETRIEVER, _WORDS)),
     ),
 }
 """Kind -> the files below ``model/``: one list for each form that the kind has (a late fusion predicts, or it ranks). ``N`` stands
-for a number, ``NAME`` for the name of a member."""
+for a number, ``NAME`` for the name of a member, ``FINGERPRINT`` for the first digits of a pretrained encoder's."""
 
 
 def check_layout(kind: str, names: Iterable[str], source: str) -> None:
@@ -80,5 +82,8 @@ def _strange(found: Iterable[str], files: Iterable[str]) -> list[str]:
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    text = re.escape(name).replace("\\-N\\.", r"-(?:0|[1-9]\d{0,4})\.")
+    text = (
+        re.escape(name).replace("\\-N\\-of\\-N\\.", r"-\d{5}-of-\d{5}\.").replace("\\-N\\.", r"-(?:0|[1-9]\d{0,4})\.")
+    )
+    text = text.replace("FINGERPRINT", f"[0-9a-f]{{{SHOWN_DIGITS}}}")
     return re.compile(text.replace("NAME", "[A-Za-z][A-Za-z0-9_-]{0,63}"))

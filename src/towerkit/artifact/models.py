@@ -15,6 +15,7 @@ from torch import nn
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.catalogues import check_titles, load_catalogue, load_known, save_known, shown_columns, with_key
 from towerkit.artifact.events import load_events, save_events
+from towerkit.artifact.pretrained import load_pretrained, save_pretrained
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import Spec, parse, short
 from towerkit.data.table import values_of
@@ -201,6 +202,7 @@ def save_encoder(folder: Path, encoder: Encoder) -> None:
     write_json(folder / "encoder.json", content)
     for number, values in enumerate(vocabularies):
         save_table(folder / f"vocabulary-{number}.arrow", pa.table({"value": values}))
+    save_pretrained(folder, encoder.pretrained().values())
 
 
 def load_encoder(folder: Path, version: int = FORMAT_VERSION) -> Encoder:
@@ -222,7 +224,8 @@ def load_encoder(folder: Path, version: int = FORMAT_VERSION) -> Encoder:
             if "vocabulary" in entry
         }
         files = [folder / f"vocabulary-{number}.arrow" for number in range(len(numbers))]
-        encoder = Encoder.from_dict(content, [values_of(load_table(file), "value") for file in files])
+        vocabularies = [values_of(load_table(file), "value") for file in files]
+        encoder = Encoder.from_dict(content, vocabularies, load_pretrained(folder, content["features"]))
         check_labels(folder / "encoder.json", encoder.labels)
         return encoder
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:

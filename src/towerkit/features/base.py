@@ -14,14 +14,17 @@ from towerkit.core.errors import DataError, RunError
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Column
 from towerkit.features.vocabulary import Vocabulary
+from towerkit.pretrained.folder import Pretrained
 
 
 @dataclass(frozen=True)
 class State:
-    """A fitted feature as data: small values go to JSON, vocabularies to Arrow files."""
+    """A fitted feature as data: small values go to JSON, vocabularies to Arrow files, an encoder's files into a folder."""
 
     values: Mapping[str, Any]
     vocabulary: Vocabulary | None = None
+    pretrained: Pretrained | None = None
+    """The pretrained encoder that it reads by."""
 
     def known(self) -> Vocabulary:
         """The vocabulary.
@@ -32,6 +35,16 @@ class State:
         if self.vocabulary is None:
             raise RunError(f"A stored feature lacks its vocabulary ({dict(self.values)}); train the Run again.")
         return self.vocabulary
+
+    def encoder(self) -> Pretrained:
+        """The pretrained encoder.
+
+        Raises:
+            RunError: If the feature was stored without one.
+        """
+        if self.pretrained is None:
+            raise RunError(f"A stored feature lacks its pretrained encoder ({dict(self.values)}); train the Run again.")
+        return self.pretrained
 
 
 class Feature(ABC):

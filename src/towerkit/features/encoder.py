@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,7 +27,9 @@ from towerkit.features.labels import Labels, TaskKind
 from towerkit.features.multi_hot import MultiHotSpec
 from towerkit.features.ngrams import NgramsSpec
 from towerkit.features.quantiles import PiecewiseSpec, QuantileSpec
+from towerkit.features.text import TextVectorsSpec, TokensSpec
 from towerkit.features.vocabulary import Vocabulary
+from towerkit.pretrained.folder import Pretrained
 
 AnyFeatureSpec = Annotated[
     IdSpec
@@ -37,7 +40,9 @@ AnyFeatureSpec = Annotated[
     | HashedSpec
     | MultiHotSpec
     | CyclicSpec
-    | NgramsSpec,
+    | NgramsSpec
+    | TextVectorsSpec
+    | TokensSpec,
     Field(discriminator="kind"),
 ]
 """The menu of features."""
@@ -194,22 +199,42 @@ class Encoder:
                     vocabularies.append(state.vocabulary.values)
                     if state.vocabulary.begun_with is not None:
                         entry["begun_with"] = state.vocabulary.begun_with
+                if state.pretrained is not None:
+                    entry["pretrained"] = state.pretrained.fingerprint
                 entities[entity].append(entry)
         return {
             "features": entities,
             "labels": {task: label.as_dict() for task, label in self.labels.items()},
         }, vocabularies
 
+    def pretrained(self) -> dict[str, Pretrained]:
+        """Fingerprint -> the pretrained encoder that features read by, each once; :meth:`as_dict` names them by it."""
+        states = (fitted.feature.state() for all_fitted in self.features.values() for fitted in all_fitted)
+        return {each.pretrained.fingerprint: each.pretrained for each in states if each.pretrained is not None}
+
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], vocabularies: list[pa.Array]) -> Encoder:
-        """The inverse of :meth:`as_dict`."""
+    def from_dict(
+        cls,
+        data: Mapping[str, Any],
+        vocabularies: list[pa.Array],
+        pretrained: Mapping[str, Pretrained] = MappingProxyType({}),
+    ) -> Encoder:
+        """The inverse of :meth:`as_dict`.
+
+        Args:
+            data: Plain data.
+            vocabularies: In the order in which the data numbers them.
+            pretrained: By fingerprint, as :meth:`pretrained` gave them.
+        """
         features = {}
         for entity, entries in data["features"].items():
             restored = []
             for entry in entries:
                 spec = _MENU.validate_python(entry["spec"])
                 values = vocabularies[entry["vocabulary"]] if "vocabulary" in entry else None
-                state = State(entry["state"], None if values is None else Vocabulary(values, entry.get("begun_with")))
+                known = None if values is None else Vocabulary(values, entry.get("begun_with"))
+                by = pretrained[entry["pretrained"]] if "pretrained" in entry else None
+                state = State(entry["state"], known, by)
                 restored.append(Fitted(spec, spec.restore(state)))
             features[entity] = tuple(restored)
         return cls(features, {task: Labels.from_dict(label) for task, label in data["labels"].items()})

@@ -36,7 +36,7 @@ def check_shared_texts(query: FusedSideSpec | TowerSpec, candidate: FusedSideSpe
                 f"the tower '{name}' has the weights of the candidate side's text tower, so both have one encoder and dim; "
                 f"received {tower.encoder!r}, dim {tower.dim} here and {other.encoder!r}, dim {other.dim} there. Set the same."
             )
-        if len({*tower.columns[1:], *other.columns[1:]}) and not tower.encoder.together:
+        if len({*tower.columns[1:], *other.columns[1:]}) and not tower.encoder.is_the_same_in_every_column:
             raise ValueError(
                 f"the tower '{name}' has the weights of the candidate side's text tower, which reads "
                 f"{list(other.columns)}: a word is another word in each column, unless encoder.together is true. Set it on both."

@@ -20,7 +20,7 @@ from towerkit.models.histories import check_histories
 from towerkit.models.shared_texts import check_shared_texts, shares_texts
 from towerkit.models.side import Side, SideSpec, build_side, check_pairing, reads_history, side_features
 from towerkit.models.wiring import key_of, pair_of, schema_of
-from towerkit.towers import Candidates, IdTowerSpec, NgramsTower
+from towerkit.towers import Candidates, IdTowerSpec, TextTower
 from towerkit.towers.id import num_ids
 
 
@@ -141,7 +141,7 @@ class TwoTowerSpec(Spec):
         if reads_history(self.query) or shares_texts(self.query):
             candidate_side = build_side(self.candidate, encoder, candidate, sparse_rows=sparse_rows)
             ids = list(candidate_side.id_towers().values())
-            texts = [tower for _, tower in candidate_side.each() if isinstance(tower, NgramsTower)]
+            texts = [tower for _, tower in candidate_side.each() if isinstance(tower, TextTower)]
             known = Candidates(
                 num_ids(encoder, candidate) if reads_history(self.query) else 0,
                 ids[0] if len(ids) == 1 else None,

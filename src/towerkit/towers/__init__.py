@@ -8,10 +8,12 @@ from towerkit.towers.base import Candidates, Tower, TowerContext, TowerSpec
 from towerkit.towers.graph import GraphTower, GraphTowerSpec
 from towerkit.towers.history import HistoryTower, HistoryTowerSpec, IdHistoryTower, IdHistoryTowerSpec
 from towerkit.towers.id import IdTower, IdTowerSpec
+from towerkit.towers.ngrams import NgramsTower
 from towerkit.towers.sequence import SequenceTower, SequenceTowerSpec
 from towerkit.towers.spectral import SpectralTower, SpectralTowerSpec
 from towerkit.towers.table import TableTower, TableTowerSpec
-from towerkit.towers.text import NgramsTower, TextTowerSpec
+from towerkit.towers.text import TextTowerSpec
+from towerkit.towers.text_base import TextTower
 
 AnyTowerSpec = Annotated[
     IdTowerSpec
@@ -43,6 +45,7 @@ __all__ = [
     "SpectralTowerSpec",
     "TableTower",
     "TableTowerSpec",
+    "TextTower",
     "TextTowerSpec",
     "Tower",
     "TowerContext",

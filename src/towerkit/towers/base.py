@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +18,7 @@ from towerkit.features.history import Reach
 
 if TYPE_CHECKING:
     from towerkit.towers.id import IdTower
-    from towerkit.towers.text import NgramsTower
+    from towerkit.towers.text_base import TextTower
 
 
 class Tower(nn.Module):
@@ -65,6 +66,10 @@ class Tower(nn.Module):
     def start_step(self) -> None:
         """Do what is done once for a whole training step, before any row of it is looked at; most towers do nothing."""
 
+    def rates(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """The parameters whose steps are longer or shorter than those of others, each with its factor; most have none."""
+        return iter(())
+
     def settle(self) -> None:
         """Bring in order what follows from the weights, after they have moved; most towers have nothing of the kind."""
 
@@ -77,7 +82,7 @@ class Candidates:
     """Codes of candidates, that of the unknown one included."""
     ids: IdTower | None
     """The candidate side's id tower, where it has exactly one."""
-    texts: NgramsTower | None = None
+    texts: TextTower | None = None
     """The candidate side's text tower, where it has exactly one."""
 
 

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from towerkit.core.notices import listening
 from towerkit.core.random import stream
 from towerkit.data.batch import Batch
 from towerkit.data.dataset import Dataset
@@ -158,7 +159,7 @@ class _Fit:
 
     def run(self, stretch: Stretch, epochs: int, saved: Saved | None, *, validated: bool, last: bool) -> Trained:
         """One stretch of training on the training rows, from its start or from where it was saved."""
-        with seeded_torch(stream(self.training.seed, "torch")):
+        with seeded_torch(stream(self.training.seed, "torch")), listening(self.progress.waits):
             prepared = self.recipe.prepare(self.dataset, self.dataset.parts.train, self.training)
             if saved is not None:
                 stretch = saved.stretch

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from torch import nn
 
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
@@ -23,12 +24,14 @@ from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
+from towerkit.towers import Tower
 from towerkit.training.carry import Base
 from towerkit.training.decisions import decisions_of
 from towerkit.training.engines.choice import engine_of
 from towerkit.training.fit import Prepared
 from towerkit.training.forward import forward_of
 from towerkit.training.loop import Selection
+from towerkit.training.optimizers import Optimizer
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
 
@@ -67,6 +70,7 @@ class RetrievalRecipe:
         sampler = self.objective.sampler(material_of(encoded, rows, entities, training))
         objective = self.objective.build(update, sampler)
         optimizer = training.optimizer.build([*trainable, *objective.parameters()], training.total_steps(len(rows)))
+        apply_rates(optimizer, model)
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
         forward = forward_of(model, precision=training.precision, chunk=training.chunk)
         state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
@@ -104,9 +108,9 @@ class PredictionRecipe:
         if self.base is not None:
             self.base.carry(model)
         balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()})
-        optimizer = training.optimizer.build(
-            [*model.parameters(), *balancer.parameters()], training.total_steps(len(rows))
-        )
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        optimizer = training.optimizer.build([*trainable, *balancer.parameters()], training.total_steps(len(rows)))
+        apply_rates(optimizer, model)
         forward = forward_of(model, precision=training.precision)
         return Prepared(TrainState(model, TasksObjective(), balancer, None, optimizer, forward=forward), encoded)
 
@@ -137,6 +141,19 @@ class PredictionRecipe:
 def _encoder(demand: Demand, dataset: Dataset, rows: Rows, base: Base | None) -> Encoder:
     fitted = Encoder.fit(demand, dataset, rows)
     return fitted if base is None else base.grown(fitted)
+
+
+def apply_rates(optimizer: Optimizer, model: nn.Module) -> None:
+    """Let the optimizer move what towers want moved at a pace of its own, such as a pretrained encoder.
+
+    Args:
+        optimizer: Over the model's parameters.
+        model: Its towers say what.
+    """
+    for module in model.modules():
+        if isinstance(module, Tower):
+            for parameter, factor in module.rates():
+                optimizer.scale(parameter, factor)
 
 
 def material_of(encoded: Encoded, rows: Rows, entities: tuple[str, str], training: TrainingSpec) -> Material:

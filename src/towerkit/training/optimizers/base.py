@@ -49,12 +49,23 @@ class Optimizer(ABC):
     ) -> None:
         self.parameters = list(parameters)
         self.lr, self.weight_decay, self.factor, self.clip_norm = lr, weight_decay, factor, clip_norm
+        self.scales: dict[int, float] = {}
+        """Place of a parameter -> factor of its step size, where it has one of its own."""
         self.steps = 0
 
     @property
     def rate(self) -> float:
         """The step size of the next step."""
         return self.lr if self.factor is None else self.lr * self.factor(self.steps)
+
+    def scale(self, parameter: nn.Parameter, factor: float) -> None:
+        """Give a parameter a step size of its own; one that is not moved here is left alone.
+
+        Args:
+            parameter: One of those that are moved.
+            factor: Of the step size that all have.
+        """
+        self.scales |= {place: factor for place, own in enumerate(self.parameters) if own is parameter}
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -83,9 +94,9 @@ class Optimizer(ABC):
                 own = parameter if gradient.rows is None else parameter.index_select(0, gradient.rows)
                 values = values.add(own, alpha=self.weight_decay)
             if gradient.rows is None:
-                self._move_all(place, parameter, values, rate)
+                self._move_all(place, parameter, values, rate * self.scales.get(place, 1.0))
             else:
-                self._move_rows(place, parameter, gradient.rows, values, rate)
+                self._move_rows(place, parameter, gradient.rows, values, rate * self.scales.get(place, 1.0))
 
     @abstractmethod
     def _move_all(self, place: int, parameter: Tensor, values: Tensor, rate: float) -> None:

@@ -1,0 +1,257 @@
+"""Texts by a pretrained encoder: its vectors as they are, or an encoder that is trained on with the tower."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from towerkit.core.errors import SpecError
+from towerkit.core.spec import Spec
+from towerkit.data.batch import Bag, Columns, dense
+from towerkit.features.base import Feature, FeatureSpec
+from towerkit.features.text import TextVectorsFeature, TextVectorsSpec, TokensFeature, TokensSpec
+from towerkit.pretrained.folder import Pretrained
+from towerkit.pretrained.modules import load_module, new_module, width_of
+from towerkit.pretrained.pooling import Pooled, Pooling
+from towerkit.pretrained.source import PretrainedSource
+from towerkit.pretrained.texts import Precision, encode_tokens
+from towerkit.towers.adapters import add_lora, train_last
+from towerkit.towers.layers import perceptron
+from towerkit.towers.text_base import TextEncoderSpec, TextPlan, TextTower
+
+
+class Projection(nn.Module):
+    """From an encoder's vectors to the tower's, and a learned vector in the place of those that are not there.
+
+    Args:
+        in_dim: Width of the encoder's vectors.
+        out_dim: Width of the tower's.
+        layers: Hidden widths; None leaves the vectors as they are.
+        dropout: Share of the input and of hidden units dropped in training.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, *, layers: tuple[int, ...] | None, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.Identity() if layers is None else nn.LayerNorm(in_dim)
+        self.layers = nn.Identity() if layers is None else perceptron(in_dim, layers, out_dim, dropout=dropout)
+        self.absent = nn.Parameter(torch.randn(out_dim) * 0.01)  # not zeros: a cosine has no gradient there
+
+    def forward(self, vectors: Tensor, is_missing: Tensor) -> Tensor:
+        """The tower's vectors.
+
+        Args:
+            vectors: ``[rows, in_dim]``; those of missing rows are not looked at.
+            is_missing: ``[rows]`` bool.
+
+        Returns:
+            ``[rows, out_dim]``.
+        """
+        projected = self.layers(self.dropout(self.norm(vectors)))  # [rows, out_dim]
+        return torch.where(is_missing[:, None], self.absent.to(projected.dtype), projected)
+
+
+class VectorsTower(TextTower):
+    """A projection of vectors that were computed before training.
+
+    Args:
+        feature: Key of the column, ``[rows, dim + 1]`` with the missing flag last.
+        projection: To the tower's own width.
+        out_dim: That width.
+    """
+
+    def __init__(self, feature: str, projection: Projection, out_dim: int) -> None:
+        super().__init__()
+        self.feature, self.out_dim = feature, out_dim
+        self.projection = projection
+
+    def forward(self, columns: Columns) -> Tensor:
+        """Project, or the absent vector."""
+        column = dense(columns, self.feature).float()
+        return self.projection(column[:, :-1], column[:, -1] > 0.5)
+
+
+class TokensTower(TextTower):
+    """An encoder that is trained with the tower, its pooling and a projection.
+
+    Args:
+        feature: Key of the bag of tokens.
+        module: The encoder.
+        pooled: Tokens' vectors to one.
+        projection: To the tower's own width.
+        out_dim: That width.
+        in_dim: Width of the encoder's vectors.
+        lr_factor: Of the step size of the encoder's parameters.
+        trained: Its parts that have dropout in training; what is frozen has none. All of it when not given.
+    """
+
+    def __init__(
+        self,
+        feature: str,
+        module: nn.Module,
+        pooled: Pooled,
+        projection: Projection,
+        out_dim: int,
+        *,
+        in_dim: int,
+        lr_factor: float,
+        trained: list[nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        self.feature, self.out_dim, self.in_dim = feature, out_dim, in_dim
+        self.pooled, self.lr_factor = pooled, lr_factor
+        self.module, self.projection = module, projection
+        self._trained = [module] if trained is None else trained
+
+    def train(self, mode: bool = True) -> TokensTower:
+        """Switch modes; what is frozen has no dropout."""
+        super().train(mode)
+        self.module.eval()
+        for part in self._trained:
+            part.train(mode)
+        return self
+
+    def over(self, feature: str) -> TokensTower:
+        """The same encoder and projection over another column.
+
+        Args:
+            feature: Key of its bag of tokens.
+        """
+        return TokensTower(
+            feature,
+            self.module,
+            self.pooled,
+            self.projection,
+            self.out_dim,
+            in_dim=self.in_dim,
+            lr_factor=self.lr_factor,
+            trained=self._trained,
+        )
+
+    def rates(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """The encoder's parameters."""
+        return ((parameter, self.lr_factor) for parameter in self.module.parameters() if parameter.requires_grad)
+
+    def forward(self, columns: Columns) -> Tensor:
+        """Encode and project, or the absent vector."""
+        bag = columns[self.feature]
+        assert isinstance(bag, Bag)
+        is_missing = bag.is_empty
+        present = torch.nonzero(~is_missing)[:, 0]
+        vectors = self.projection.absent.new_zeros(len(bag), self.in_dim)
+        if len(present):
+            texts = bag.take(present)
+            vectors = vectors.index_copy(
+                0, present, encode_tokens(self.module, texts.codes, texts.offsets, self.pooled)
+            )
+        return self.projection(vectors, is_missing)
+
+
+class LastSpec(Spec):
+    """The last blocks are trained, and what comes behind them."""
+
+    last: int = Field(ge=1, le=512)
+    """How many."""
+
+
+class LoraSpec(Spec):
+    """A correction of low rank beside every matrix of the blocks is trained, the rest is frozen."""
+
+    lora: int = Field(ge=1, le=1024)
+    """The rank."""
+    alpha: float = Field(16.0, gt=0.0)
+    """The corrections count ``alpha / rank``."""
+
+
+class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
+    """A pretrained encoder: its vectors, computed once and kept on disk, or trained on with the tower."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    train: Literal["frozen", "full"] | LastSpec | LoraSpec = "frozen"
+    """How much of the encoder is trained."""
+    pooling: Literal["auto"] | Pooling = "auto"
+    """How tokens become a vector; ``auto`` as the encoder's folder says, else the mean."""
+    max_tokens: int | None = Field(None, ge=4, le=65536)
+    """A longer text is cut; when not given, what the encoder was trained to read, 256 at most."""
+    prefix: str | None = None
+    """Put in front of each text, as some encoders were trained to see (``"query: "``)."""
+    layers: tuple[int, ...] = ()
+    """Hidden widths of the projection to the tower's ``dim``."""
+    project: bool = True
+    """Without a projection the tower's vectors are the encoder's own, and ``dim`` is their width."""
+    precision: Precision = "float32"
+    """In which a frozen encoder computes; one that is trained goes by ``training.precision``."""
+    vectors: Literal["float32", "float16"] = "float32"
+    """How a frozen encoder's vectors are held in memory."""
+    lr_factor: float = Field(1.0, gt=0.0, le=1000.0)
+    """Of the step size, for the encoder's own parameters."""
+
+    @model_validator(mode="after")
+    def _settings_belong_together(self) -> PretrainedTextSpec:
+        if self.layers and not self.project:
+            raise ValueError(
+                f"'layers' are those of the projection; received {list(self.layers)} with project: false. Remove one."
+            )
+        if self.train == "frozen" and self.lr_factor != 1.0:
+            raise ValueError(
+                f"'lr_factor' is for an encoder that is trained; received {self.lr_factor} with train: frozen. Remove it, or train "
+                "the encoder."
+            )
+        if self.train != "frozen" and (self.precision, self.vectors) != ("float32", "float32"):
+            raise ValueError(
+                "'precision' and 'vectors' are for a frozen encoder, whose vectors are computed once; one that is trained goes by "
+                "training.precision. Remove them."
+            )
+        return self
+
+    def feature(self, columns: tuple[str, ...]) -> FeatureSpec:
+        """Vectors of a frozen encoder, tokens for one that is trained."""
+        shared = {"columns": columns, "source": self.source(), "pooling": self.pooling}
+        shared |= {"max_tokens": self.max_tokens, "prefix": self.prefix}
+        if self.train == "frozen":
+            return TextVectorsSpec(**shared, precision=self.precision, vectors=self.vectors)
+        return TokensSpec(**shared)
+
+    def build(self, feature: Feature, plan: TextPlan) -> VectorsTower | TokensTower:
+        """The projection, and the encoder's module where it is trained."""
+        if isinstance(feature, TextVectorsFeature):
+            assert plan.like is None or isinstance(plan.like, VectorsTower)
+            projection = self._projection(feature.dim, plan) if plan.like is None else plan.like.projection
+            return VectorsTower(feature.name, projection, plan.dim)
+        assert isinstance(feature, TokensFeature)
+        if plan.like is not None:
+            assert isinstance(plan.like, TokensTower)
+            return plan.like.over(feature.name)
+        module, trained = self._module(feature.reader.pretrained)
+        width = width_of(feature.reader.pretrained)
+        return TokensTower(
+            feature.name,
+            module,
+            feature.pooled,
+            self._projection(width, plan),
+            plan.dim,
+            in_dim=width,
+            lr_factor=self.lr_factor,
+            trained=trained,
+        )
+
+    def _projection(self, width: int, plan: TextPlan) -> Projection:
+        if not self.project and plan.dim != width:
+            raise SpecError(
+                f"project: false gives the encoder's own vectors, which are {width} wide; the text tower has dim {plan.dim}. Set "
+                f"dim: {width}, or remove project."
+            )
+        return Projection(width, plan.dim, layers=self.layers if self.project else None, dropout=plan.dropout)
+
+    def _module(self, pretrained: Pretrained) -> tuple[nn.Module, list[nn.Module] | None]:
+        """The encoder and its parts that are trained; without weights of its own it gets those of the Run afterwards."""
+        module = load_module(pretrained) if pretrained.has_weights else new_module(pretrained)
+        if isinstance(self.train, LastSpec):
+            return module, train_last(module, self.train.last)
+        if isinstance(self.train, LoraSpec):
+            add_lora(module, self.train.lora, self.train.alpha)
+        return module, None
