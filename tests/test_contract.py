@@ -174,6 +174,13 @@ def cases() -> list[ModelContract]:
             for name, tower in TEXTS.items()
         ),
         retrieval(
+            "two_tower_convolution",
+            {**SHARED, "columns": ["city"], "of": "candidate", "encoder": CONVOLUTION},
+            {**SHARED, "columns": ["title"], "encoder": CONVOLUTION},
+            update={"kind": "two_backprop"},
+            entities=True,
+        ),
+        retrieval(
             "two_tower_pretrained",
             read_by("frozen", columns=["city"], of="candidate"),
             read_by("frozen", columns=["title"]),
@@ -191,10 +198,13 @@ def cases() -> list[ModelContract]:
     ]
 
 
+CONVOLUTION = {"kind": "convolution", "buckets": 512, "channels": 8}
 TEXTS = {
     "pretrained": read_by("frozen"),
     "fine_tuned": read_by("full"),
     "low_rank": read_by({"lora": 2}),
+    "convolution": {**WORDS, "encoder": {"kind": "convolution", "buckets": 512, "channels": 8}},
+    "transformer": {**WORDS, "encoder": {"kind": "transformer", "buckets": 512, "channels": 8, "layers": 1}},
 }
 CASES = {case.name: case for case in cases()}
 

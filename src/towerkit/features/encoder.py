@@ -29,6 +29,7 @@ from towerkit.features.ngrams import NgramsSpec
 from towerkit.features.quantiles import PiecewiseSpec, QuantileSpec
 from towerkit.features.text import TextVectorsSpec, TokensSpec
 from towerkit.features.vocabulary import Vocabulary
+from towerkit.features.words import WordsSpec
 from towerkit.pretrained.folder import Pretrained
 
 AnyFeatureSpec = Annotated[
@@ -42,7 +43,8 @@ AnyFeatureSpec = Annotated[
     | CyclicSpec
     | NgramsSpec
     | TextVectorsSpec
-    | TokensSpec,
+    | TokensSpec
+    | WordsSpec,
     Field(discriminator="kind"),
 ]
 """The menu of features."""
