@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -34,10 +35,15 @@ def retrieval(
     update: Any,
     entities: bool,
     is_random: bool = True,
+    more: pa.Array | None = None,
 ) -> ModelContract:
-    """A two-tower over the shop's purchases; with entities, new rows of both sides are described by columns."""
+    """A two-tower over the shop's purchases; with entities, new rows of both sides are described by columns.
+
+    ``more`` is a column ``vector`` of the products."""
     users = shop_table("users", size="small").select(["user_id", "age", "city", "plan"])
     products = shop_table("products", size="small").select(["product_id", "title", "category", "brand", "price"])
+    if more is not None:
+        products = products.append_column("vector", more)
     return ModelContract(
         name=name,
         spec={
@@ -53,6 +59,14 @@ def retrieval(
         split={"kind": "time", "validation": 0.1, "test": 0.15},
         is_random=is_random,
     )
+
+
+def made_vectors() -> pa.Array:
+    """A vector for most products, as another model might have made it."""
+    draw = np.random.default_rng(5)
+    count = shop_table("products", size="small").num_rows
+    rows = [None if place % 9 == 4 else draw.normal(0.0, 2.0, 6).round(3).tolist() for place in range(count)]
+    return pa.array(rows, pa.list_(pa.float32()))
 
 
 def search(name: str, **combine: Any) -> ModelContract:
@@ -103,6 +117,8 @@ ID_AND_MET = {"kind": "id_history", "dim": 8, "of": "own", "length": 5, "half_li
 SHARED = {"kind": "text", "dim": 8, "encoder": {"kind": "hashed_ngrams", "buckets": 512, "together": True}}
 ASKED, SHOWN = {**SHARED, "columns": ["city"], "of": "candidate"}, {**SHARED, "columns": ["title"], "start": "spectral"}
 PRODUCT = {"kind": "table", "entity": "product_id", "columns": ["brand", "price"], "layers": [], "dim": 8}
+VECTOR = {"kind": "vector", "columns": ["vector"], "layers": [8], "dim": 8}
+VECTOR_OF_PRODUCT = {**VECTOR, "entity": "product_id", "scale": "standard"}
 MEMBERS = {
     "text": {"kind": "tower_model", "towers": {"text": WORDS}, "heads": {"liked": LIKED}},
     "trees": {
@@ -164,6 +180,23 @@ def cases() -> list[ModelContract]:
                 "heads": {"about": TAGS, "help": HELP, "liked": LIKED},
             },
             {"product_id": products},
+        ),
+        retrieval(
+            "two_tower_vectors",
+            PROFILE,
+            {"towers": {"id": ID, "vector": VECTOR}},
+            update={"kind": "two_backprop"},
+            entities=True,
+            more=made_vectors(),
+        ),
+        prediction(
+            "tower_model_vectors",
+            {
+                "kind": "tower_model",
+                "towers": {"table": NUMBERS, "vector": VECTOR_OF_PRODUCT},
+                "heads": {"liked": LIKED},
+            },
+            {"product_id": products.append_column("vector", made_vectors())},
         ),
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),

@@ -48,6 +48,7 @@ TRAIN: dict[str, list[Any]] = {
     "body": ["a b c", None, "soft", "the nails are hard"] * 3,
     "when": ["2024-01-01T10:00:00", None, "2023-07-05T00:00:00", "2024-02-29T23:59:59"] * 3,
     "tags": [["new", "red"], [], None, ["red"]] * 3,
+    "vector": [[0.5, -1.0, 2.0], [3.0, 0.0, 1.0], None, [0.0, 0.0, 0.0]] * 3,
 }
 ODD: dict[str, list[Any]] = {
     "user": ["u1", "stranger", None],
@@ -57,6 +58,7 @@ ODD: dict[str, list[Any]] = {
     "body": [None, "", "毛"],
     "when": [None, "0001-01-01T00:00:00", "9999-12-31T23:59:59"],
     "tags": [["never", "red", "red"], None, [""]],
+    "vector": [[1e9, -1e9, 0.0], None, [1e-30, 0.0, 0.0]],
 }
 KINDS = {
     "id": {"kind": "id", "dim": 3},
@@ -82,6 +84,8 @@ KINDS = {
         "norm": "layer",
         "dim": 4,
     },
+    "vector": {"kind": "vector", "columns": ["vector"], "dim": 4},
+    "vector_standard": {"kind": "vector", "columns": ["vector"], "scale": "standard", "layers": [5], "dim": 4},
     "text": {
         "kind": "text",
         "columns": ["title", "body"],

@@ -28,6 +28,7 @@ from towerkit.features.multi_hot import MultiHotSpec
 from towerkit.features.ngrams import NgramsSpec
 from towerkit.features.quantiles import PiecewiseSpec, QuantileSpec
 from towerkit.features.text import TextVectorsSpec, TokensSpec
+from towerkit.features.vectors import VectorSpec
 from towerkit.features.vocabulary import Vocabulary
 from towerkit.features.words import WordsSpec
 from towerkit.pretrained.folder import Pretrained
@@ -44,7 +45,8 @@ AnyFeatureSpec = Annotated[
     | NgramsSpec
     | TextVectorsSpec
     | TokensSpec
-    | WordsSpec,
+    | WordsSpec
+    | VectorSpec,
     Field(discriminator="kind"),
 ]
 """The menu of features."""

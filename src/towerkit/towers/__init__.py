@@ -13,6 +13,7 @@ from towerkit.towers.spectral import SpectralTower, SpectralTowerSpec
 from towerkit.towers.table import TableTower, TableTowerSpec
 from towerkit.towers.text import TextTowerSpec
 from towerkit.towers.text_base import TextTower
+from towerkit.towers.vector import VectorTower, VectorTowerSpec
 
 AnyTowerSpec = Annotated[
     IdTowerSpec
@@ -20,6 +21,7 @@ AnyTowerSpec = Annotated[
     | IdHistoryTowerSpec
     | SpectralTowerSpec
     | GraphTowerSpec
+    | VectorTowerSpec
     | TableTowerSpec
     | TextTowerSpec,
     Field(discriminator="kind"),
@@ -46,4 +48,6 @@ __all__ = [
     "Tower",
     "TowerContext",
     "TowerSpec",
+    "VectorTower",
+    "VectorTowerSpec",
 ]
