@@ -35,15 +35,15 @@ def retrieval(
     update: Any,
     entities: bool,
     is_random: bool = True,
-    more: pa.Array | None = None,
+    more: dict[str, pa.ChunkedArray] | None = None,
 ) -> ModelContract:
     """A two-tower over the shop's purchases; with entities, new rows of both sides are described by columns.
 
-    ``more`` is a column ``vector`` of the products."""
+    ``more`` are further columns of the products."""
     users = shop_table("users", size="small").select(["user_id", "age", "city", "plan"])
     products = shop_table("products", size="small").select(["product_id", "title", "category", "brand", "price"])
-    if more is not None:
-        products = products.append_column("vector", more)
+    for column, values in (more or {}).items():
+        products = products.append_column(column, values)
     return ModelContract(
         name=name,
         spec={
@@ -61,12 +61,12 @@ def retrieval(
     )
 
 
-def made_vectors() -> pa.Array:
+def made_vectors() -> pa.ChunkedArray:
     """A vector for most products, as another model might have made it."""
     draw = np.random.default_rng(5)
     count = shop_table("products", size="small").num_rows
     rows = [None if place % 9 == 4 else draw.normal(0.0, 2.0, 6).round(3).tolist() for place in range(count)]
-    return pa.array(rows, pa.list_(pa.float32()))
+    return pa.chunked_array([rows], pa.list_(pa.float32()))
 
 
 def search(name: str, **combine: Any) -> ModelContract:
@@ -119,6 +119,14 @@ ASKED, SHOWN = {**SHARED, "columns": ["city"], "of": "candidate"}, {**SHARED, "c
 PRODUCT = {"kind": "table", "entity": "product_id", "columns": ["brand", "price"], "layers": [], "dim": 8}
 VECTOR = {"kind": "vector", "columns": ["vector"], "layers": [8], "dim": 8}
 VECTOR_OF_PRODUCT = {**VECTOR, "entity": "product_id", "scale": "standard"}
+PICTURE = {
+    "kind": "image",
+    "column": "image",
+    "size": 8,
+    "encoder": {"kind": "convolution", "channels": [4, 8], "augment": {}},
+    "dim": 8,
+}
+PICTURE_OF_PRODUCT = {**PICTURE, "entity": "product_id"}
 MEMBERS = {
     "text": {"kind": "tower_model", "towers": {"text": WORDS}, "heads": {"liked": LIKED}},
     "trees": {
@@ -149,6 +157,7 @@ def read_by(train: Any, **tower: Any) -> dict[str, Any]:
 def cases() -> list[ModelContract]:
     """Every model kind, one line each."""
     products = shop_table("products", size="small").select(["product_id", "brand", "price"])
+    pictures = shop_table("products", size="small").column("image")
     towers, heads = {"text": WORDS, "table": NUMBERS}, {"stars": STARS, "liked": LIKED}
     with_product = {"table": NUMBERS, "product": PRODUCT}
     stack = {"kind": "stack", "folds": 2}
@@ -187,7 +196,24 @@ def cases() -> list[ModelContract]:
             {"towers": {"id": ID, "vector": VECTOR}},
             update={"kind": "two_backprop"},
             entities=True,
-            more=made_vectors(),
+            more={"vector": made_vectors()},
+        ),
+        retrieval(
+            "two_tower_pictures",
+            PROFILE,
+            {"towers": {"id": ID, "picture": PICTURE}},
+            update={"kind": "two_backprop"},
+            entities=True,
+            more={"image": pictures},
+        ),
+        prediction(
+            "tower_model_pictures",
+            {
+                "kind": "tower_model",
+                "towers": {"table": NUMBERS, "picture": PICTURE_OF_PRODUCT},
+                "heads": {"liked": LIKED},
+            },
+            {"product_id": products.append_column("image", pictures)},
         ),
         prediction(
             "tower_model_vectors",

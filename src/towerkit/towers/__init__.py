@@ -9,6 +9,7 @@ from towerkit.towers.graph import GraphTower, GraphTowerSpec
 from towerkit.towers.history import HistoryTower, HistoryTowerSpec, IdHistoryTower, IdHistoryTowerSpec
 from towerkit.towers.id import IdTower, IdTowerSpec
 from towerkit.towers.ngrams import NgramsTower
+from towerkit.towers.image import ImageTowerSpec
 from towerkit.towers.spectral import SpectralTower, SpectralTowerSpec
 from towerkit.towers.table import TableTower, TableTowerSpec
 from towerkit.towers.text import TextTowerSpec
@@ -22,6 +23,7 @@ AnyTowerSpec = Annotated[
     | SpectralTowerSpec
     | GraphTowerSpec
     | VectorTowerSpec
+    | ImageTowerSpec
     | TableTowerSpec
     | TextTowerSpec,
     Field(discriminator="kind"),
@@ -38,6 +40,7 @@ __all__ = [
     "IdHistoryTowerSpec",
     "IdTower",
     "IdTowerSpec",
+    "ImageTowerSpec",
     "NgramsTower",
     "SpectralTower",
     "SpectralTowerSpec",
