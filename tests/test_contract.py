@@ -127,6 +127,16 @@ PICTURE = {
     "dim": 8,
 }
 PICTURE_OF_PRODUCT = {**PICTURE, "entity": "product_id"}
+SOUND = {
+    "kind": "audio",
+    "column": "sound",
+    "rate": 4000,
+    "seconds": 0.2,
+    "mels": 8,
+    "encoder": {"kind": "convolution", "channels": [4]},
+    "dim": 8,
+}
+SOUND_OF_PRODUCT = {**SOUND, "entity": "product_id"}
 MEMBERS = {
     "text": {"kind": "tower_model", "towers": {"text": WORDS}, "heads": {"liked": LIKED}},
     "trees": {
@@ -158,6 +168,7 @@ def cases() -> list[ModelContract]:
     """Every model kind, one line each."""
     products = shop_table("products", size="small").select(["product_id", "brand", "price"])
     pictures = shop_table("products", size="small").column("image")
+    sounds = pa.chunked_array([(4 * shop_table("snacks", size="small")["sound"].to_pylist())[:80]], pa.binary())
     towers, heads = {"text": WORDS, "table": NUMBERS}, {"stars": STARS, "liked": LIKED}
     with_product = {"table": NUMBERS, "product": PRODUCT}
     stack = {"kind": "stack", "folds": 2}
@@ -223,6 +234,19 @@ def cases() -> list[ModelContract]:
                 "heads": {"liked": LIKED},
             },
             {"product_id": products.append_column("vector", made_vectors())},
+        ),
+        retrieval(
+            "two_tower_sounds",
+            PROFILE,
+            {"towers": {"id": ID, "sound": SOUND}},
+            update={"kind": "two_backprop"},
+            entities=True,
+            more={"sound": sounds},
+        ),
+        prediction(
+            "tower_model_sounds",
+            {"kind": "tower_model", "towers": {"table": NUMBERS, "sound": SOUND_OF_PRODUCT}, "heads": {"liked": LIKED}},
+            {"product_id": products.append_column("sound", sounds)},
         ),
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),

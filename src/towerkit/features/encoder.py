@@ -18,6 +18,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
+from towerkit.features.audio import AudioSpec
 from towerkit.features.base import Feature, FeatureSpec, State
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
 from towerkit.features.cyclic import CyclicSpec
@@ -49,7 +50,8 @@ AnyFeatureSpec = Annotated[
     | TokensSpec
     | WordsSpec
     | VectorSpec
-    | ImageSpec,
+    | ImageSpec
+    | AudioSpec,
     Field(discriminator="kind"),
 ]
 """The menu of features."""

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from towerkit.towers.audio import AudioTowerSpec
 from towerkit.towers.base import Candidates, Tower, TowerContext, TowerSpec
 from towerkit.towers.graph import GraphTower, GraphTowerSpec
 from towerkit.towers.history import HistoryTower, HistoryTowerSpec, IdHistoryTower, IdHistoryTowerSpec
@@ -24,6 +25,7 @@ AnyTowerSpec = Annotated[
     | GraphTowerSpec
     | VectorTowerSpec
     | ImageTowerSpec
+    | AudioTowerSpec
     | TableTowerSpec
     | TextTowerSpec,
     Field(discriminator="kind"),
@@ -31,6 +33,7 @@ AnyTowerSpec = Annotated[
 
 __all__ = [
     "AnyTowerSpec",
+    "AudioTowerSpec",
     "Candidates",
     "GraphTower",
     "GraphTowerSpec",

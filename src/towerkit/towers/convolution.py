@@ -54,3 +54,15 @@ class SmallConvolution(nn.Module):
         """``[n, in_channels, h, w]`` to ``[n, out_dim]``."""
         found: Tensor = self.stages(maps.contiguous(memory_format=torch.channels_last))
         return found.mean(dim=(2, 3))
+
+
+def checked_channels(channels: tuple[int, ...]) -> tuple[int, ...]:
+    """The widths of the stages, if each is between 1 and 1,024.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for width in channels:
+        if not 1 <= width <= 1024:
+            raise ValueError(f"each stage has between 1 and 1,024 channels; received {width}.")
+    return channels

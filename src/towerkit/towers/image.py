@@ -7,22 +7,15 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from towerkit.core.errors import SpecError, listed
 from towerkit.core.spec import Spec
-from towerkit.data.column_types import ColumnType
 from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
-from towerkit.features.image import ImageSpec, checked_pattern
-from towerkit.features.media import OnError
+from towerkit.features.image import ImageSpec
 from towerkit.features.pictures import Fit
 from towerkit.towers.augmentation import Augmentation, AugmentationSpec
-from towerkit.towers.base import Tower, TowerContext, TowerSpec
-from towerkit.towers.convolution import SmallConvolution
-from towerkit.towers.media import MediaTower
-
-_PATHS: tuple[ColumnType, ...] = ("image", "text", "category", "key")
-_VALUES: tuple[ColumnType, ...] = ("number", "bool")
-"""Names of files where a pattern makes paths of them."""
+from towerkit.towers.base import Tower, TowerContext
+from towerkit.towers.convolution import SmallConvolution, checked_channels
+from towerkit.towers.media import FilesTowerSpec, MediaTower
 
 
 class PictureConvolution(nn.Module):
@@ -68,57 +61,6 @@ class PictureConvolutionSpec(Spec):
 
 ImageEncoderSpec = Annotated[PictureConvolutionSpec, Field()]
 """The menu of image encoders."""
-
-
-class FilesTowerSpec(TowerSpec):
-    """What towers over a column of files have in common."""
-
-    column: str
-    """Bytes of files, or paths that start at the folder of the table's file."""
-    root: str | None = Field(default=None, min_length=1)
-    """A folder or a zip archive that paths start from instead, and do not leave."""
-    pattern: str | None = None
-    """How a value becomes a path, such as ``{}.jpg``."""
-    on_error: OnError = "absent"
-    """Whether a file that cannot be used counts as absent, and is told, or is refused."""
-
-    @field_validator("pattern")
-    @classmethod
-    def _pattern_has_one_place(cls, pattern: str | None) -> str | None:
-        return checked_pattern(pattern)
-
-    def check_column(self, schema: Schema, found: ColumnType, what: str) -> None:
-        """See that the column can hold files.
-
-        Args:
-            schema: Columns of the entity.
-            found: The type of a column that holds such files as bytes.
-            what: What messages call the tower.
-
-        Raises:
-            DataError: If there is no such column.
-            SpecError: If it is of another type.
-        """
-        column = schema.require(self.column, f"the {what} tower's column")
-        reads = (found, *_PATHS[1:]) if self.pattern is None else (*_PATHS[1:], *_VALUES)
-        if column.type not in reads:
-            raise SpecError(
-                f"An {what} tower reads a column of the types {listed(reads)}; the column '{self.column}' holds {column.type} "
-                f"values{f' such as {column.example}' if column.example else ''}. Name the column of paths or bytes."
-                + (" With pattern: '{}.jpg' a number names a file." if column.type in _VALUES else "")
-            )
-
-
-def checked_channels(channels: tuple[int, ...]) -> tuple[int, ...]:
-    """The widths of the stages, if each is between 1 and 1,024.
-
-    Raises:
-        ValueError: If one is not.
-    """
-    for width in channels:
-        if not 1 <= width <= 1024:
-            raise ValueError(f"each stage has between 1 and 1,024 channels; received {width}.")
-    return channels
 
 
 class ImageTowerSpec(FilesTowerSpec):
