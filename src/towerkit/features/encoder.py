@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np

@@ -9,8 +9,8 @@ from towerkit.towers.base import Candidates, Tower, TowerContext, TowerSpec
 from towerkit.towers.graph import GraphTower, GraphTowerSpec
 from towerkit.towers.history import HistoryTower, HistoryTowerSpec, IdHistoryTower, IdHistoryTowerSpec
 from towerkit.towers.id import IdTower, IdTowerSpec
-from towerkit.towers.ngrams import NgramsTower
 from towerkit.towers.image import ImageTowerSpec
+from towerkit.towers.ngrams import NgramsTower
 from towerkit.towers.spectral import SpectralTower, SpectralTowerSpec
 from towerkit.towers.table import TableTower, TableTowerSpec
 from towerkit.towers.text import TextTowerSpec
