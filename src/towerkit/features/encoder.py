@@ -24,6 +24,7 @@ from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
 from towerkit.features.cyclic import CyclicSpec
 from towerkit.features.hashed import HashedSpec
 from towerkit.features.image import ImageSpec
+from towerkit.features.image_pretrained import EncoderPixelsSpec, ImageVectorsSpec
 from towerkit.features.label_scale import Transform, label_numbers
 from towerkit.features.label_sets import SetForm
 from towerkit.features.labels import Labels, TaskKind
@@ -51,6 +52,8 @@ AnyFeatureSpec = Annotated[
     | WordsSpec
     | VectorSpec
     | ImageSpec
+    | ImageVectorsSpec
+    | EncoderPixelsSpec
     | AudioSpec,
     Field(discriminator="kind"),
 ]

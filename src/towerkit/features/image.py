@@ -13,10 +13,11 @@ from pydantic import Field, field_validator
 
 from towerkit.data.shop.pictures import png
 from towerkit.data.table import values_of
-from towerkit.features.base import FeatureSpec, State
+from towerkit.features.base import Feature, FeatureSpec, State
 from towerkit.features.cells import Place, cells_of
 from towerkit.features.media import MediaFeature, OnError
-from towerkit.features.pictures import Fit, Resample, pillow, pixels_of
+from towerkit.features.pictures import pillow, pixels_of
+from towerkit.pretrained.reading import Fit, Resample
 
 _VERSION = 1
 """Of the decoding; another number forgets what is kept on disk."""
@@ -82,12 +83,12 @@ class FileSpec(FeatureSpec):
         """Where paths start, but for the folder of the table."""
         return Place(None, self.root, self.pattern)
 
-    def fit(self, table: pa.Table) -> MediaFeature:
+    def fit(self, table: pa.Table) -> Feature:
         """Nothing is learned; files are opened when rows are encoded."""
         cells_of(values_of(table, self.column), self.column)
         return self.restore(State({}))
 
-    def restore(self, state: State) -> MediaFeature:
+    def restore(self, state: State) -> Feature:
         """Rebuild from the spec alone."""
         raise NotImplementedError
 

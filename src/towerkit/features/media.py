@@ -98,7 +98,7 @@ class MediaFeature(Feature):
         rows = files.rows()
         named = int(len(cells) - cells.null_count)
         if files.faults:
-            self._tell(table, files.faults, named)
+            self.tell(table, files.faults, named)
         return Stored(files, torch.from_numpy(rows))
 
     def state(self) -> State:
@@ -118,7 +118,17 @@ class MediaFeature(Feature):
                 )
         return {self.column: pa.chunked_array(chunks, pa.binary())}
 
-    def _tell(self, table: Table, faults: Mapping[int, str], named: int) -> None:
+    def tell(self, table: Table, faults: Mapping[int, str], named: int) -> None:
+        """Remark files that cannot be used, or refuse them.
+
+        Args:
+            table: Whose they are.
+            faults: Row -> why.
+            named: Cells that name a file.
+
+        Raises:
+            DataError: As :meth:`read`.
+        """
         shown = [f"row {row + 1} {reason}" for row, reason in sorted(faults.items())[:_TOLD]]
         if self.on_error == "refuse":
             raise DataError(
@@ -162,15 +172,15 @@ class Files:
         """``[rows]`` the place of each row's file among the distinct ones, -1 where there is none; each is decoded once."""
         places = np.full(len(self.cells), -1, np.int64)
         known: dict[bytes, int] = {}
-        for rows, contents in self._contents(range(len(self.cells))):
+        for rows, contents in self.contents(range(len(self.cells))):
             keys = [content_key(content) for content in contents]
-            decoded = self._decoded(
+            decoded = self.decoded(
                 {key: content for key, content in zip(keys, contents, strict=True) if key not in known}
             )
             for row, key in zip(rows, keys, strict=True):
                 found = decoded.get(key)
                 if isinstance(found, str):
-                    self.faults[row] = f"({shown_cell(self.cells[row].as_py())}) {found}"
+                    self.fault(row, found)
                     continue
                 if key not in known:
                     known[key] = len(known)
@@ -193,8 +203,8 @@ class Files:
         distinct = np.unique(places)
         decoded = self._cached([self._keys[place] for place in distinct])
         lost = [place for place in distinct.tolist() if self._keys[place] not in decoded]
-        for rows, contents in self._contents([self._first[place] for place in lost]):
-            again = self._decoded({content_key(content): content for content in contents})
+        for rows, contents in self.contents([self._first[place] for place in lost]):
+            again = self.decoded({content_key(content): content for content in contents})
             decoded |= {key: row for key, row in again.items() if not isinstance(row, str)}
             assert rows
         for row, place in enumerate(places.tolist()):
@@ -206,12 +216,21 @@ class Files:
             found[row] = decoded[self._keys[place]]
         return found
 
+    def fault(self, row: int, reason: str) -> None:
+        """Note that the file of a row cannot be used.
+
+        Args:
+            row: From 0.
+            reason: As it goes on behind the name of the file.
+        """
+        self.faults[row] = f"({shown_cell(self.cells[row].as_py())}) {reason}"
+
     @property
     def _fits(self) -> bool:
         row = int(np.prod(self.feature.shape)) * self.feature.dtype.itemsize
         return row * len(self.cells) <= IN_MEMORY_BYTES
 
-    def _contents(self, rows: Sequence[int]) -> Iterator[tuple[list[int], list[bytes]]]:
+    def contents(self, rows: Sequence[int]) -> Iterator[tuple[list[int], list[bytes]]]:
         """Rows that have a file, with its bytes, some at a time."""
         with Opener(self.place) as opener:
             for start in range(0, len(rows), _CHUNK):
@@ -221,7 +240,7 @@ class Files:
                     try:
                         content = opener.content(self.cells[row].as_py())
                     except Unusable as error:
-                        self.faults[row] = f"({shown_cell(self.cells[row].as_py())}) {error}"
+                        self.fault(row, str(error))
                         continue
                     if content is not None:
                         kept.append(row)
@@ -237,7 +256,7 @@ class Files:
             if len(value) == size
         }
 
-    def _decoded(self, contents: Mapping[bytes, bytes]) -> dict[bytes, NDArray[Any] | str]:
+    def decoded(self, contents: Mapping[bytes, bytes]) -> dict[bytes, NDArray[Any] | str]:
         """Key -> the row, or why there is none; from the cache where it is there."""
         found = self._cached(list(contents))
         new = [key for key in contents if key not in found]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from towerkit.core.optional import optional_import
 from towerkit.features.cells import Unusable
+from towerkit.pretrained.reading import Fit, Resample
 
-Fit: TypeAlias = Literal["crop", "pad", "stretch"]
-Resample: TypeAlias = Literal["bilinear", "bicubic"]
 Pixels: TypeAlias = NDArray[np.uint8]
 MAX_PIXELS = 50_000_000
 """Of a picture as its header tells; a small file can promise more than a memory holds."""
