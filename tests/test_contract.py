@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -34,10 +35,15 @@ def retrieval(
     update: Any,
     entities: bool,
     is_random: bool = True,
+    more: dict[str, pa.ChunkedArray] | None = None,
 ) -> ModelContract:
-    """A two-tower over the shop's purchases; with entities, new rows of both sides are described by columns."""
+    """A two-tower over the shop's purchases; with entities, new rows of both sides are described by columns.
+
+    ``more`` are further columns of the products."""
     users = shop_table("users", size="small").select(["user_id", "age", "city", "plan"])
     products = shop_table("products", size="small").select(["product_id", "title", "category", "brand", "price"])
+    for column, values in (more or {}).items():
+        products = products.append_column(column, values)
     return ModelContract(
         name=name,
         spec={
@@ -53,6 +59,14 @@ def retrieval(
         split={"kind": "time", "validation": 0.1, "test": 0.15},
         is_random=is_random,
     )
+
+
+def made_vectors() -> pa.ChunkedArray:
+    """A vector for most products, as another model might have made it."""
+    draw = np.random.default_rng(5)
+    count = shop_table("products", size="small").num_rows
+    rows = [None if place % 9 == 4 else draw.normal(0.0, 2.0, 6).round(3).tolist() for place in range(count)]
+    return pa.chunked_array([rows], pa.list_(pa.float32()))
 
 
 def search(name: str, **combine: Any) -> ModelContract:
@@ -106,6 +120,26 @@ ID_AND_MET = {"kind": "id_history", "dim": 8, "of": "own", "length": 5, "half_li
 SHARED = {"kind": "text", "dim": 8, "encoder": {"kind": "hashed_ngrams", "buckets": 512, "together": True}}
 ASKED, SHOWN = {**SHARED, "columns": ["city"], "of": "candidate"}, {**SHARED, "columns": ["title"], "start": "spectral"}
 PRODUCT = {"kind": "table", "entity": "product_id", "columns": ["brand", "price"], "layers": [], "dim": 8}
+VECTOR = {"kind": "vector", "columns": ["vector"], "layers": [8], "dim": 8}
+VECTOR_OF_PRODUCT = {**VECTOR, "entity": "product_id", "scale": "standard"}
+PICTURE = {
+    "kind": "image",
+    "column": "image",
+    "size": 8,
+    "encoder": {"kind": "convolution", "channels": [4, 8], "augment": {}},
+    "dim": 8,
+}
+PICTURE_OF_PRODUCT = {**PICTURE, "entity": "product_id"}
+SOUND = {
+    "kind": "audio",
+    "column": "sound",
+    "rate": 4000,
+    "seconds": 0.2,
+    "mels": 8,
+    "encoder": {"kind": "convolution", "channels": [4]},
+    "dim": 8,
+}
+SOUND_OF_PRODUCT = {**SOUND, "entity": "product_id"}
 MEMBERS = {
     "text": {"kind": "tower_model", "towers": {"text": WORDS}, "heads": {"liked": LIKED}},
     "trees": {
@@ -165,6 +199,8 @@ def read_by(train: Any, **tower: Any) -> dict[str, Any]:
 def cases() -> list[ModelContract]:
     """Every model kind, one line each."""
     products = shop_table("products", size="small").select(["product_id", "brand", "price"])
+    pictures = shop_table("products", size="small").column("image")
+    sounds = pa.chunked_array([(4 * shop_table("snacks", size="small")["sound"].to_pylist())[:80]], pa.binary())
     towers, heads = {"text": WORDS, "table": NUMBERS}, {"stars": STARS, "liked": LIKED}
     with_product = {"table": NUMBERS, "product": PRODUCT}
     stack = {"kind": "stack", "folds": 2}
@@ -182,7 +218,9 @@ def cases() -> list[ModelContract]:
         retrieval("two_tower_history_alone", {"kind": "history", "dim": 8}, ID, update={"kind": "ema"}, entities=False),
         retrieval("two_tower_id_history", ID_AND_MET, ID, update={"kind": "one_backprop", "beta": 0.9}, entities=False),
         *(
-            retrieval(f"two_tower_{kind}", {**IN_ORDER, "encoder": {"kind": kind}}, ID, update=UPDATE, entities=False)
+            retrieval(
+                f"two_tower_sequence_{kind}", {**IN_ORDER, "encoder": {"kind": kind}}, ID, update=UPDATE, entities=False
+            )
             for kind in ("attention", "convolution", "gru")
         ),
         retrieval("two_tower_shared_words", ASKED, SHOWN, update={"kind": "two_backprop"}, entities=True),
@@ -223,6 +261,53 @@ def cases() -> list[ModelContract]:
             update={"kind": "two_backprop"},
             entities=True,
         ),
+        retrieval(
+            "two_tower_vectors",
+            PROFILE,
+            {"towers": {"id": ID, "vector": VECTOR}},
+            update={"kind": "two_backprop"},
+            entities=True,
+            more={"vector": made_vectors()},
+        ),
+        retrieval(
+            "two_tower_pictures",
+            PROFILE,
+            {"towers": {"id": ID, "picture": PICTURE}},
+            update={"kind": "two_backprop"},
+            entities=True,
+            more={"image": pictures},
+        ),
+        prediction(
+            "tower_model_pictures",
+            {
+                "kind": "tower_model",
+                "towers": {"table": NUMBERS, "picture": PICTURE_OF_PRODUCT},
+                "heads": {"liked": LIKED},
+            },
+            {"product_id": products.append_column("image", pictures)},
+        ),
+        prediction(
+            "tower_model_vectors",
+            {
+                "kind": "tower_model",
+                "towers": {"table": NUMBERS, "vector": VECTOR_OF_PRODUCT},
+                "heads": {"liked": LIKED},
+            },
+            {"product_id": products.append_column("vector", made_vectors())},
+        ),
+        retrieval(
+            "two_tower_sounds",
+            PROFILE,
+            {"towers": {"id": ID, "sound": SOUND}},
+            update={"kind": "two_backprop"},
+            entities=True,
+            more={"sound": sounds},
+        ),
+        prediction(
+            "tower_model_sounds",
+            {"kind": "tower_model", "towers": {"table": NUMBERS, "sound": SOUND_OF_PRODUCT}, "heads": {"liked": LIKED}},
+            {"product_id": products.append_column("sound", sounds)},
+        ),
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),
         search("rank_fusion_reciprocal", kind="rrf"),
@@ -232,6 +317,13 @@ def cases() -> list[ModelContract]:
         *(
             prediction(f"text_{name}", {"kind": "tower_model", "towers": {"text": tower}, "heads": {"liked": LIKED}})
             for name, tower in TEXTS.items()
+        ),
+        retrieval(
+            "two_tower_convolution",
+            {**SHARED, "columns": ["city"], "of": "candidate", "encoder": CONVOLUTION},
+            {**SHARED, "columns": ["title"], "encoder": CONVOLUTION},
+            update={"kind": "two_backprop"},
+            entities=True,
         ),
         retrieval(
             "two_tower_pretrained",
@@ -251,10 +343,13 @@ def cases() -> list[ModelContract]:
     ]
 
 
+CONVOLUTION = {"kind": "convolution", "buckets": 512, "channels": 8}
 TEXTS = {
     "pretrained": read_by("frozen"),
     "fine_tuned": read_by("full"),
     "low_rank": read_by({"lora": 2}),
+    "convolution": {**WORDS, "encoder": {"kind": "convolution", "buckets": 512, "channels": 8}},
+    "transformer": {**WORDS, "encoder": {"kind": "transformer", "buckets": 512, "channels": 8, "layers": 1}},
 }
 CASES = {case.name: case for case in cases()}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines
 from towerkit.baselines.tasks import task_baselines
+from towerkit.core.remarks import collecting
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import fingerprint
 from towerkit.data.repeats import repeated_rows
@@ -88,14 +89,16 @@ def train_and_evaluate(
     if base is not None:
         dataset = base.with_known(dataset)
     kind = spec.model
-    if isinstance(kind, TwoTowerSpec):
-        found = _retrieval(kind, spec, dataset, progress, checkpoints, base)
-    elif isinstance(kind, TowerModelSpec):
-        found = _prediction(kind, spec, dataset, progress, checkpoints, base)
-    elif kind.ranks:
-        found = _rank_fusion(kind, spec, dataset, progress, checkpoints)
-    else:
-        found = _late_fusion(kind, spec, dataset, progress, checkpoints)
+    with collecting() as remarks:
+        if isinstance(kind, TwoTowerSpec):
+            found = _retrieval(kind, spec, dataset, progress, checkpoints, base)
+        elif isinstance(kind, TowerModelSpec):
+            found = _prediction(kind, spec, dataset, progress, checkpoints, base)
+        elif kind.ranks:
+            found = _rank_fusion(kind, spec, dataset, progress, checkpoints)
+        else:
+            found = _late_fusion(kind, spec, dataset, progress, checkpoints)
+    found = replace(found, evaluation=found.evaluation.with_warnings(remarks))
     progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
     return replace(found, seconds=time.perf_counter() - started, base=base)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from towerkit.artifact.misfits import damaged_is_a_run_error
 from towerkit.artifact.models import RETRIEVER_KEYS, load_predictor, load_retriever
 from towerkit.artifact.space import hashes_in_manifest, space_id
 from towerkit.core.errors import RunError, SpecError, listed
+from towerkit.core.remarks import collecting
 from towerkit.core.spec import parse
 from towerkit.data.alike import read_alike, source_like
 from towerkit.data.search.collection import read_judged
@@ -44,6 +45,21 @@ LOADERS: Mapping[str, Callable[[Path, int], Model]] = {
     "late_fusion": load_fusion,
 }
 """Kind -> how its model is read from a folder."""
+
+
+P = ParamSpec("P")
+
+
+def _with_remarks(method: Callable[Concatenate[Run, P], pa.Table]) -> Callable[Concatenate[Run, P], pa.Table]:
+    """What was odd about the rows goes to the notes of the answer; see :func:`towerkit.notes_of`."""
+
+    @wraps(method)
+    def told(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> pa.Table:
+        with collecting() as remarks:
+            answer = method(run, *args, **kwargs)
+        return asking.with_notes(answer, remarks)
+
+    return told
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +168,10 @@ class Run:
         """
         if data is None:
             return self.evaluation
-        table = self._read_examples(data)
+        with collecting() as remarks:
+            return self._evaluated(self._read_examples(data)).with_warnings(remarks)
+
+    def _evaluated(self, table: Table) -> Evaluation:
         model = self.model
         with damaged_is_a_run_error(self.path):
             spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
@@ -169,6 +188,7 @@ class Run:
             return self._read(data)
         return read_judged(parse(CollectionSpec, collection, f"{self.path}, spec.json"), os.fspath(data))
 
+    @_with_remarks
     def predict(self, rows: Any) -> pa.Table:
         """Answers for raw rows.
 
@@ -197,6 +217,7 @@ class Run:
             columns["is_cold" if "cold" in columns else "cold"] = cold
         return pa.table(columns)
 
+    @_with_remarks
     def recommend(
         self,
         query: Any = None,
@@ -287,6 +308,7 @@ class Run:
         identity = {"run": content_hash({name: file.sha256 for name, file in self.manifest.files.items()})}
         return asking.answer_everyone(model, k, choice, Path(out), identity=identity, chunk=chunk, tell=tell)
 
+    @_with_remarks
     def queries_for(self, candidates: Any, *, k: int = 10) -> pa.Table:
         """The queries that a new candidate fits best, from its raw row alone.
 
@@ -351,6 +373,7 @@ class Run:
             )
         return asking.similar(model, "candidate" if query is None else "query", keys, k, choice)
 
+    @_with_remarks
     def embed(self, rows: Any = None, *, side: asking.Which | None = None) -> pa.Table:
         """Vectors: of keys or raw rows of one side of a two-tower, or what the backbone of a tower model makes of raw rows.
 

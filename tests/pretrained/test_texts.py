@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from towerkit.core.errors import SpecError
+from towerkit.data import padding
 from towerkit.pretrained import Pretrained, load_module, texts
 from towerkit.pretrained.pooling import Pooled, longest_text, pooling_of
 from towerkit.pretrained.texts import TextEncoder, TextReader, encode_tokens, most_tokens
@@ -93,7 +94,7 @@ def test_gradients_do_not_depend_on_the_batches(
     weights = torch.linspace(-1.0, 1.0, 32)
     found = []
     for budget in (8192, 30, 1):
-        monkeypatch.setattr(texts, "TOKENS_AT_A_TIME", budget)
+        monkeypatch.setattr(padding, "ENTRIES_AT_A_TIME", budget)
         module = load_module(reader.pretrained)
         vectors = encode_tokens(module, codes, offsets, pooled)
         (vectors * weights).sum().backward()

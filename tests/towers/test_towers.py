@@ -24,6 +24,7 @@ from towerkit.data.batch import Columns, dense, take
 from towerkit.data.dataset import Dataset, make_dataset
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.schema import Schema
+from towerkit.data.shop import shop_table
 from towerkit.data.spec import DataSpec
 from towerkit.data.table import Table
 from towerkit.features.columns import IdSpec
@@ -40,6 +41,8 @@ from towerkit.towers.layers import perceptron
 from towerkit.training.state import seeded_torch
 
 NUM_ROWS = 12
+PICTURES: list[bytes] = shop_table("products", size="small")["image"].to_pylist()[:3]
+SOUNDS: list[bytes] = shop_table("snacks", size="small")["sound"].to_pylist()[:3]
 TRAIN: dict[str, list[Any]] = {
     "user": [f"u{n % 5}" for n in range(NUM_ROWS)],
     "age": [float(20 + n) for n in range(NUM_ROWS - 1)] + [None],
@@ -48,6 +51,9 @@ TRAIN: dict[str, list[Any]] = {
     "body": ["a b c", None, "soft", "the nails are hard"] * 3,
     "when": ["2024-01-01T10:00:00", None, "2023-07-05T00:00:00", "2024-02-29T23:59:59"] * 3,
     "tags": [["new", "red"], [], None, ["red"]] * 3,
+    "vector": [[0.5, -1.0, 2.0], [3.0, 0.0, 1.0], None, [0.0, 0.0, 0.0]] * 3,
+    "picture": [*PICTURES[:2], None, b""] * 3,
+    "sound": [*SOUNDS[:2], None, b""] * 3,
 }
 ODD: dict[str, list[Any]] = {
     "user": ["u1", "stranger", None],
@@ -57,6 +63,9 @@ ODD: dict[str, list[Any]] = {
     "body": [None, "", "毛"],
     "when": [None, "0001-01-01T00:00:00", "9999-12-31T23:59:59"],
     "tags": [["never", "red", "red"], None, [""]],
+    "vector": [[1e9, -1e9, 0.0], None, [1e-30, 0.0, 0.0]],
+    "picture": [b"no picture", None, PICTURES[2]],
+    "sound": [SOUNDS[2][:50], None, SOUNDS[2]],
 }
 KINDS = {
     "id": {"kind": "id", "dim": 3},
@@ -81,6 +90,24 @@ KINDS = {
         "activation": "gelu",
         "norm": "layer",
         "dim": 4,
+    },
+    "vector": {"kind": "vector", "columns": ["vector"], "dim": 4},
+    "vector_standard": {"kind": "vector", "columns": ["vector"], "scale": "standard", "layers": [5], "dim": 4},
+    "image": {
+        "kind": "image",
+        "column": "picture",
+        "size": 9,
+        "dim": 4,
+        "encoder": {"kind": "convolution", "channels": [4, 6]},
+    },
+    "audio": {
+        "kind": "audio",
+        "column": "sound",
+        "rate": 8000,
+        "seconds": 0.25,
+        "mels": 8,
+        "dim": 4,
+        "encoder": {"kind": "convolution", "channels": [3]},
     },
     "text": {
         "kind": "text",

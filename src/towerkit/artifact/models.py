@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -122,7 +123,8 @@ def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequenc
     )
     kept = _needed(retriever.query, retriever.encoder, model.query_entity, query_columns)
     shown = shown_columns(retriever.candidate, retriever.encoder.columns(model.candidate_entity))
-    save_known(folder, kept, with_key(retriever.candidate, shown), retriever.seen)
+    whole = retriever.encoder.portable(model.candidate_entity, retriever.candidate.table)
+    save_known(folder, kept, with_key(replace(retriever.candidate, table=whole), shown), retriever.seen)
     if retriever.events is not None:
         save_events(folder / "history.safetensors", retriever.events)
 
@@ -266,4 +268,5 @@ def _load_parts(
 def _needed(catalogue: Catalogue, encoder: Encoder, entity: str, others: Sequence[str] = ()) -> pa.Table:
     """The key, and only the columns that the towers read and those asked for: no more about a person than is needed."""
     wanted = dict.fromkeys([*encoder.columns(entity), *others])
+    catalogue = replace(catalogue, table=encoder.portable(entity, catalogue.table))
     return with_key(catalogue, [name for name in wanted if name in catalogue.table.data.column_names])

@@ -5,7 +5,8 @@ from towerkit.cli import training  # isort: skip
 from towerkit.cli import measuring  # isort: skip
 from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
+from towerkit.cli import encoders  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["answering", "app", "looking", "main", "measuring", "training"]
+__all__ = ["answering", "app", "encoders", "looking", "main", "measuring", "training"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,14 +42,60 @@ class Bag:
         return self.offsets[1:] == self.offsets[:-1]
 
 
-Column: TypeAlias = Tensor | Bag
+class Store(Protocol):
+    """Rows of one shape that lie somewhere else, on disk or in memory."""
+
+    def read(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """The rows at some places, each as often as it is named.
+
+        Args:
+            places: ``[n]`` from 0.
+
+        Returns:
+            ``[n, *shape]``.
+        """
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A column of large rows, such as pictures: they stay where they lie until a tower reads those of its batch."""
+
+    store: Store
+    places: Tensor
+    """``[rows]`` int64 place of each row in the store; -1 where the row has nothing."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def take(self, rows: Tensor) -> Stored:
+        """Some rows, in their order; nothing is read."""
+        return Stored(self.store, self.places.index_select(0, rows))
+
+    @property
+    def is_empty(self) -> Tensor:
+        """``[rows]`` bool: the row has nothing, for example because its picture is missing."""
+        return self.places < 0
+
+    def read(self, rows: Tensor) -> Tensor:
+        """The content of some rows.
+
+        Args:
+            rows: ``[n]`` positions of rows that are not empty.
+
+        Returns:
+            ``[n, *shape]``.
+        """
+        return torch.from_numpy(self.store.read(self.places[rows].numpy()))
+
+
+Column: TypeAlias = Tensor | Bag | Stored
 Columns: TypeAlias = Mapping[str, Column]
 
 
 def take(columns: Columns, rows: Tensor) -> dict[str, Column]:
     """The columns of some rows: an array slice, no work per row."""
     return {
-        name: column.take(rows) if isinstance(column, Bag) else column.index_select(0, rows)
+        name: column.index_select(0, rows) if isinstance(column, Tensor) else column.take(rows)
         for name, column in columns.items()
     }
 
@@ -83,6 +131,9 @@ def joined(first: Column, second: Column) -> Column:
             torch.cat([first.offsets, second.offsets[1:] + first.offsets[-1]]),
             torch.cat([first.weights, second.weights]),
         )
+    if isinstance(first, Stored) and isinstance(second, Stored):
+        assert bool(first.is_empty.all()), "only a row of nothing can stand before the rows of another store"
+        return Stored(second.store, torch.cat([first.places, second.places]))
     assert isinstance(first, Tensor) and isinstance(second, Tensor)
     return torch.cat([first, second])
 

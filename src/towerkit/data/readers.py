@@ -80,6 +80,11 @@ def _read(source: SourceSpec, base: Path | None, max_bytes: int) -> Table:
             "duckdb:///file.db, sqlite:///file.db or postgresql://user:${PASSWORD}@host/name."
         )
     location = locate(source.path, base=base)
+    folder = location.path if location.path.is_dir() else location.path.parent
+    return replace(_at(source, location, max_bytes), folder=folder)
+
+
+def _at(source: SourceSpec, location: Location, max_bytes: int) -> Table:
     if location.path.is_dir():
         return _folder(source, location)
     kind = _format(source, location, max_bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +29,8 @@ class Table:
     """
     notes: tuple[str, ...] = ()
     """What the reader noticed that is odd but no fault, in plain sentences."""
+    folder: Path | None = None
+    """Where paths in its cells start: the folder of its file; None for a table from memory."""
 
     def where(self, row: int) -> str:
         """What messages call row ``row`` (from 0): its line in a text file, else its number from 1.

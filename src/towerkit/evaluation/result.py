@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -50,6 +50,19 @@ class Evaluation:
         if self.calibration:
             found["calibration"] = dict(self.calibration)
         return found
+
+    def with_warnings(self, told: Sequence[str]) -> Evaluation:
+        """The same with more warnings in its protocol.
+
+        Args:
+            told: Sentences; none leave it as it is.
+        """
+        if not told:
+            return self
+        split = self.protocol["split"]
+        return replace(
+            self, protocol={**self.protocol, "split": {**split, "warnings": [*split.get("warnings", []), *told]}}
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], details: Mapping[str, pa.Table]) -> Evaluation:

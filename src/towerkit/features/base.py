@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from towerkit.core.errors import DataError, RunError
 from towerkit.core.spec import Spec
 from towerkit.data.batch import Column
+from towerkit.data.table import Table
 from towerkit.features.vocabulary import Vocabulary
 from towerkit.pretrained.folder import Pretrained
 
@@ -56,6 +57,23 @@ class Feature(ABC):
     @abstractmethod
     def encode(self, table: pa.Table) -> Column:
         """Raw rows to one tensor column, row for row."""
+
+    def read(self, table: Table, *, kept: bool = False) -> Column:
+        """Raw rows with what is known of their table to one column; features of files need to know where paths start.
+
+        Args:
+            table: The rows.
+            kept: Whether what costs much may be kept on disk for the next training.
+        """
+        return self.encode(table.data)
+
+    def portable(self, table: Table) -> Mapping[str, pa.ChunkedArray]:
+        """Columns that stand for those of a table where its files are gone: what a Run holds in their place.
+
+        Args:
+            table: Rows that a Run will hold.
+        """
+        return {}
 
     @abstractmethod
     def state(self) -> State:

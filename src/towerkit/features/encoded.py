@@ -153,11 +153,11 @@ def encode(encoder: Encoder, dataset: Dataset, learned: Rows | None = None) -> E
     catalogues: dict[str, Catalogue] = {}
     for entity in encoder.features:
         if entity == EXAMPLE:
-            tables[entity] = encoder.encode(entity, dataset.examples)
+            tables[entity] = encoder.encode(entity, dataset.examples, kept=True)
             index[entity] = np.arange(1, dataset.examples.data.num_rows + 1)
             continue
         catalogues[entity] = catalogue = catalogue_of(dataset, entity, learned)
-        tables[entity] = encoder.encode(entity, catalogue.table)
+        tables[entity] = encoder.encode(entity, catalogue.table, kept=True)
         index[entity] = catalogue.rows(_whole_column(dataset, entity))
     labels = {
         task: named(dataset.examples.name, label.encode, _whole_column(dataset, label.column))

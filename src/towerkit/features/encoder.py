@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -17,10 +18,13 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
+from towerkit.features.audio import AudioSpec
 from towerkit.features.base import Feature, FeatureSpec, State
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
 from towerkit.features.cyclic import CyclicSpec
 from towerkit.features.hashed import HashedSpec
+from towerkit.features.image import ImageSpec
+from towerkit.features.image_pretrained import EncoderPixelsSpec, ImageVectorsSpec
 from towerkit.features.label_scale import Transform, label_numbers
 from towerkit.features.label_sets import SetForm
 from towerkit.features.labels import Labels, TaskKind
@@ -28,7 +32,9 @@ from towerkit.features.multi_hot import MultiHotSpec
 from towerkit.features.ngrams import NgramsSpec
 from towerkit.features.quantiles import PiecewiseSpec, QuantileSpec
 from towerkit.features.text import TextVectorsSpec, TokensSpec
+from towerkit.features.vectors import VectorSpec
 from towerkit.features.vocabulary import Vocabulary
+from towerkit.features.words import WordsSpec
 from towerkit.pretrained.folder import Pretrained
 
 AnyFeatureSpec = Annotated[
@@ -42,7 +48,13 @@ AnyFeatureSpec = Annotated[
     | CyclicSpec
     | NgramsSpec
     | TextVectorsSpec
-    | TokensSpec,
+    | TokensSpec
+    | WordsSpec
+    | VectorSpec
+    | ImageSpec
+    | ImageVectorsSpec
+    | EncoderPixelsSpec
+    | AudioSpec,
     Field(discriminator="kind"),
 ]
 """The menu of features."""
@@ -156,8 +168,13 @@ class Encoder:
             labels[task] = named(dataset.examples.name, label.fit, dataset.labelled(label.column, rows))
         return cls(features, labels)
 
-    def encode(self, entity: str, table: Table) -> dict[str, Column]:
+    def encode(self, entity: str, table: Table, *, kept: bool = False) -> dict[str, Column]:
         """Columns of an entity; row 0 is the unknown row, row ``r`` is row ``r - 1`` of the table.
+
+        Args:
+            entity: Whose rows.
+            table: Raw rows.
+            kept: Whether what costs much, such as decoding pictures, may be kept on disk for the next training.
 
         Raises:
             DataError: If a column is missing or holds a value of another kind; names the file.
@@ -167,8 +184,18 @@ class Encoder:
             columns = fitted.spec.column_names()
             unknown = pa.table({name: pa.nulls(1, _type_of(table.data, name)) for name in columns})
             feature = fitted.feature
-            encoded[feature.name] = joined(feature.encode(unknown), named(table.name, feature.encode, table.data))
+            encoded[feature.name] = joined(
+                feature.encode(unknown), named(table.name, partial(feature.read, kept=kept), table)
+            )
         return encoded
+
+    def portable(self, entity: str, table: Table) -> Table:
+        """The table with its files inside, so that it can be read where they are gone; see :meth:`Feature.portable`."""
+        data = table.data
+        for fitted in self.features.get(entity, ()):
+            for name, values in fitted.feature.portable(table).items():
+                data = data.set_column(data.column_names.index(name), name, values)
+        return replace(table, data=data)
 
     def feature(self, entity: str, spec: FeatureSpec) -> Feature:
         """The fitted form of a feature that was asked for."""

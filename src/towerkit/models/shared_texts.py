@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from towerkit.models.side import FusedSideSpec, towers_of
 from towerkit.towers import TextTowerSpec, TowerSpec
+from towerkit.towers.ngrams import HashedNgramsSpec
 
 
 def shares_texts(query: FusedSideSpec | TowerSpec) -> bool:
@@ -35,6 +36,11 @@ def check_shared_texts(query: FusedSideSpec | TowerSpec, candidate: FusedSideSpe
             raise ValueError(
                 f"the tower '{name}' has the weights of the candidate side's text tower, so both have one encoder and dim; "
                 f"received {tower.encoder!r}, dim {tower.dim} here and {other.encoder!r}, dim {other.dim} there. Set the same."
+            )
+        if tower.dropout != other.dropout and not isinstance(tower.encoder, HashedNgramsSpec):
+            raise ValueError(
+                f"the tower '{name}' has the weights of the candidate side's text tower, so both have one dropout; received "
+                f"{tower.dropout} here and {other.dropout} there. Set the same."
             )
         if len({*tower.columns[1:], *other.columns[1:]}) and not tower.encoder.is_the_same_in_every_column:
             raise ValueError(

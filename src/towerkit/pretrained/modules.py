@@ -107,7 +107,10 @@ def _config(pretrained: Pretrained) -> Any:
 
 def _trimmed(module: nn.Module) -> nn.Module:
     """Without the head that was trained for another task and that no pooling here reads."""
-    if getattr(module, "pooler", None) is not None:
+    pooler = getattr(module, "pooler", None)
+    if pooler is not None and any(
+        True for _ in pooler.parameters()
+    ):  # one that only averages maps has none, and is called
         module.pooler = None  # type: ignore[assignment]  # as transformers itself does without one
     return module
 

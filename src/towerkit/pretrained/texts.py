@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from towerkit.core.errors import SpecError
 from towerkit.core.optional import optional_import
 from towerkit.core.spec import short
+from towerkit.data.padding import by_length
 from towerkit.pretrained.cache import ContentCache, cache_folder
 from towerkit.pretrained.folder import Pretrained
 from towerkit.pretrained.modules import load_module, width_of
@@ -22,8 +23,6 @@ from towerkit.pretrained.pooling import Pooled
 from towerkit.pretrained.vectors import content_key, vectors_by_content
 
 Precision = Literal["float32", "bfloat16"]
-TOKENS_AT_A_TIME = 8192
-"""Padding included, of a batch that is encoded at once."""
 MAX_CHARACTERS = 20_000
 """A longer text is cut before it is tokenized, unless it may have more than 1,250 tokens."""
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer")
@@ -161,27 +160,12 @@ def encode_tokens(module: nn.Module, codes: Tensor, offsets: Tensor, pooled: Poo
     Returns:
         ``[texts, dim]`` float32.
     """
-    counts = offsets[1:] - offsets[:-1]
-    order = torch.argsort(counts, descending=True, stable=True)
+
+    def encode(ids: Tensor, mask: Tensor) -> Tensor:
+        return pooled(module(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask)
+
     padding = getattr(getattr(module, "config", None), "pad_token_id", None) or 0
-    parts = []
-    for rows in _batches(order, counts):
-        longest = int(counts[rows].max())
-        place = offsets[rows][:, None] + torch.arange(longest)
-        mask = torch.arange(longest) < counts[rows][:, None]  # [texts, tokens]
-        ids = codes[place.clamp(max=len(codes) - 1)].masked_fill(~mask, padding)
-        states = module(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-        parts.append(pooled(states, mask))
-    return torch.cat(parts)[torch.argsort(order)]
-
-
-def _batches(order: Tensor, counts: Tensor) -> Iterator[Tensor]:
-    """Consecutive texts of the order, as many as fit into the tokens of a batch with the padding to the first one's length."""
-    start = 0
-    while start < len(order):
-        size = max(1, TOKENS_AT_A_TIME // max(1, int(counts[order[start]])))
-        yield order[start : start + size]
-        start += size
+    return by_length(codes, offsets, encode, padding=padding)
 
 
 @lru_cache(maxsize=2)

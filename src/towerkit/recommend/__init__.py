@@ -9,7 +9,7 @@ from towerkit.recommend.choice import Choice, check_k, choice_of, key_list, plai
 from towerkit.recommend.embed import embedded, embedded_rows
 from towerkit.recommend.everyone import CHUNK, Written, answer_everyone
 from towerkit.recommend.neighbors import Which, similar
-from towerkit.recommend.notes import notes_of, space_of, with_space
+from towerkit.recommend.notes import notes_of, space_of, with_notes, with_space
 from towerkit.recommend.pairs import pair_scores, queries_for_rows
 
 __all__ = [
@@ -34,5 +34,6 @@ __all__ = [
     "queries_for_rows",
     "similar",
     "space_of",
+    "with_notes",
     "with_space",
 ]

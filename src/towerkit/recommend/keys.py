@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -143,4 +144,4 @@ def with_stored_columns(catalogue: Catalogue, read: Sequence[str], table: Table)
     data, places = table.data, pa.array(rows - 1, mask=rows == 0)
     for name in others:
         data = data.append_column(name, values_of(catalogue.table.data, name).take(places))
-    return Table(data, table.name, table.first_row, table.notes)
+    return replace(table, data=data)

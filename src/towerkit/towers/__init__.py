@@ -4,16 +4,19 @@ from typing import Annotated
 
 from pydantic import Field
 
+from towerkit.towers.audio import AudioTowerSpec
 from towerkit.towers.base import Candidates, Tower, TowerContext, TowerSpec
 from towerkit.towers.graph import GraphTower, GraphTowerSpec
 from towerkit.towers.history import HistoryTower, HistoryTowerSpec, IdHistoryTower, IdHistoryTowerSpec
 from towerkit.towers.id import IdTower, IdTowerSpec
+from towerkit.towers.image import ImageTowerSpec
 from towerkit.towers.ngrams import NgramsTower
 from towerkit.towers.sequence import SequenceTower, SequenceTowerSpec
 from towerkit.towers.spectral import SpectralTower, SpectralTowerSpec
 from towerkit.towers.table import TableTower, TableTowerSpec
 from towerkit.towers.text import TextTowerSpec
 from towerkit.towers.text_base import TextTower
+from towerkit.towers.vector import VectorTower, VectorTowerSpec
 
 AnyTowerSpec = Annotated[
     IdTowerSpec
@@ -22,6 +25,9 @@ AnyTowerSpec = Annotated[
     | SequenceTowerSpec
     | SpectralTowerSpec
     | GraphTowerSpec
+    | VectorTowerSpec
+    | ImageTowerSpec
+    | AudioTowerSpec
     | TableTowerSpec
     | TextTowerSpec,
     Field(discriminator="kind"),
@@ -29,6 +35,7 @@ AnyTowerSpec = Annotated[
 
 __all__ = [
     "AnyTowerSpec",
+    "AudioTowerSpec",
     "Candidates",
     "GraphTower",
     "GraphTowerSpec",
@@ -38,6 +45,7 @@ __all__ = [
     "IdHistoryTowerSpec",
     "IdTower",
     "IdTowerSpec",
+    "ImageTowerSpec",
     "NgramsTower",
     "SequenceTower",
     "SequenceTowerSpec",
@@ -50,4 +58,6 @@ __all__ = [
     "Tower",
     "TowerContext",
     "TowerSpec",
+    "VectorTower",
+    "VectorTowerSpec",
 ]

@@ -115,23 +115,6 @@ class TokensTower(TextTower):
             part.train(mode)
         return self
 
-    def over(self, feature: str) -> TokensTower:
-        """The same encoder and projection over another column.
-
-        Args:
-            feature: Key of its bag of tokens.
-        """
-        return TokensTower(
-            feature,
-            self.module,
-            self.pooled,
-            self.projection,
-            self.out_dim,
-            in_dim=self.in_dim,
-            lr_factor=self.lr_factor,
-            trained=self._trained,
-        )
-
     def rates(self) -> Iterator[tuple[nn.Parameter, float]]:
         """The encoder's parameters."""
         return ((parameter, self.lr_factor) for parameter in self.module.parameters() if parameter.requires_grad)
@@ -217,15 +200,13 @@ class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
         return TokensSpec(**shared)
 
     def build(self, feature: Feature, plan: TextPlan) -> VectorsTower | TokensTower:
-        """The projection, and the encoder's module where it is trained."""
-        if isinstance(feature, TextVectorsFeature):
-            assert plan.like is None or isinstance(plan.like, VectorsTower)
-            projection = self._projection(feature.dim, plan) if plan.like is None else plan.like.projection
-            return VectorsTower(feature.name, projection, plan.dim)
-        assert isinstance(feature, TokensFeature)
+        """The projection, and the encoder's module where it is trained; or those of the candidate side."""
         if plan.like is not None:
-            assert isinstance(plan.like, TokensTower)
+            assert isinstance(plan.like, VectorsTower | TokensTower)
             return plan.like.over(feature.name)
+        if isinstance(feature, TextVectorsFeature):
+            return VectorsTower(feature.name, self._projection(feature.dim, plan), plan.dim)
+        assert isinstance(feature, TokensFeature)
         module, trained = self._module(feature.reader.pretrained)
         width = width_of(feature.reader.pretrained)
         return TokensTower(

@@ -14,9 +14,10 @@ from towerkit.towers.base import TowerContext, TowerSpec
 from towerkit.towers.ngrams import HashedNgramsSpec
 from towerkit.towers.pretrained_text import PretrainedTextSpec
 from towerkit.towers.text_base import TextPlan, TextTower
+from towerkit.towers.word_sequences import ConvolutionSpec, TransformerSpec
 
 AnyTextEncoderSpec = Annotated[
-    HashedNgramsSpec | PretrainedTextSpec,
+    HashedNgramsSpec | ConvolutionSpec | TransformerSpec | PretrainedTextSpec,
     Field(discriminator="kind"),
     kind_or("hashed_ngrams"),
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from typing import Self
 
 from towerkit.core.spec import Spec
 from towerkit.features.base import Feature, FeatureSpec
@@ -11,6 +13,19 @@ from towerkit.towers.base import Tower
 
 class TextTower(Tower):
     """A tower over texts, whatever encodes them: one of the query side can have the weights of the candidate side's."""
+
+    feature: str
+    """Key of the column that it reads."""
+
+    def over(self, feature: str) -> Self:
+        """A tower with the same weights, which moves with this one, over another column.
+
+        Args:
+            feature: Its key.
+        """
+        twin = copy.copy(self)  # shallow: parameters and parts are the same objects
+        twin.feature = feature
+        return twin
 
 
 @dataclass(frozen=True)
