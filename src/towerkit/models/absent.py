@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from towerkit.core.errors import SpecError, listed, nearest
-from towerkit.data.batch import Bag, Columns
+from towerkit.data.batch import Columns
 from towerkit.features.columns import IdSpec
 from towerkit.features.encoder import Fitted
 from towerkit.towers import Tower, TowerContext
@@ -42,18 +42,18 @@ class Standby(nn.Module):
         found = []
         for name, missing in self.missing.items():
             column = columns[name]
-            if isinstance(column, Bag):
-                found.append(column.is_empty)
-            else:
+            if isinstance(column, Tensor):
                 assert missing is not None
-                found.append((column == missing).reshape(len(column), -1).all(dim=1))
+                found.append(column.eq(missing).reshape(len(column), -1).all(dim=1))
+            else:
+                found.append(column.is_empty)
         return torch.stack(found).all(dim=0)
 
 
 def _missing(fitted: Fitted) -> Tensor | None:
-    """``[1, …]`` a missing value as the feature encodes it; None for a bag, which is empty then."""
+    """``[1, …]`` a missing value as the feature encodes it; None for a column that says itself which rows are empty."""
     encoded = fitted.feature.encode(pa.table({name: pa.nulls(1) for name in fitted.spec.column_names()}))
-    return None if isinstance(encoded, Bag) else encoded
+    return encoded if isinstance(encoded, Tensor) else None
 
 
 def standby_of(tower: Tower, context: TowerContext) -> Standby:
