@@ -6,7 +6,8 @@ Invariants:
   worst served task better; where nothing is to be decided (no conflict, radius 0, one task) all give the plain sum;
 - what one task alone reaches gets that task's gradient, weighted by its head; tables with sparse gradients move as dense ones do;
 - a balancer that is restored between two steps goes on bit for bit, reports included;
-- the report gives the cosine of each two tasks' shared gradients and the share of steps in which it is negative; a task without a label in a batch counts for nothing; a loss that is no number is told, not looped on.
+- the report gives the cosine of each two tasks' shared gradients and the share of steps in which it is negative;
+  a task without a label in a batch counts for nothing; a loss that is no number is told, not looped on.
 """
 
 from __future__ import annotations
