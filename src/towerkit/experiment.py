@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines
@@ -33,14 +34,15 @@ from towerkit.measurable import check_measurable, held_out_part
 from towerkit.models.answer import TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
+from towerkit.objectives.balance import FixedBalanceSpec
 from towerkit.spec import ModelingSpec, plain
 from towerkit.trained import Model, RankingModel, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
 from towerkit.training.estimate import Estimate, estimate
 from towerkit.training.fit import fit_recipe
-from towerkit.training.loop import History
-from towerkit.training.progress import Progress, Several, Step
+from towerkit.training.loop import History, Selection
+from towerkit.training.progress import Progress, Several, Staged, Step
 from towerkit.training.recipes import PredictionRecipe, RetrievalRecipe, pairs_matrix
 from towerkit.training.signals import StopSignals
 
@@ -237,8 +239,21 @@ def _prediction(
 ) -> Outcome:
     trained = fit_recipe(recipe_of(spec, dataset, base), dataset, spec.training, progress, checkpoints)
     predictor = predictor_of(model, trained)
-    evaluation, baselines = _measured(predictor, model.demand(dataset), spec, dataset)
+    alone = _each_task_alone(spec, dataset, progress) if spec.evaluation.single_task else {}
+    evaluation, baselines = _measured(predictor, model.demand(dataset), spec, dataset, alone)
     return Outcome(predictor, evaluation, baselines, trained.history, 0.0)
+
+
+def _each_task_alone(spec: ModelingSpec, dataset: Dataset, progress: Progress) -> dict[str, TaskPredictor]:
+    """Task -> a model of the same towers and backbone for that task alone, trained in the same way."""
+    assert isinstance(spec.model, TowerModelSpec)
+    found = {}
+    for task, head in spec.model.heads.items():
+        model = spec.model.model_copy(update={"heads": {task: head}})
+        recipe = PredictionRecipe(model, FixedBalanceSpec(), Selection("loss", higher_is_better=False))
+        trained = fit_recipe(recipe, dataset, spec.training, Staged(progress, f"{task} alone:"))
+        found[task] = predictor_of(model, trained)
+    return found
 
 
 def _late_fusion(
@@ -251,9 +266,13 @@ def _late_fusion(
 
 
 def _measured(
-    model: TaskPredictor | LateFusion, demand: Demand, spec: ModelingSpec, dataset: Dataset
+    model: TaskPredictor | LateFusion,
+    demand: Demand,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    alone: Mapping[str, TaskPredictor] = MappingProxyType({}),
 ) -> tuple[Evaluation, dict[str, Evaluation]]:
-    """Evaluate a predictor through its raw-row path, then its members and baselines on the same rows."""
+    """Evaluate a predictor through its raw-row path; on the same rows its members, models of single tasks, and baselines."""
     part, held_out, final = held_out_part(dataset)
     learned = final if spec.training.refit else dataset
     table = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
@@ -263,6 +282,8 @@ def _measured(
     about["segments"] = prediction_segments(spec.evaluation.segments, table, dataset.entities)
     truth = truth_of(model.tasks, table)
     others = dict(task_baselines(demand, learned, learned.parts.train, held_out, model.tasks))
+    if alone:
+        others["single_task"] = {task: each.predict(table)[task] for task, each in alone.items()}
     if isinstance(model, LateFusion):
         members = model.member_predictions(table)
         others |= {f"member {name}": values for name, values in members.items()}

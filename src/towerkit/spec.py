@@ -68,6 +68,11 @@ class ModelingSpec(Spec):
                 f"'evaluation.select_by' cannot be chosen for a late_fusion; received '{self.evaluation.select_by}': each "
                 "member selects by its own loss on validation. Remove it."
             )
+        if self.evaluation.single_task and not (isinstance(self.model, TowerModelSpec) and len(self.model.heads) > 1):
+            raise ValueError(
+                "'evaluation.single_task' compares a tower_model of several tasks with one of each task alone; the model is a "
+                f"{self.model.kind}{' of one task' if isinstance(self.model, TowerModelSpec) else ''}. Remove it."
+            )
         if self.evaluation.baselines is not None and not ranks(self.model):
             raise ValueError(
                 f"'evaluation.baselines' are those of rankings, but the model is a {self.model.kind}, which is always "

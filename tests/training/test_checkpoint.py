@@ -124,7 +124,7 @@ FORGOTTEN = {
     "the moments": ("two_backprop, dropout, queue", "optimizer.0.first", "model"),
     "the queue": ("two_backprop, dropout, queue", "objective.negatives.2.vectors", "model"),
     "the counts of one-backprop": ("one_backprop, debias", "update.met", "model"),
-    "the generator of absent towers": ("tower_model, absent towers, experts", "torch.generator", "model"),
+    "the generator of absent towers": ("tower_model, absent towers, experts, pcgrad", "torch.generator", "model"),
     "the learned balance": ("tower_model, uncertainty", "balancer.learned.0", "balancer"),
     "the step": ("one_backprop, debias", "torch.step", "model"),
 }

@@ -27,6 +27,8 @@ class EvaluationSpec(Spec):
     segments: tuple[str, ...] = ()
     """Measured apart, value by value: ``cold_query``, ``cold_candidate``, ``activity``, ``popularity``, ``ENTITY.column``; of
     predictions a column of the example rows, or ``ENTITY.column``."""
+    single_task: bool = False
+    """Train a model of the same towers for each task alone, and list what these say beside the model of all tasks."""
 
     @field_validator("segments")
     @classmethod

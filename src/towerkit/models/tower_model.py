@@ -84,6 +84,10 @@ class TowerModel(nn.Module):
             return self.absent.vector(name).expand(len(index), -1)
         return self.absent.fill(name, spread(self.towers[name](columns), index), self.absent.gone(name, columns, index))
 
+    def last_shared(self) -> list[nn.Parameter]:
+        """The weights of the backbone, or of the towers where it has none: the last that all tasks share."""
+        return list(self.backbone.parameters()) or list(self.towers.parameters())
+
     def head(self, task: str) -> Head:
         """The head of a task."""
         head = self.heads[task]

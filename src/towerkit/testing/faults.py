@@ -104,7 +104,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "balance": {"kind": "uncertainty"},
         "training": {"epochs": 2, "batch_size": 300, "optimizer": {"kind": "adam", "lr": 0.02}},
     },
-    "tower_model, absent towers, experts": {
+    "tower_model, absent towers, experts, pcgrad": {
         "data": {"examples": {"path": "builtin:shop-small/reviews"}},
         "model": {
             "kind": "tower_model",
@@ -119,6 +119,7 @@ CASES: Mapping[str, Mapping[str, Any]] = {
             },
             "absent": 0.2,
         },
+        "balance": {"kind": "pcgrad"},
         "training": {"epochs": 2, "batch_size": 300, "optimizer": {"kind": "adam", "lr": 0.02}},
     },
 }

@@ -171,7 +171,7 @@ def _close_epoch(state: TrainState, stretch: Stretch, validate: Validate | None,
     state.model.eval()
     epoch = len(history.records) + 1
     record: dict[str, Any] = {"stage": stretch.stage, "epoch": epoch, "loss": stretch.mean_loss}
-    record |= state.objective.report()
+    record |= state.objective.report() | state.balancer.report()
     if validate is not None:
         record |= {f"validation/{name}": value for name, value in validate().items()}
         figure = record[f"validation/{selection.metric}"]

@@ -21,7 +21,7 @@ from towerkit.matching.updates import AnyUpdateSpec
 from towerkit.models.histories import with_histories
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
-from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec
+from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec, Reached
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
 from towerkit.towers import Tower
@@ -107,8 +107,9 @@ class PredictionRecipe:
         model = self.model.build(encoder, sparse_rows=training.optimizer.rows == "touched")
         if self.base is not None:
             self.base.carry(model)
-        balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()})
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        reached = Reached(tuple(trainable), tuple(model.last_shared()), training.seed)
+        balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()}, reached)
         optimizer = training.optimizer.build([*trainable, *balancer.parameters()], training.total_steps(len(rows)))
         apply_rates(optimizer, model)
         forward = forward_of(model, precision=training.precision)
