@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +52,12 @@ class KnownPairs:
         return np.asarray(self.sorted[found] == pairs)
 
     @cached_property
-    def by_query(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.bool_]]:
+    def by_query(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
         """``[queries + 1]`` where the known candidates of each query begin; all of them, ascending for each query; and the
         same as a table ``[queries, candidates + 1]``, empty where it would be large."""
         table = np.empty((0, 0), np.bool_) if self.table is None else self.table.reshape(-1, self.width)
-        return self._pairs.indptr.astype(np.int64), self._pairs.indices, table
+        narrow = self._pairs.indices.astype(np.int32, copy=False)  # one sort of array: kernels are compiled once
+        return self._pairs.indptr.astype(np.int64), narrow, table
 
     def candidates_of(self, query: int) -> NDArray[np.int64]:
         """The known candidates of one query, ascending."""
