@@ -191,6 +191,11 @@ def test_the_run_says_what_it_was_made_of(folder: Path, tmp_path: Path) -> None:
     assert all("example" not in column for column in told["columns"]["example"])
 
 
+def test_popularity_is_the_baseline_where_none_is_chosen(folder: Path, tmp_path: Path) -> None:
+    run = fit(changed(log_spec(folder), evaluation={"k": [5]}), run=tmp_path / "run")
+    assert list(run.baselines) == ["popularity"]
+
+
 # --- what it cannot do --------------------------------------------------------------------------------------------
 
 
