@@ -11,10 +11,12 @@ from typing import Any
 
 from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.core.spec import parse
-from towerkit.data.dataset import Dataset, make_dataset, read_dataset
+from towerkit.data.dataset import Dataset, make_dataset
 from towerkit.data.readers import read_table
 from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
+from towerkit.data.stream.log import Log
+from towerkit.data.stream.opening import open_data
 from towerkit.experiment import train_and_evaluate
 from towerkit.preset_run import preset_run
 from towerkit.presets import check_preset, start_of
@@ -105,7 +107,7 @@ def _entity(name: str, given: Any) -> EntityTable:
 
 def fit(
     spec: ModelingSpec | Mapping[str, Any] | str | os.PathLike[str] | Any,
-    dataset: Dataset | None = None,
+    dataset: Dataset | Log | None = None,
     *,
     run: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -147,6 +149,8 @@ def fit(
         _check_plain(spec, roles, resume=resume, base=base)
         modeling = parse(ModelingSpec, start_of(preset), f"the preset {preset}")
         dataset = read(spec, **roles) if dataset is None else dataset
+        if isinstance(dataset, Log):
+            raise SpecError("A preset tries settings on tables in memory; read the pairs without data.examples.stream.")
         return preset_run(folder, modeling, dataset, progress or Silent(), overwrite=overwrite)[0]
     modeling, place = _modeling(spec, roles)
     if dataset is None:
@@ -157,7 +161,7 @@ def fit(
                 )
             dataset = read(spec, **roles)
         else:
-            dataset = read_dataset(modeling.data, base=place, seed=modeling.training.seed)
+            dataset = open_data(modeling.data, base=place, seed=modeling.training.seed)
     before = base if isinstance(base, Run) or base is None else Run.load(base)
     if resume is not None:
         told = progress or Silent()

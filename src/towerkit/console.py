@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from towerkit.data.dataset import Dataset
     from towerkit.data.schema import Schema
+    from towerkit.data.stream.log import Log
     from towerkit.evaluation.compare import Comparison
     from towerkit.evaluation.result import Evaluation
     from towerkit.metrics.significance import Difference
@@ -160,13 +161,25 @@ def show_schema(name: str, schema: Schema, *, console: Console = out) -> None:
     table.show(console)
 
 
-def show_dataset(dataset: Dataset, *, console: Console = err) -> None:
+def show_dataset(dataset: Dataset | Log, *, console: Console = err) -> None:
     """Every table's columns, and the sizes of the parts."""
+    from towerkit.data.schema import Schema
+    from towerkit.data.stream.log import Log
+
+    if isinstance(dataset, Log):
+        title = f"example: {dataset.name}, {dataset.num_rows:,} rows, streamed from {dataset.folder}"
+        show_schema(title, Schema(dataset.columns), console=console)
+        _show_split(dataset, console)
+        return
     for name, schema in dataset.schemas.items():
         source = dataset.examples if name == "example" else dataset.entities[name].table
         show_schema(f"{name}: {source.name}, {source.data.num_rows:,} rows", schema, console=console)
         for text in source.notes:
             console.print(f"note: {text}", markup=False, soft_wrap=True)
+    _show_split(dataset, console)
+
+
+def _show_split(dataset: Dataset | Log, console: Console) -> None:
     sizes = dataset.parts.sizes()
     settings = {key: value for key, value in dataset.split.items() if key not in _TOLD_APART}
     split = ", ".join(f"{key} {value}" for key, value in settings.items())

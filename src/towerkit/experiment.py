@@ -10,14 +10,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+from scipy.sparse import csr_array
+
 from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines
 from towerkit.baselines.tasks import task_baselines
+from towerkit.core.errors import SpecError
 from towerkit.core.remarks import collecting
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import fingerprint
 from towerkit.data.repeats import repeated_rows
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
+from towerkit.data.stream.log import Log
 from towerkit.ensembles.fit_ranks import RankFitting
 from towerkit.ensembles.late import LateFusion, fit_late_fusion
 from towerkit.ensembles.late_spec import LateFusionSpec
@@ -27,11 +32,11 @@ from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.prediction_segments import prediction_segments
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
-from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
+from towerkit.evaluation.selection import graded, ranking_selection, ranking_validator, task_selection
 from towerkit.features.encoder import Demand
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.measurable import check_measurable, held_out_part
-from towerkit.models.answer import TaskPredictor, retriever_of
+from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import FixedBalanceSpec
@@ -40,7 +45,8 @@ from towerkit.trained import Model, RankingModel, new_labels_of, ranker_of, rank
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
 from towerkit.training.estimate import Estimate, estimate
-from towerkit.training.fit import fit_recipe
+from towerkit.training.fit import Trained, fit_recipe
+from towerkit.training.log_recipe import LogRecipe, check_streamable
 from towerkit.training.loop import History, Selection
 from towerkit.training.progress import Progress, Several, Staged, Step
 from towerkit.training.recipes import PredictionRecipe, RetrievalRecipe, pairs_matrix
@@ -62,7 +68,7 @@ class Outcome:
 
 def train_and_evaluate(
     spec: ModelingSpec,
-    dataset: Dataset,
+    dataset: Dataset | Log,
     progress: Progress,
     checkpoints: Checkpoints | None = None,
     base: Base | None = None,
@@ -74,7 +80,7 @@ def train_and_evaluate(
 
     Args:
         spec: The model, its training and evaluation.
-        dataset: Raw tables with their split.
+        dataset: Raw tables with their split, or a log.
         progress: Told after each step and epoch, and at the end.
         checkpoints: Where the training is saved, and gone on from; see :func:`checkpoints_of`.
         base: A trained Run to go on from, with weights and vocabularies.
@@ -88,21 +94,29 @@ def train_and_evaluate(
         spec = spec.model_copy(update={"training": spec.training.model_copy(update={"refit": False})})
     if spec.training.track:
         progress = Several([progress, *(each.build(plain(spec)) for each in spec.training.track)])
-    if base is not None:
-        dataset = base.with_known(dataset)
-    kind = spec.model
-    with collecting() as remarks:
-        if isinstance(kind, TwoTowerSpec):
-            found = _retrieval(kind, spec, dataset, progress, checkpoints, base)
-        elif isinstance(kind, TowerModelSpec):
-            found = _prediction(kind, spec, dataset, progress, checkpoints, base)
-        elif kind.ranks:
-            found = _rank_fusion(kind, spec, dataset, progress, checkpoints)
-        else:
-            found = _late_fusion(kind, spec, dataset, progress, checkpoints)
-    found = replace(found, evaluation=found.evaluation.with_warnings(remarks))
+    if isinstance(dataset, Log):
+        found = _of_log(spec, dataset, progress, checkpoints, base)
+    else:
+        if base is not None:
+            dataset = base.with_known(dataset)
+        with collecting() as remarks:
+            found = _of_tables(spec, dataset, progress, checkpoints, base)
+        found = replace(found, evaluation=found.evaluation.with_warnings(remarks))
     progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
     return replace(found, seconds=time.perf_counter() - started, base=base)
+
+
+def _of_tables(
+    spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None, base: Base | None
+) -> Outcome:
+    kind = spec.model
+    if isinstance(kind, TwoTowerSpec):
+        return _retrieval(kind, spec, dataset, progress, checkpoints, base)
+    if isinstance(kind, TowerModelSpec):
+        return _prediction(kind, spec, dataset, progress, checkpoints, base)
+    if kind.ranks:
+        return _rank_fusion(kind, spec, dataset, progress, checkpoints)
+    return _late_fusion(kind, spec, dataset, progress, checkpoints)
 
 
 _MAY_CHANGE = ("checkpoint_every", "track")
@@ -111,7 +125,7 @@ _MAY_CHANGE = ("checkpoint_every", "track")
 def checkpoints_of(
     run: Path,
     spec: ModelingSpec,
-    dataset: Dataset,
+    dataset: Dataset | Log,
     *,
     base: Base | None = None,
     stop: StopSignals | None = None,
@@ -150,33 +164,77 @@ def _retrieval(
     seen = pairs_matrix(encoded, learned, entities)
     if base is not None:
         seen = base.with_seen(seen, encoded.catalogues, entities)
-    titles = {name: dataset.entities[name].title if name in dataset.entities else None for name in entities}
-    retriever = retriever_of(
+    retriever = _retriever(model, spec, dataset, trained, seen)
+    evaluation, baselines = _ranked(retriever, spec, dataset, learned)
+    return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
+
+
+def _retriever(
+    model: TwoTowerSpec, spec: ModelingSpec, dataset: Dataset | Log, trained: Trained, seen: csr_array
+) -> Retriever:
+    encoded, entities = trained.prepared.encoded, trained.prepared.entities
+    assert entities is not None
+    return retriever_of(
         model,
         encoded.encoder,
         trained.model,
         encoded.catalogues,
         seen,
         queries_average_candidates=isinstance(spec.update, OneBackpropSpec),
-        titles=titles,
+        titles={name: dataset.entities[name].title if name in dataset.entities else None for name in entities},
         histories=encoded.histories.get(entities[0]),
     )
-    evaluation, baselines = _ranked(retriever, spec, dataset, learned)
+
+
+def _of_log(
+    spec: ModelingSpec, log: Log, progress: Progress, checkpoints: Checkpoints | None, base: Base | None
+) -> Outcome:
+    """As :func:`_retrieval`; the pairs stay on disk until they are measured against."""
+    if base is not None:
+        raise SpecError(
+            "A training that goes on from a Run takes new data in memory; remove data.examples.stream, or --from."
+        )
+    model = spec.model
+    assert isinstance(model, TwoTowerSpec)
+    _, _, final = held_out_part(log)
+    trained = fit_recipe(log_recipe_of(spec, log), log, spec.training, progress, checkpoints)
+    seen = trained.prepared.encoded.pairs
+    assert seen is not None
+    retriever = _retriever(model, spec, log, trained, seen)
+    learned = (final if spec.training.refit else log).parts.train
+    evaluation, baselines = _ranked(retriever, spec, log, learned)
     return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
 
 
+def log_recipe_of(spec: ModelingSpec, log: Log) -> LogRecipe:
+    """How a two-tower over a log is prepared and validated.
+
+    Args:
+        spec: With a two-tower of ids.
+        log: Where its pairs lie.
+    """
+    check_streamable(spec.model, spec.update)
+    assert isinstance(spec.model, TwoTowerSpec)
+    validator = ranking_validator(log, spec.evaluation)
+    selection = ranking_selection(spec.evaluation)
+    return LogRecipe(RetrievalRecipe(spec.model, spec.objective, spec.update, selection, validator))
+
+
 def _ranked(
-    model: RankingModel, spec: ModelingSpec, dataset: Dataset, learned: Rows
+    model: RankingModel, spec: ModelingSpec, dataset: Dataset | Log, learned: Rows | range
 ) -> tuple[Evaluation, dict[str, Evaluation]]:
     """Evaluate what ranks, then its members and baselines, on the same queries."""
     part, held_out, _ = held_out_part(dataset)
     keys = (dataset.labelled(entity, held_out) for entity in (model.query_entity, model.candidate_entity))
-    grades = None if dataset.grades is None else dataset.grades[held_out]
+    grades = graded(dataset, held_out)
     task = ranking_task_of(model, *keys, exclude_seen=spec.evaluation.exclude_seen, grades=grades)
     about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
     about |= {"gain": spec.evaluation.gain, "segments": segments_of(model, spec.evaluation)}
-    specs = spec.evaluation.ranking_baselines(has_time=dataset.roles.time is not None)
-    interactions = interactions_of(model.seen, last_times(model, dataset, learned), model.query, model.candidate)
+    times = None if isinstance(dataset, Log) else last_times(model, dataset, np.asarray(learned))
+    specs = spec.evaluation.ranking_baselines(has_time=times is not None)
+    if isinstance(dataset, Log) and spec.evaluation.baselines is None:
+        specs = {"popularity": specs["popularity"]}  # item-kNN multiplies all pairs with each other
+    interactions = interactions_of(model.seen, times, model.query, model.candidate)
     members = model.member_rankers() if isinstance(model, RankFusion) else {}
     others = chain(members.items(), ranking_baselines(interactions, specs))
     baselines = {name: evaluate_ranking(ranker, task, spec.evaluation.k, **about) for name, ranker in others}
@@ -214,16 +272,19 @@ def recipe_of(spec: ModelingSpec, dataset: Dataset, base: Base | None = None) ->
     return PredictionRecipe(model, spec.balance, task_selection(spec.evaluation, model.heads), base)
 
 
-def estimates_of(spec: ModelingSpec, dataset: Dataset) -> dict[str, Estimate]:
+def estimates_of(spec: ModelingSpec, dataset: Dataset | Log) -> dict[str, Estimate]:
     """What the training of a model will need; of a late fusion, each tower model once (with folds it is trained folds + 1 times).
 
     Args:
         spec: What would be trained.
-        dataset: Raw tables with their split.
+        dataset: Raw tables with their split, or a log.
     """
     check_measurable(spec, dataset)
+    if isinstance(dataset, Log):
+        return {"model": estimate(log_recipe_of(spec, dataset), dataset, spec.training)}
     if not isinstance(spec.model, LateFusionSpec):
-        return {"model": estimate(recipe_of(spec, dataset), dataset, spec.training)}
+        recipe: Any = recipe_of(spec, dataset)
+        return {"model": estimate(recipe, dataset, spec.training)}
     members = {name: m for name, m in spec.model.members.items() if isinstance(m, TowerModelSpec | TwoTowerSpec)}
     each = {name: spec.model_copy(update={"model": member}) for name, member in members.items()}
     return {f"member {name}": estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in each.items()}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
-from towerkit.baselines import BM25Spec
+from towerkit.baselines import BM25Spec, RecentPopularitySpec
 from towerkit.core.errors import DataError, SpecError, listed
 from towerkit.data.dataset import Dataset
 from towerkit.data.repeats import repeated_rows
 from towerkit.data.splits import Rows
+from towerkit.data.stream.log import Log
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.evaluation.prediction import SEGMENTS
 from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, prediction_segments
@@ -21,15 +22,19 @@ from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.models.wiring import pair_of
 from towerkit.spec import ModelingSpec, ranks
 from towerkit.training.decisions import check_decidable
+from towerkit.training.log_recipe import check_streamable
 
 
-def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
+def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
     """Find out before training, not after it, that nothing could be measured, or no epoch be chosen.
 
     Raises:
         SpecError: If the split holds nothing out, or a baseline was asked for that needs a time.
         DataError: If a label column has no value among the held-out rows, or none that decides has one for validation.
     """
+    if isinstance(dataset, Log):
+        _check_log(spec, dataset)
+        return
     part, held_out, _ = held_out_part(dataset)
     if ranks(spec.model):
         entities = pair_of(dataset)
@@ -62,6 +67,18 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset) -> None:
             f"{dataset.examples.name}: {listed(deciding)} without a value in all {len(validation):,} rows of the validation "
             "part, so no epoch could be chosen. Give labelled rows, another split, or set split.validation to 0."
         )
+
+
+def _check_log(spec: ModelingSpec, log: Log) -> None:
+    """What of :func:`check_measurable` holds for a log, and what only a table in memory can do."""
+    held_out_part(log)
+    check_streamable(spec.model, spec.update)
+    check_segments(spec.evaluation.segments, log.pair, {})
+    for name, baseline in spec.evaluation.ranking_baselines(has_time=False).items():
+        if isinstance(baseline, BM25Spec | RecentPopularitySpec):
+            raise SpecError(
+                f"evaluation.baselines: '{name}' reads a table that data.examples.stream does not hold in memory. Remove it."
+            )
 
 
 def _check_prediction_segments(
@@ -99,7 +116,19 @@ def _is_empty(dataset: Dataset, column: str, rows: Rows) -> bool:
     return bool(dataset.labelled(column, rows).null_count == len(rows))
 
 
-def held_out_part(dataset: Dataset) -> tuple[str, Rows, Dataset]:
+@overload
+def held_out_part(dataset: Dataset) -> tuple[str, Rows, Dataset]: ...
+
+
+@overload
+def held_out_part(dataset: Log) -> tuple[str, Rows, Log]: ...
+
+
+@overload
+def held_out_part(dataset: Dataset | Log) -> tuple[str, Rows, Dataset | Log]: ...
+
+
+def held_out_part(dataset: Dataset | Log) -> tuple[str, Rows, Dataset | Log]:
     """The name and the rows of the part that is measured, and the data set that the final model may learn from.
 
     Raises:

@@ -14,7 +14,9 @@ from towerkit.artifact.models import save_predictor, save_retriever
 from towerkit.artifact.space import space_on_disk
 from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
+from towerkit.data.roles import EXAMPLE
 from towerkit.data.schema import ColumnInfo
+from towerkit.data.stream.log import Log
 from towerkit.ensembles.late import LateFusion, save_late_fusion
 from towerkit.ensembles.rank_files import save_rank_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
@@ -41,7 +43,7 @@ from towerkit.training.signals import StopSignals
 def train_run(
     folder: Path,
     spec: ModelingSpec,
-    dataset: Dataset,
+    dataset: Dataset | Log,
     progress: Progress,
     *,
     overwrite: bool = False,
@@ -115,7 +117,9 @@ def base_of(run: Run, spec: ModelingSpec) -> Base:
     return Base(str(run.path), model.encoder, weights, catalogues, seal, model.seen)
 
 
-def write_run(folder: Path, spec: ModelingSpec, dataset: Dataset, outcome: Outcome, *, overwrite: bool = False) -> Run:
+def write_run(
+    folder: Path, spec: ModelingSpec, dataset: Dataset | Log, outcome: Outcome, *, overwrite: bool = False
+) -> Run:
     """Write a Run, all or nothing, and open it.
 
     Args:
@@ -198,8 +202,18 @@ def num_parameters(model: Model) -> int:
     return sum(parameter.numel() for parameter in model.model.parameters())
 
 
-def described_data(dataset: Dataset) -> dict[str, Any]:
+def described_data(dataset: Dataset | Log) -> dict[str, Any]:
     """What the data looked like, in plain data: columns, roles, sizes and split, without a row of it."""
+    if isinstance(dataset, Log):
+        return {
+            "examples": dataset.name,
+            "roles": vars(dataset.roles),
+            "columns": {EXAMPLE: [_without_example(column) for column in dataset.columns]},
+            "entities": {},
+            "rows": dict(dataset.sizes),
+            "split": dict(dataset.split),
+            "times": {},
+        }
     return {
         "examples": dataset.examples.name,
         "roles": vars(dataset.roles),

@@ -249,7 +249,7 @@ def test_a_bad_loss_stops_before_the_tables_and_after_the_steps_before_it() -> N
     assert found.engine is not None
     first = next(iter(prepared(chosen, data, "compiled").engine.steps(0, 0)))  # type: ignore[misc]
     assert len(first.losses) == 10
-    order = order_of(data.parts.train, chosen.training, 0)
+    order = order_of(data.parts.train, chosen.training, 0)[:]
     late = int(data_codes(found, "user")[order[7 * 32]])
     earlier = data_codes(found, "user")[order[: 7 * 32]]
     query = next(iter(found.state.model.query.id_towers().values())).table

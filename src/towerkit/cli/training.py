@@ -58,7 +58,7 @@ def train(
 ) -> None:
     """Train a model of any kind, measure it beside its baselines, and write a Run. Ctrl-C saves and stops."""
     from towerkit import console
-    from towerkit.data.dataset import read_dataset
+    from towerkit.data.stream.opening import open_data
     from towerkit.experiment import estimates_of
     from towerkit.run import Run
     from towerkit.run_writer import train_run
@@ -88,7 +88,8 @@ def train(
         raise typer.BadParameter(told)
     experiment = load_spec(spec, settings or ())
     before = None if base is None else Run.load(base)
-    dataset = read_dataset(experiment.data, base=spec.resolve().parent, seed=experiment.training.seed)
+    place, seed = spec.resolve().parent, experiment.training.seed
+    dataset = open_data(experiment.data, base=place, seed=seed, say=console.note)
     if not as_json:
         console.show_dataset(dataset)
     if dry_run:

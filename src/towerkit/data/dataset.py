@@ -57,6 +57,15 @@ class Dataset:
         self.schemas[EXAMPLE].require(column, self.examples.name)
         return values_of(self.examples.data, column).take(pa.array(rows))
 
+    @property
+    def source(self) -> Table:
+        """The table whose rows are counted."""
+        return self.examples
+
+    def row_numbers(self, chosen: Rows) -> Rows:
+        """Rows that are learned from as the source counts them: here they are such numbers."""
+        return chosen
+
     def with_parts(self, parts: Parts) -> Dataset:
         """The same tables and weights under another split, for folds; its rows are taken as they are."""
         return replace(self, parts=parts, learning=Learning(), uncut=None)

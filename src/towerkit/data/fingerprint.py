@@ -10,18 +10,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from towerkit.data.dataset import Dataset
+from towerkit.data.stream.log import Log
 from towerkit.storage.hashes import content_hash
 
 
-def fingerprint(dataset: Dataset) -> dict[str, str]:
+def fingerprint(dataset: Dataset | Log) -> dict[str, str]:
     """What a training reads of a data set, each part by name: its tables, its roles and the rows of each part.
 
     Args:
-        dataset: Raw tables with their split.
+        dataset: Raw tables with their split, or a log.
 
     Returns:
         Name of the part -> SHA-256.
     """
+    if isinstance(dataset, Log):
+        return {f"the log {dataset.name} (its rows, its columns or its split)": dataset.seal}
     found = {f"the table {dataset.examples.name}": table_hash(dataset.examples.data)}
     for name, entity in dataset.entities.items():
         found[f"the table {entity.table.name} of the entity '{name}'"] = table_hash(entity.table.data)

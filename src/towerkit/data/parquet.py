@@ -63,7 +63,7 @@ def read_parquet_folder(folder: Path, name: str, columns: Sequence[str] | None) 
     Raises:
         DataError: If there is no file, or a file does not have the columns, types and partitions of the first.
     """
-    files = [_Part(folder, path, name) for path in parquet_files(folder)]
+    files = [ParquetPart(folder, path, name) for path in parquet_files(folder)]
     if not files:
         raise empty_folder(folder, name)
     keys = _partition_keys(files)
@@ -71,7 +71,7 @@ def read_parquet_folder(folder: Path, name: str, columns: Sequence[str] | None) 
     chosen = [each for each in files[0].schema if columns is None or each.name in columns] or [files[0].schema.field(0)]
     if columns is None:
         _check_same_columns(files)
-    wanted = pa.schema([_common(field, files) for field in chosen])
+    wanted = pa.schema([common_field(field, files) for field in chosen])
     data = pa.concat_tables([_rows(file, wanted) for file in files])
     for key in keys if columns is None else [key for key in keys if key in columns]:
         texts = pa.array([file.partitions[key] for file in files], pa.string())
@@ -90,7 +90,7 @@ def empty_folder(folder: Path, name: str) -> DataError:
 
 
 @dataclass(frozen=True)
-class _Part:
+class ParquetPart:
     """One file of a folder."""
 
     folder: Path
@@ -138,7 +138,7 @@ def _is_empty(stored: pa.Schema, column: str) -> bool:
     return column in stored.names and pa.types.is_null(stored.field(column).type)
 
 
-def _partition_keys(files: Sequence[_Part]) -> list[str]:
+def _partition_keys(files: Sequence[ParquetPart]) -> list[str]:
     """The partitions, which all files must have alike and which no file may have as a column."""
     first = files[0]
     for file in files:
@@ -156,7 +156,7 @@ def _partition_keys(files: Sequence[_Part]) -> list[str]:
     return list(first.partitions)
 
 
-def _check_same_columns(files: Sequence[_Part]) -> None:
+def _check_same_columns(files: Sequence[ParquetPart]) -> None:
     first = files[0]
     for file in files:
         for lacking, other in ((file, first), (first, file)):
@@ -168,7 +168,7 @@ def _check_same_columns(files: Sequence[_Part]) -> None:
                 )
 
 
-def _common(field: pa.Field, files: Sequence[_Part]) -> pa.Field:
+def common_field(field: pa.Field, files: Sequence[ParquetPart]) -> pa.Field:
     """The column in a type that holds what every file has: the wider of two integers or of two floats, else the same."""
     kind, owner = pa.null(), files[0]
     for file in files:
@@ -195,7 +195,7 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return None
 
 
-def _rows(file: _Part, wanted: pa.Schema) -> pa.Table:
+def _rows(file: ParquetPart, wanted: pa.Schema) -> pa.Table:
     top = [each for each in file.stored.names if any(f"{name}.".startswith(f"{each}.") for name in wanted.names)]
     with pa.memory_map(str(file.folder / file.path)) as opened:
         return read_parquet(opened, file.name, top).select(wanted.names).cast(wanted)

@@ -18,11 +18,20 @@ from towerkit.data.split_specs import (
     AnySplit,
     GivenSplit,
     GroupedSplit,
+    LeaveLastSplit,
     PerQuerySplit,
     RandomSplit,
     SplitSpec,
     TimeSplit,
 )
+
+
+class StreamSpec(Spec):
+    """How a log that need not fit into memory is read."""
+
+    cache: str | None = Field(default=None, min_length=1)
+    """Folder of the encoded log, which the next training of the same files finds again; the user's folder for caches when not
+    given. It may be deleted at any time that no training runs."""
 
 
 class ExamplesSpec(SourceSpec):
@@ -44,11 +53,18 @@ class ExamplesSpec(SourceSpec):
     """Column with the grade of a judged pair, 0 or more; a pair of grade 0 is judged and no pair, in any part."""
     grades: Grades | None = Field(default=None, min_length=1)
     """The grade that each value of ``relevance`` stands for, where the value is none itself."""
+    stream: StreamSpec | None = None
+    """``true``: read Parquet once, encode it on disk and train from there; the rows are never all in memory."""
 
     @field_validator("grades", mode="before")
     @classmethod
     def _codes_are_texts(cls, grades: Any) -> Any:
         return codes_as_texts(grades)
+
+    @field_validator("stream", mode="before")
+    @classmethod
+    def _stream_is_yes_or_no(cls, stream: Any) -> Any:
+        return ({} if stream else None) if isinstance(stream, bool) else stream
 
     @field_validator("positive")
     @classmethod
@@ -71,6 +87,9 @@ class EntitySpec(SourceSpec):
     """Column that holds the key; the entity's name when not given."""
     title: str | None = None
     """Column shown to people beside the key."""
+
+
+_NOT_STREAMED = ("weight", "event", "positive", "relevance", "sql", "names", "separator")
 
 
 def _examples_or_collection(schema: dict[str, Any]) -> None:
@@ -189,6 +208,49 @@ class DataSpec(Spec):
             if is_set and missing:
                 raise ValueError(f"'{setting}' needs examples.{missing[0]}; name that column, or remove '{setting}'.")
         return self
+
+    @model_validator(mode="after")
+    def _a_stream_goes_alone(self) -> DataSpec:
+        if self.examples.stream is None:
+            return self
+        for role in ("query", "candidate"):
+            if getattr(self.examples, role) is None:
+                raise ValueError(f"'examples.stream' reads pairs; name the column in examples.{role}.")
+        for name, is_set in {
+            "collection": self.collection is not None,
+            "validation": self.validation is not None,
+            "test": self.test is not None,
+            "entities": bool(self.entities),
+            "decay": self.decay is not None,
+            "duplicates": self.duplicates != "keep",
+            "min_count": self.min_count is not None,
+            "k_core": self.k_core is not None,
+            "filter_on": self.filter_on != "train",
+            **{f"examples.{key}": getattr(self.examples, key) is not None for key in _NOT_STREAMED},
+            "examples.format": self.examples.format not in ("auto", "parquet"),
+        }.items():
+            if is_set:
+                raise ValueError(
+                    f"'{name}' needs the rows in memory, and 'examples.stream' never has them there together. Remove one of the "
+                    "two, or do it when the Parquet files are written."
+                )
+        self._check_streamed_split(self.resolved_split())
+        return self
+
+    def _check_streamed_split(self, split: AnySplit) -> None:
+        may = "time, per_query, random and grouped (by the query)"
+        if isinstance(split, LeaveLastSplit | GivenSplit) or (
+            isinstance(split, GroupedSplit) and split.column is not None
+        ):
+            raise ValueError(
+                f"'examples.stream' splits rows it has not all in memory, by {may}; received split.kind '{split.kind}'"
+                f"{' with a column' if isinstance(split, GroupedSplit) else ''}. Choose one of these."
+            )
+        if isinstance(split, TimeSplit) and (self.examples.time is None or split.time_missing != "refuse"):
+            raise ValueError(
+                "a time split of a stream needs examples.time and a time in every row (time_missing: refuse); received "
+                f"time {self.examples.time!r} and time_missing '{split.time_missing}'. Name the column and fill the times."
+            )
 
     @model_validator(mode="after")
     def _given_parts_are_given(self) -> DataSpec:

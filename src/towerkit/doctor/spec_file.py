@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from towerkit.core.errors import SpecError, TowerkitError
+from towerkit.core.errors import SpecError, TowerkitError, listed
 from towerkit.core.spec import parse
 from towerkit.data.dataset import read_dataset
 from towerkit.data.readers import SourceSpec, read_table
+from towerkit.data.roles import Roles
 from towerkit.data.search.collection import read_collection
 from towerkit.data.search.spec import DOCUMENT, QUERY, CollectionSpec
-from towerkit.data.spec import DataSpec, EntitySpec
+from towerkit.data.spec import DataSpec, EntitySpec, ExamplesSpec
+from towerkit.data.stream.files import LogFiles
 from towerkit.doctor.keys import repeated_keys
 from towerkit.doctor.tables import describe
 from towerkit.spec import load_spec, parse_yaml
@@ -46,6 +48,9 @@ def examine_spec(path: Path) -> dict[str, Any]:
         found["problems"].append(str(error))
         return found
     base = path.resolve().parent
+    if spec.examples.stream is not None:
+        _look_at_log(found, spec.examples, base)
+        return found
     if spec.collection is not None:
         _look_at_collection(found, spec.collection, base)
     else:
@@ -83,6 +88,21 @@ def _tables(spec: DataSpec) -> list[tuple[str, SourceSpec, dict[str, str]]]:
             kept = {name: column for name, column in roles.items() if name != "weight"}
             tables.append((part, SourceSpec.model_validate({**inherited, **given}), kept))
     return tables + [(name, entity, {}) for name, entity in spec.entities.items()]
+
+
+def _look_at_log(found: dict[str, Any], examples: ExamplesSpec, base: Path) -> None:
+    """The footers alone: a log may be larger than memory."""
+    roles = Roles(examples.query, examples.candidate, examples.time)
+    try:
+        files = LogFiles.open(examples, tuple(roles.by_column()), base)
+    except TowerkitError as error:
+        found["problems"].append(str(error))
+        return
+    told = listed(f"{column.name} ({column.type})" for column in files.schema)
+    found["notes"].append(
+        f"{files.name} is streamed: {files.num_rows:,} rows in {len(files.parts):,} files; their values are looked at when "
+        f"they are encoded. The columns read are {told}."
+    )
 
 
 def _look_at_collection(found: dict[str, Any], spec: CollectionSpec, base: Path) -> None:

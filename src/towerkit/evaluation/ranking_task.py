@@ -157,11 +157,16 @@ def entries(matrix: csr_array, rows: NDArray[np.int64], columns: NDArray[np.int6
     Returns:
         ``[places]``, -1 where nothing is stored.
     """
-    if not matrix.nnz or not len(rows):
-        return np.full(len(rows), -1)
-    matrix = matrix.sorted_indices()  # a copy: the caller's matrix stays as it is
-    owner = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    stored = owner * matrix.shape[1] + matrix.indices
-    wanted = rows * matrix.shape[1] + columns
-    place = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
-    return np.where(stored[place] == wanted, place, -1)
+    if not matrix.has_sorted_indices:
+        matrix = matrix.sorted_indices()  # a copy: the caller's matrix stays as it is
+    low, ends = (matrix.indptr[place].astype(np.int64) for place in (rows, rows + 1))
+    left = ends - low
+    while left.any():  # nothing is made that is as long as the matrix, which may lie on disk
+        open_ = left > 0
+        half = left // 2
+        below = np.zeros(len(low), bool)
+        below[open_] = matrix.indices[(low + half)[open_]] < columns[open_]
+        low, left = np.where(below, low + half + 1, low), np.where(below, left - half - 1, half)
+    found = low < ends
+    found[found] = matrix.indices[low[found]] == columns[found]
+    return np.where(found, low, -1)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
+from towerkit.data.stream.log import Log
 from towerkit.evaluation.ranking import ranking_values
 from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.spec import EvaluationSpec
@@ -55,24 +57,34 @@ def _selection(name: str, known: list[str]) -> Selection:
 
 
 def ranking_validator(
-    dataset: Dataset, spec: EvaluationSpec
-) -> Callable[[TwoTower, Encoded, Rows, Rows], Mapping[str, float]]:
+    dataset: Dataset | Log, spec: EvaluationSpec
+) -> Callable[[TwoTower, Encoded, Rows | range, Rows], Mapping[str, float]]:
     """A function that ranks all candidates for the validation queries; the task is built once."""
     tasks: list[RankingTask] = []
 
-    def validate(model: TwoTower, encoded: Encoded, train: Rows, held_out: Rows) -> Mapping[str, float]:
+    def validate(model: TwoTower, encoded: Encoded, train: Rows | range, held_out: Rows) -> Mapping[str, float]:
         entities = model.query_entity, model.candidate_entity
         query, candidate = (encoded.catalogues[entity] for entity in entities)
         if not tasks:
             keys: list[pa.Array] = [dataset.labelled(entity, held_out) for entity in entities]
             seen = pairs_matrix(encoded, train, entities)
-            grades = None if dataset.grades is None else dataset.grades[held_out]
+            grades = graded(dataset, held_out)
             tasks.append(ranking_task(query, candidate, seen, *keys, grades=grades, exclude_seen=spec.exclude_seen))
         auc = spec.select_by == "auc"  # it is only counted where it decides: each epoch would pay for it
         values = ranking_values(model_ranker(model, encoded), tasks[0], spec.k, auc=auc, gain=spec.gain)
         return {name: float(np.mean(value)) for name, value in values.items()}
 
     return validate
+
+
+def graded(dataset: Dataset | Log, rows: Rows) -> NDArray[np.float64] | None:
+    """``[rows]`` how well each candidate answers its query; None where the data does not say.
+
+    Args:
+        dataset: A log has no grades.
+        rows: Example rows.
+    """
+    return None if isinstance(dataset, Log) or dataset.grades is None else dataset.grades[rows]
 
 
 def model_ranker(model: TwoTower, encoded: Encoded) -> VectorRanker:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from towerkit.data.batch import Batch, Block, Columns, take
@@ -61,6 +63,13 @@ class Drawn:
         return Block(place, self.vectors, collision, log_q, self.keep)
 
 
+class Index(Protocol):
+    """For each example a row of an entity's table: an array, or what reads one from a disk."""
+
+    def __getitem__(self, examples: Rows, /) -> NDArray[np.int64]:
+        """The rows of some examples."""
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Everything a training loop reads, as arrays; batches are slices of them."""
@@ -68,7 +77,7 @@ class Encoded:
     encoder: Encoder
     tables: Mapping[str, Columns]
     """Entity -> encoded columns, row 0 the unknown row."""
-    index: Mapping[str, NDArray[np.int64]]
+    index: Mapping[str, Index]
     """Entity -> ``[examples]`` row in its table."""
     catalogues: Mapping[str, Catalogue]
     labels: Mapping[str, Truth]
@@ -76,6 +85,8 @@ class Encoded:
     weights: NDArray[np.float32] | None
     histories: Mapping[str, Histories] = field(default_factory=dict)
     """Query entity -> what its rows met, where a tower reads histories."""
+    pairs: csr_array | None = None
+    """``[query rows, candidate rows]`` the distinct pairs of all examples, where these are a log that lies on disk."""
 
     def columns(self, entity: str, rows: Tensor) -> Columns:
         """What is known of some rows of an entity at the cut-off: their columns, and all that they met.

@@ -26,7 +26,7 @@ def draw_own_alone(
     last: int,
     distinct: bool,
     starts: NDArray[np.int64],
-    known: NDArray[np.int64],
+    known: NDArray[np.int32],
     table: NDArray[np.bool_],
     drawn: NDArray[np.int64],
 ) -> None:

@@ -121,7 +121,7 @@ def softmax_tile(
     first: NDArray[np.int32],
     before: NDArray[np.int32],
     starts: NDArray[np.int64],
-    known: NDArray[np.int64],
+    known: NDArray[np.int32],
     log_q: NDArray[np.float32],
     weights: NDArray[np.float32],
     temperature: np.float32,

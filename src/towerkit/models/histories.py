@@ -64,7 +64,7 @@ def with_histories(
     if not reaches:
         return encoded
     query, candidate = entities
-    queries, candidates = encoded.index[query], encoded.index[candidate]
+    queries, candidates = (np.asarray(encoded.index[entity]) for entity in entities)
     keys = encoded.catalogues[query].keys, encoded.catalogues[candidate].keys
     codes = dense(encoded.tables[candidate], "id").numpy()
     pairs = Pairs(

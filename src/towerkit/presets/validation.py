@@ -47,7 +47,9 @@ class Validation:
         encoded = encode(Encoder.fit(spec.model.demand(dataset), dataset, rows), dataset, rows)
         query, candidate = (encoded.catalogues[entity] for entity in entities)
         self.pairs = csr_array(id_pairs(encoded, rows, entities)[1:, 1:])
-        held_out = _of_some(encoded.index[entities[0]], dataset.parts.validation, queries, spec.training.seed)
+        held_out = _of_some(
+            np.asarray(encoded.index[entities[0]]), dataset.parts.validation, queries, spec.training.seed
+        )
         keys = [dataset.labelled(entity, held_out) for entity in entities]
         grades = None if dataset.grades is None else dataset.grades[held_out]
         exclude_seen = spec.evaluation.exclude_seen

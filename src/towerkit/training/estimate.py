@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from towerkit.core.random import stream
 from towerkit.data.batch import Batch
-from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
-from towerkit.training.fit import Prepared, Recipe, batches_of
+from towerkit.training.fit import D, Prepared, Recipe, batches_of
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import seeded_torch
 from towerkit.training.steps import ANY_NUMBER, torch_steps
@@ -55,7 +54,7 @@ class Estimate:
         return {**asdict(self), "parameters": dict(self.parameters)}
 
 
-def estimate(recipe: Recipe, dataset: Dataset, training: TrainingSpec) -> Estimate:
+def estimate(recipe: Recipe[D], dataset: D, training: TrainingSpec) -> Estimate:
     """Build the model and take a few steps; nothing is written or kept.
 
     Args:
@@ -120,7 +119,7 @@ def peak_memory_bytes() -> int | None:
 
 
 def _sized_batches(
-    prepared: Prepared, rows: Rows, training: TrainingSpec, sizes: list[int], epoch: int, done: int
+    prepared: Prepared, rows: Rows | range, training: TrainingSpec, sizes: list[int], epoch: int, done: int
 ) -> Iterator[Batch]:
     for batch in batches_of(prepared, rows, training, epoch, done):
         sizes.append(_size(batch))

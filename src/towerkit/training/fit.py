@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from towerkit.core.notices import listening
 from towerkit.core.random import stream
 from towerkit.data.batch import Batch
-from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
+from towerkit.data.table import Table
 from towerkit.features.encoded import Drawn, Encoded
 from towerkit.heads.decision import Decision
 from towerkit.matching.negatives import AllCandidates, Negatives
@@ -37,20 +37,54 @@ class Prepared:
     """What takes the steps, where it is not the torch engine."""
 
 
-class Recipe(Protocol):
+class Parts(Protocol):
+    """The rows of a data set by what is done with them; what they are, numbers or a range, its recipe knows."""
+
+    @property
+    def train(self) -> Any:
+        """Learned from."""
+
+    @property
+    def validation(self) -> Any:
+        """Held out to choose an epoch."""
+
+
+class Learnable(Protocol):
+    """What a trainer asks of a data set: a ``Dataset`` in memory, or a ``Log`` on disk."""
+
+    @property
+    def parts(self) -> Parts:
+        """Its rows."""
+
+    @property
+    def source(self) -> Table:
+        """What messages call its rows."""
+
+    def for_refit(self) -> Self:
+        """The data set that the final model learns from."""
+
+    def row_numbers(self, chosen: Rows) -> Rows:
+        """The row numbers of rows that are learned from, as the source counts them."""
+
+
+D = TypeVar("D", bound=Learnable)
+D_contra = TypeVar("D_contra", contravariant=True)
+
+
+class Recipe(Protocol[D_contra]):
     """What a model kind tells the trainer about itself."""
 
     @property
     def selection(self) -> Selection:
         """Which validation figure decides."""
 
-    def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
+    def prepare(self, dataset: D_contra, rows: Any, training: TrainingSpec) -> Prepared:
         """Fit the encoder on some rows and build the model."""
 
-    def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
+    def validate(self, prepared: Prepared, dataset: D_contra, rows: Any) -> Mapping[str, float]:
         """Validation figures on held-out rows."""
 
-    def decide(self, prepared: Prepared, rows: Rows) -> Mapping[str, Decision]:
+    def decide(self, prepared: Prepared, rows: Any) -> Mapping[str, Decision]:
         """Of each task, how its logits become an answer, read off held-out rows."""
 
 
@@ -70,8 +104,8 @@ class Trained:
 
 
 def fit_recipe(
-    recipe: Recipe,
-    dataset: Dataset,
+    recipe: Recipe[D],
+    dataset: D,
     training: TrainingSpec,
     progress: Progress,
     checkpoints: Checkpoints | None = None,
@@ -119,8 +153,8 @@ def fit_recipe(
 
 
 def refit_recipe(
-    recipe: Recipe,
-    dataset: Dataset,
+    recipe: Recipe[D],
+    dataset: D,
     training: TrainingSpec,
     progress: Progress,
     epochs: int,
@@ -148,11 +182,11 @@ def refit_recipe(
 
 
 @dataclass(frozen=True)
-class _Fit:
+class _Fit(Generic[D]):
     """One training: what its stretches share."""
 
-    recipe: Recipe
-    dataset: Dataset
+    recipe: Recipe[D]
+    dataset: D
     training: TrainingSpec
     progress: Progress
     checkpoints: Checkpoints | None
@@ -211,7 +245,7 @@ def save_failure(
     checkpoints: Checkpoints,
     state: TrainState,
     stretch: Stretch,
-    dataset: Dataset,
+    dataset: Learnable,
     training: TrainingSpec,
     error: LossError,
 ) -> LossError:
@@ -223,8 +257,8 @@ def save_failure(
     rows, epoch = dataset.parts.train, len(stretch.history.records)
     size = batch_size(training, rows)
     start = stretch.batches * size
-    chosen = order_of(rows, training, epoch)[start : start + size * training.accumulate]
-    examples = dataset.examples
+    chosen = dataset.row_numbers(order_of(rows, training, epoch)[start : start + size * training.accumulate])
+    examples = dataset.source
     about = {
         "error": str(error),
         "stage": stretch.stage,
@@ -254,7 +288,9 @@ def _replay(stretch: Stretch, progress: Progress, epochs: int, selection: Select
             progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=is_best)
 
 
-def batches_of(prepared: Prepared, rows: Rows, training: TrainingSpec, epoch: int, done: int = 0) -> Iterator[Batch]:
+def batches_of(
+    prepared: Prepared, rows: Rows | range, training: TrainingSpec, epoch: int, done: int = 0
+) -> Iterator[Batch]:
     """The batches of an epoch: an order that is a pure function of seed and epoch, negatives drawn by step.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from towerkit.features.encoded import Encoded, encode
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.heads.decision import Decision
 from towerkit.matching.negatives import KnownPairs, Material, Negatives
-from towerkit.matching.updates import AnyUpdateSpec
+from towerkit.matching.updates import AnyUpdateSpec, Update
 from towerkit.models.histories import with_histories
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
@@ -35,7 +35,7 @@ from towerkit.training.optimizers import Optimizer
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
 
-ValidateRanking = Callable[[TwoTower, Encoded, Rows, Rows], Mapping[str, float]]
+ValidateRanking = Callable[[TwoTower, Encoded, Rows | range, Rows], Mapping[str, float]]
 """Model, arrays, training rows, held-out rows -> figures. Given from above: ranking metrics live on a higher floor."""
 
 
@@ -67,14 +67,38 @@ class RetrievalRecipe:
         update.begin(model, encoded, rows)
         if self.base is not None:
             self.base.keep_known(model, update)
-        sampler = self.objective.sampler(material_of(encoded, rows, entities, training))
+        material = material_of(encoded, rows, entities, training)
+        return self.assembled(encoded, model, update, trainable, material, rows, training)
+
+    def assembled(
+        self,
+        encoded: Encoded,
+        model: TwoTower,
+        update: Update,
+        trainable: Iterable[nn.Parameter],
+        material: Material,
+        rows: Rows | range,
+        training: TrainingSpec,
+    ) -> Prepared:
+        """Set up what moves a model, which is the same wherever its rows lie.
+
+        Args:
+            encoded: The arrays.
+            model: Built, and begun.
+            update: Begun.
+            trainable: What the optimizer moves.
+            material: What negatives are drawn from.
+            rows: The rows that are trained on.
+            training: The loop's settings.
+        """
+        sampler = self.objective.sampler(material)
         objective = self.objective.build(update, sampler)
         optimizer = training.optimizer.build([*trainable, *objective.parameters()], training.total_steps(len(rows)))
         apply_rates(optimizer, model)
         balancer = FixedBalanceSpec().build({"retrieval": 1.0})
         forward = forward_of(model, precision=training.precision, chunk=training.chunk)
         state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
-        prepared = Prepared(state, encoded, sampler, entities)
+        prepared = Prepared(state, encoded, sampler, (model.query_entity, model.candidate_entity))
         engine = engine_of(self.model, self.objective, self.update, training, len(rows))
         if engine is not None:
             assert isinstance(sampler, Negatives)
@@ -176,17 +200,20 @@ def id_pairs(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_arr
     return ones_at(codes[0], codes[1], (sizes[0], sizes[1]))
 
 
-def pairs_matrix(encoded: Encoded, rows: Rows, entities: tuple[str, str]) -> csr_array:
+def pairs_matrix(encoded: Encoded, rows: Rows | range, entities: tuple[str, str]) -> csr_array:
     """Known pairs as a matrix of ones.
 
     Args:
         encoded: The arrays.
-        rows: Example rows.
+        rows: Example rows; all of them, where they are a range.
         entities: The query and the candidate entity.
 
     Returns:
         ``[query rows, candidate rows]``, the unknown row 0 included, each pair once, indices sorted.
     """
+    if isinstance(rows, range):
+        assert encoded.pairs is not None
+        return encoded.pairs
     query, candidate = encoded.index[entities[0]][rows], encoded.index[entities[1]][rows]
     shape = len(encoded.catalogues[entities[0]].keys) + 1, len(encoded.catalogues[entities[1]].keys) + 1
     return ones_at(query, candidate, shape)

@@ -20,6 +20,8 @@ class TrainingSpec(Spec):
     to be worth compiling. Both draw the same and differ by the rounding of float32."""
     epochs: int = Field(50, ge=1)
     batch_size: int = Field(1024, ge=1, le=1 << 20)
+    window_rows: int = Field(1 << 22, ge=1)
+    """Rows that are shuffled together; blocks of more rows than these come in a random order, window by window."""
     drop_last: bool = False
     """Leave out the last batch of an epoch when it is short."""
     accumulate: int = Field(1, ge=1, le=10_000)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from towerkit.core.random import generator
 from towerkit.data.batch import Batch
 from towerkit.data.splits import Rows
+from towerkit.training.order import Order
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState, train_step
 
@@ -52,11 +52,11 @@ def torch_steps(state: TrainState, batches: Batches, accumulate: int = 1) -> Adv
     return advance
 
 
-def order_of(rows: Rows, training: TrainingSpec, epoch: int) -> Rows:
+def order_of(rows: Rows | range, training: TrainingSpec, epoch: int) -> Order:
     """The rows in the order of an epoch: a pure function of seed and epoch."""
-    return rows[generator(training.seed, "order", epoch).permutation(len(rows))]
+    return Order(rows, seed=training.seed, epoch=epoch, window_rows=training.window_rows)
 
 
-def batch_size(training: TrainingSpec, rows: Rows) -> int:
+def batch_size(training: TrainingSpec, rows: Rows | range) -> int:
     """Examples in a full batch."""
     return min(training.batch_size, len(rows))

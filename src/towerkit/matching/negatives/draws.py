@@ -16,7 +16,7 @@ _TRIES, _PLACES = 64, 1 << 20
 """As in the kernel: proposals for one place, and rows of a batch."""
 _MANY = 1 << 16
 """Draws that are worth waking other threads for."""
-_NOBODY, _NO_TABLE = np.empty(0, np.int64), np.empty((0, 0), np.bool_)
+_NOBODY, _NO_ONE_KNOWN, _NO_TABLE = np.empty(0, np.int64), np.empty(0, np.int32), np.empty((0, 0), np.bool_)
 
 Propose = Callable[[NDArray[np.uint64]], NDArray[np.int64]]
 """Counters to candidate rows, a pure function."""
@@ -98,7 +98,7 @@ class OwnDraws:
         from towerkit.kernels.sampling import draw_own, draw_own_alone
 
         drawn = np.empty((len(queries), self.count), np.int64)
-        starts, known, table = (_NOBODY, _NOBODY, _NO_TABLE) if self.known is None else self.known.by_query
+        starts, known, table = (_NOBODY, _NO_ONE_KNOWN, _NO_TABLE) if self.known is None else self.known.by_query
         proposed = self.num_candidates, self.cumulative, self.guide, self.last, self.distinct
         where = first_step, batch, np.uint64(self.key), *proposed
         many = drawn.size >= _MANY and torch.get_num_threads() > 1

@@ -17,19 +17,29 @@ class KnownPairs:
 
     Args:
         pairs: ``[queries + 1, candidates + 1]`` by row, one entry of any value for each known pair; row 0 is the
-            unknown query.
+            unknown query. Its arrays may lie on disk: they are looked at where they are.
     """
 
     def __init__(self, pairs: csr_array) -> None:
-        self.matrix = csr_array((np.ones(pairs.nnz, np.float32), pairs.indices, pairs.indptr), shape=pairs.shape)
+        self._pairs = pairs if pairs.has_sorted_indices else pairs.sorted_indices()
         self.width = pairs.shape[1]
         self.per_query: NDArray[np.int64] = np.diff(pairs.indptr).astype(np.int64)
-        rows = np.repeat(np.arange(pairs.shape[0], dtype=np.int64), self.per_query)
-        self.sorted = np.sort(rows * self.width + pairs.indices)
         self.table: NDArray[np.bool_] | None = None
         if pairs.shape[0] * self.width <= _TABLE_CELLS:
             self.table = np.zeros(pairs.shape[0] * self.width, bool)
             self.table[self.sorted] = True
+
+    @cached_property
+    def matrix(self) -> csr_array:
+        """``[queries + 1, candidates + 1]`` a one for each known pair."""
+        own = self._pairs
+        return csr_array((np.ones(own.nnz, np.float32), own.indices, own.indptr), shape=own.shape)
+
+    @cached_property
+    def sorted(self) -> NDArray[np.int64]:
+        """``[pairs]`` each as one number, ascending."""
+        rows = np.repeat(np.arange(self._pairs.shape[0], dtype=np.int64), self.per_query)
+        return rows * self.width + self._pairs.indices
 
     def contains(self, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each pair of rows is known; the arrays may broadcast."""
@@ -42,16 +52,17 @@ class KnownPairs:
         return np.asarray(self.sorted[found] == pairs)
 
     @cached_property
-    def by_query(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    def by_query(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.bool_]]:
         """``[queries + 1]`` where the known candidates of each query begin; all of them, ascending for each query; and the
         same as a table ``[queries, candidates + 1]``, empty where it would be large."""
         table = np.empty((0, 0), np.bool_) if self.table is None else self.table.reshape(-1, self.width)
-        return self.matrix.indptr.astype(np.int64), self.sorted % self.width, table
+        narrow = self._pairs.indices.astype(np.int32, copy=False)  # one sort of array: kernels are compiled once
+        return self._pairs.indptr.astype(np.int64), narrow, table
 
     def candidates_of(self, query: int) -> NDArray[np.int64]:
         """The known candidates of one query, ascending."""
-        low, high = np.searchsorted(self.sorted, [query * self.width, (query + 1) * self.width])
-        return np.asarray(self.sorted[low:high] - query * self.width)
+        low, high = self._pairs.indptr[query : query + 2]
+        return self._pairs.indices[low:high].astype(np.int64)
 
     def among(self, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of some shared candidates each query knows.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from towerkit.data.splits import Rows
-from towerkit.features.encoded import Encoded
+from towerkit.features.encoded import Encoded, Index
 from towerkit.losses import AnyRetrievalLossSpec
 from towerkit.matching.negatives import Negatives
 from towerkit.matching.updates import Alternating, OneBackprop
@@ -48,11 +48,11 @@ class KernelEngine(ABC):
     state: TrainState
     negatives: Negatives
     loss: AnyRetrievalLossSpec
-    queries: NDArray[np.int64]
-    candidates: NDArray[np.int64]
+    queries: Index
+    candidates: Index
     codes: tuple[NDArray[np.int32], NDArray[np.int32]]
     weights: NDArray[np.float32] | None
-    rows: Rows
+    rows: Rows | range
     training: TrainingSpec
 
     @classmethod
@@ -62,7 +62,7 @@ class KernelEngine(ABC):
         encoded: Encoded,
         negatives: Negatives,
         loss: AnyRetrievalLossSpec,
-        rows: Rows,
+        rows: Rows | range,
         training: TrainingSpec,
     ) -> Self:
         """The engine over a prepared training of two id towers."""
@@ -79,12 +79,11 @@ class KernelEngine(ABC):
         """
         size = batch_size(self.training, self.rows)
         order = order_of(self.rows, self.training, epoch)
-        if self.training.drop_last:
-            order = order[: len(order) - len(order) % size]
+        end = len(order) - len(order) % size if self.training.drop_last else len(order)
         start = done * size
-        while start < len(order):
+        while start < end:
             span = min(self._steps_at_once(size), at_most())
-            chosen = order[start : start + span * size]
+            chosen = order[start : min(start + span * size, end)]
             rate = self.state.optimizer.rate
             losses = self._advance(chosen, size)
             finite = int(np.isfinite(losses).argmin()) if not np.isfinite(losses).all() else len(losses)

@@ -1,0 +1,121 @@
+"""One pass over the files of a log: both columns as codes, then the part of every row."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from towerkit.core.errors import DataError
+from towerkit.data.roles import Roles
+from towerkit.data.schema import infer_schema
+from towerkit.data.stream.arrays import chunks, opened, written
+from towerkit.data.stream.files import LogFiles
+from towerkit.data.stream.keys import Keys
+from towerkit.data.stream.log import PARTS
+from towerkit.data.stream.parting import StreamedSplit, decider
+from towerkit.data.table import Table
+from towerkit.data.times import times_of
+
+_SCHEMA_ROWS = 100_000
+
+
+def encode_log(files: LogFiles, roles: Roles, split: StreamedSplit, seed: int, folder: Path) -> dict[str, Any]:
+    """Write ``0.npy`` (queries), ``1.npy`` (candidates), ``part.npy`` and the keys as ``0.arrow`` and ``1.arrow``.
+
+    Args:
+        files: What is read, once.
+        roles: Which column is which.
+        split: The parts.
+        seed: Draws random splits.
+        folder: Where to write.
+
+    Returns:
+        What else is kept of the log: sizes of the parts and its columns.
+
+    Raises:
+        DataError: If a row lacks a key, a column holds one key only, or a part stays empty.
+    """
+    pair = [str(roles.query), str(roles.candidate)]
+    columns = _encode(files, roles, pair, folder)
+    time_file = folder / "time.npy"
+    times = opened(time_file) if time_file.exists() else None
+    counts: list[np.ndarray] = []
+    for place, role in enumerate(("query", "candidate")):
+        keys, rows_of_each = columns[place].values, columns[place].counts
+        if len(keys) < 2:
+            raise DataError(
+                f"{files.name}: the {role} column '{pair[place]}' holds one value only ({keys[0].as_py()!r}); a ranking model "
+                f"needs at least two. Is '{pair[place]}' the right column?"
+            )
+        _write_keys(folder / f"{place}.arrow", keys)
+        counts.append(rows_of_each)
+    decide = decider(split, seed, opened(folder / "0.npy"), counts[0], times)
+    sizes: np.ndarray = np.zeros(len(PARTS), np.int64)
+    with written(folder / "part.npy", np.uint8, (files.num_rows,)) as append:
+        for part in chunks(files.num_rows):
+            numbers = decide(part)
+            sizes += np.bincount(numbers, minlength=len(PARTS))
+            append(numbers)
+    time_file.unlink(missing_ok=True)
+    found = dict(zip(PARTS, sizes.tolist(), strict=True))
+    _check_sizes(files, split, found)
+    return {"sizes": found, "columns": _described(files, roles)}
+
+
+def read_keys(path: Path) -> pa.Array:
+    """Keys that :func:`encode_log` wrote."""
+    with pa.OSFile(str(path)) as file:
+        return pa.ipc.open_file(file).read_all().column(0).combine_chunks()
+
+
+def _encode(files: LogFiles, roles: Roles, pair: list[str], folder: Path) -> list[Keys]:
+    keys = [Keys(files.schema.field(column).type) for column in pair]
+    shape = (files.num_rows,)
+    with ExitStack() as stack:
+        appends = [stack.enter_context(written(folder / f"{place}.npy", np.int32, shape)) for place in range(2)]
+        with_time = roles.time in files.schema.names
+        tell_time = stack.enter_context(written(folder / "time.npy", np.float64, shape)) if with_time else None
+        for table in files.batches():
+            for column, own, append in zip(pair, keys, appends, strict=True):
+                append(own.add(_single(table.column(column))))
+            if tell_time is not None:
+                tell_time(times_of(Table(table, files.name), str(roles.time)))
+    return keys
+
+
+def _single(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _write_keys(path: Path, keys: pa.Array) -> None:
+    table = pa.table({"key": keys})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _described(files: LogFiles, roles: Roles) -> list[dict[str, Any]]:
+    """The columns, by the first rows; without an example, which is somebody's."""
+    _, _, first = next(iter(files.tables(_SCHEMA_ROWS)))
+    read = {column: role for column, role in roles.by_column().items() if column in first.column_names}
+    columns = infer_schema(Table(first, files.name), read).columns
+    return [{**vars(column), "example": None} for column in columns]
+
+
+def _check_sizes(files: LogFiles, split: StreamedSplit, sizes: dict[str, int]) -> None:
+    if not sizes["train"]:
+        raise DataError(
+            f"{files.name}: the {split.kind} split leaves no training row out of {files.num_rows:,}; give more rows, or "
+            "choose another split (rows of one moment stay together in a time split)."
+        )
+    for part in ("validation", "test"):
+        share = getattr(split, part)
+        if share and not sizes[part]:
+            raise DataError(
+                f"{files.name}: the {split.kind} split leaves no {part} row: {share:.0%} of {files.num_rows:,} rows; give more "
+                f"rows, a larger split.{part}, or set it to 0."
+            )
