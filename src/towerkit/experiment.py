@@ -40,6 +40,7 @@ from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import FixedBalanceSpec
+from towerkit.pretrained.source import fingerprints
 from towerkit.spec import ModelingSpec, plain
 from towerkit.trained import Model, RankingModel, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
 from towerkit.training.carry import Base
@@ -146,6 +147,9 @@ def checkpoints_of(
     if base is not None:
         described["from"] = base.seal
     identity = {"spec": described, "data": fingerprint(dataset)}
+    encoders = fingerprints(described["model"])
+    if encoders:
+        identity["encoders"] = encoders
     return Checkpoints(checkpoint_folder(run), identity, every=spec.training.checkpoint_every, stop=stop, say=say)
 
 

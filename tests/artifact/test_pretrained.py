@@ -21,12 +21,16 @@ import pytest
 
 import towerkit as tk
 from towerkit.core.errors import SpecError, TowerkitError
+from towerkit.core.spec import parse
 from towerkit.data.shop import shop_table
+from towerkit.experiment import checkpoints_of
 from towerkit.pretrained import Pretrained
 from towerkit.run import Run
+from towerkit.spec import ModelingSpec
 from towerkit.storage.tensors import tensor_shapes
 from towerkit.testing.encoders import small_text_encoder
 from towerkit.testing.sealing import seal_again
+from towerkit.training.checkpoint import differences
 
 ROWS = shop_table("reviews", size="small").select(["title", "text", "age", "recommended"]).slice(0, 150)
 LIKED = {"liked": {"kind": "binary", "column": "recommended"}}
@@ -204,3 +208,13 @@ def test_what_cannot_be_an_encoder_is_told_before_training(tmp_path: Path) -> No
     with pytest.raises(SpecError, match=r"The encoder's folder .*gone cannot be read"):
         trained(tmp_path / "run", model)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_training_does_not_go_on_with_another_encoder(small_encoder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(small_encoder, tmp_path / "here"))
+    model = {"kind": "tower_model", "towers": {"text": tower(folder, "full")}, "heads": LIKED}
+    spec, data = parse(ModelingSpec, {"model": model}), tk.read(ROWS)
+    before = checkpoints_of(tmp_path / "run", spec, data).identity
+    assert checkpoints_of(tmp_path / "run", spec, data).identity == before
+    small_text_encoder(folder, seed=1)
+    assert differences(before, checkpoints_of(tmp_path / "run", spec, data).identity).startswith("encoders")

@@ -21,6 +21,7 @@ from towerkit.core.errors import MissingExtraError, RunError, SpecError
 from towerkit.core.spec import parse
 from towerkit.pretrained import Pretrained, PretrainedSource, load_module, new_module
 from towerkit.pretrained.modules import width_of
+from towerkit.pretrained.source import fingerprints
 from towerkit.storage.hashes import sha256_file
 
 
@@ -177,3 +178,16 @@ def test_without_the_package_the_extra_is_named(small_encoder: Path, monkeypatch
     monkeypatch.setitem(sys.modules, "transformers.utils.logging", None)
     with pytest.raises(MissingExtraError, match=r"towerkit\[text\]"):
         load_module(Pretrained.of(small_encoder))
+
+
+def test_a_spec_names_its_encoders_by_their_content(small_encoder: Path, copy: Path) -> None:
+    one, other = ({"kind": "pretrained", "path": str(path), "train": "full"} for path in (small_encoder, copy))
+    part = {
+        "towers": {"a": {"encoder": one}, "b": {"encoder": {"kind": "hashed_ngrams"}}},
+        "more": [{"encoder": other}],
+    }
+    same = Pretrained.of(small_encoder).fingerprint
+    assert fingerprints(part) == {f"{small_encoder}@None": same, f"{copy}@None": same}
+    edited(copy, layer_norm_eps=1e-6)
+    assert fingerprints(part)[f"{copy}@None"] != same
+    assert fingerprints({"kind": "two_tower"}) == {}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from pydantic import model_validator
 
@@ -52,6 +55,27 @@ class PretrainedSource(Spec):
         if self.path is not None:
             return Pretrained.of(Path(expand(self.path)).expanduser())
         return Pretrained.of(_snapshot(str(self.name), self.revision))
+
+
+def fingerprints(part: Any) -> dict[str, str]:
+    """Which pretrained encoders a spec means, by their content: another one may lie under the same path tomorrow.
+
+    Args:
+        part: A spec as plain data, or a part of it.
+
+    Returns:
+        What the spec calls it -> its fingerprint.
+
+    Raises:
+        SpecError: If there is no such encoder.
+    """
+    if isinstance(part, Mapping):
+        found = dict(chain.from_iterable(fingerprints(value).items() for value in part.values()))
+        if part.get("kind") == "pretrained":
+            source = PretrainedSource(**{key: part.get(key) for key in ("path", "name", "revision")})
+            found[f"{source.path or source.name}@{source.revision}"] = source.find().fingerprint
+        return found
+    return dict(chain.from_iterable(fingerprints(each).items() for each in part)) if isinstance(part, list) else {}
 
 
 def _snapshot(name: str, revision: str | None) -> Path:
