@@ -56,7 +56,7 @@ def encoder_of(table: pa.Table, spec: TextTowerSpec) -> Encoder:
 def tower_of(folder: Path, **encoder: Any) -> tuple[Any, Any]:
     """A tower over the texts, with their encoded columns."""
     keys = {"kind": "pretrained", "path": str(folder), "max_tokens": 12, **encoder}
-    dim = 32 if encoder.get("project") is False else 6
+    dim = 6 if encoder.get("projection", "linear") == "linear" else 32
     spec = parse(TextTowerSpec, {"columns": ["a", "b"], "encoder": keys, "dim": dim})
     fitted = encoder_of(TEXTS, spec)
     with seeded_torch(0):
@@ -64,9 +64,12 @@ def tower_of(folder: Path, **encoder: Any) -> tuple[Any, Any]:
     return tower, fitted.encode(EXAMPLE, Table(TEXTS, "p"))
 
 
+@pytest.mark.parametrize("projection", ["none", "residual"])
 @pytest.mark.parametrize("train", ["frozen", "full", {"last": 1}, {"lora": 3}])
-def test_without_a_projection_the_vectors_are_the_encoders_own(small_encoder: Path, train: Any) -> None:
-    tower, columns = tower_of(small_encoder, train=train, project=False)
+def test_without_a_projection_the_vectors_are_the_encoders_own(
+    small_encoder: Path, train: Any, projection: str
+) -> None:
+    tower, columns = tower_of(small_encoder, train=train, projection=projection)
     tower.eval()
     vectors = tower(columns)
     assert vectors.shape == (7, 32)
@@ -128,6 +131,18 @@ def test_only_what_is_trained_moves_and_has_dropout(
     assert not any(part.training for part in tower.modules())
 
 
+def test_a_residual_projection_learns_a_correction(small_encoder: Path) -> None:
+    tower, columns = tower_of(small_encoder, projection="residual", layers=[5])
+    before = tower(columns).detach()
+    optimizer = AdamSpec(lr=0.01).build(tower.parameters())
+    trained(tower, optimizer, columns)
+    after = tower(columns).detach()
+    vectors = columns[tower.feature][:, :-1]
+    expected = vectors + tower.projection.layers(vectors)
+    torch.testing.assert_close(after[[1, 5, 6]], expected.detach()[[1, 5, 6]])
+    assert (after - before)[1].abs().max() > 1e-3
+
+
 def test_a_correction_of_low_rank_is_the_formula() -> None:
     with seeded_torch(0):
         base = nn.Linear(5, 3)
@@ -157,8 +172,8 @@ def test_blocks_are_found_and_counted(small_encoder: Path) -> None:
     ("keys", "told"),
     [
         (
-            {"layers": [8], "project": False},
-            r"'layers' are those of the projection; received \[8\] with project: false",
+            {"layers": [8], "projection": "none"},
+            r"'layers' are those of the projection; received \[8\] with projection: none",
         ),
         ({"lr_factor": 0.1}, "'lr_factor' is for an encoder that is trained; received 0.1 with train: frozen"),
         ({"train": "full", "precision": "bfloat16"}, "'precision' and 'vectors' are for a frozen encoder"),
@@ -174,9 +189,9 @@ def test_settings_that_do_not_fit_are_refused(keys: Any, told: str) -> None:
 
 
 def test_widths_lengths_and_starts_that_do_not_fit_are_refused(small_encoder: Path) -> None:
-    keys = {"kind": "pretrained", "path": str(small_encoder), "project": False}
+    keys = {"kind": "pretrained", "path": str(small_encoder), "projection": "none"}
     spec = parse(TextTowerSpec, {"columns": ["a"], "dim": 8, "encoder": keys})
-    with pytest.raises(SpecError, match="project: false gives .*, which are 32 wide; the text tower has dim 8"):
+    with pytest.raises(SpecError, match="projection: none keeps .* width, which is 32; the text tower has dim 8"):
         spec.build(TowerContext(encoder_of(TEXTS, spec), EXAMPLE, sparse_rows=False))
     with pytest.raises(SpecError, match=r"max_tokens must be at most 64, .*; received 65"):
         tower_of(small_encoder, max_tokens=65)

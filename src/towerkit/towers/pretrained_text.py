@@ -23,6 +23,8 @@ from towerkit.towers.adapters import add_lora, train_last
 from towerkit.towers.layers import perceptron
 from towerkit.towers.text_base import TextEncoderSpec, TextPlan, TextTower
 
+ProjectionKind = Literal["linear", "residual", "none"]
+
 
 class Projection(nn.Module):
     """From an encoder's vectors to the tower's, and a learned vector in the place of those that are not there.
@@ -30,15 +32,21 @@ class Projection(nn.Module):
     Args:
         in_dim: Width of the encoder's vectors.
         out_dim: Width of the tower's.
-        layers: Hidden widths; None leaves the vectors as they are.
+        kind: What is done to the vectors; see :attr:`PretrainedTextSpec.projection`.
+        layers: Hidden widths of a linear one.
         dropout: Share of the input and of hidden units dropped in training.
     """
 
-    def __init__(self, in_dim: int, out_dim: int, *, layers: tuple[int, ...] | None, dropout: float) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, *, kind: ProjectionKind, layers: tuple[int, ...] = (), dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.norm = nn.Identity() if layers is None else nn.LayerNorm(in_dim)
-        self.layers = nn.Identity() if layers is None else perceptron(in_dim, layers, out_dim, dropout=dropout)
+        self.kind, self.dropout = kind, nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(in_dim) if kind == "linear" else nn.Identity()
+        self.layers = nn.Identity() if kind == "none" else perceptron(in_dim, layers, out_dim, dropout=dropout)
+        if kind == "residual":
+            nn.init.zeros_(self.layers[-1].weight)  # type: ignore[index, arg-type]
+            nn.init.zeros_(self.layers[-1].bias)  # type: ignore[index, arg-type]
         self.absent = nn.Parameter(torch.randn(out_dim) * 0.01)  # not zeros: a cosine has no gradient there
 
     def forward(self, vectors: Tensor, is_missing: Tensor) -> Tensor:
@@ -52,6 +60,8 @@ class Projection(nn.Module):
             ``[rows, out_dim]``.
         """
         projected = self.layers(self.dropout(self.norm(vectors)))  # [rows, out_dim]
+        if self.kind == "residual":
+            projected = vectors + projected
         return torch.where(is_missing[:, None], self.absent.to(projected.dtype), projected)
 
 
@@ -162,10 +172,11 @@ class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
     """A longer text is cut; when not given, what the encoder was trained to read, 256 at most."""
     prefix: str | None = None
     """Put in front of each text, as some encoders were trained to see (``"query: "``)."""
+    projection: ProjectionKind = "linear"
+    """From the encoder's vectors to the tower's: ``linear`` behind a normalization, at random; ``residual`` adds a learned
+    correction that begins at nothing; ``none`` leaves them. The latter two want ``dim`` to be the encoder's width."""
     layers: tuple[int, ...] = ()
-    """Hidden widths of the projection to the tower's ``dim``."""
-    project: bool = True
-    """Without a projection the tower's vectors are the encoder's own, and ``dim`` is their width."""
+    """Hidden widths of the projection."""
     precision: Precision = "float32"
     """In which a frozen encoder computes; one that is trained goes by ``training.precision``."""
     vectors: Literal["float32", "float16"] = "float32"
@@ -175,9 +186,9 @@ class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
 
     @model_validator(mode="after")
     def _settings_belong_together(self) -> PretrainedTextSpec:
-        if self.layers and not self.project:
+        if self.layers and self.projection == "none":
             raise ValueError(
-                f"'layers' are those of the projection; received {list(self.layers)} with project: false. Remove one."
+                f"'layers' are those of the projection; received {list(self.layers)} with projection: none. Remove one."
             )
         if self.train == "frozen" and self.lr_factor != 1.0:
             raise ValueError(
@@ -221,12 +232,12 @@ class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
         )
 
     def _projection(self, width: int, plan: TextPlan) -> Projection:
-        if not self.project and plan.dim != width:
+        if self.projection != "linear" and plan.dim != width:
             raise SpecError(
-                f"project: false gives the encoder's own vectors, which are {width} wide; the text tower has dim {plan.dim}. Set "
-                f"dim: {width}, or remove project."
+                f"projection: {self.projection} keeps the encoder's own width, which is {width}; the text tower has dim "
+                f"{plan.dim}. Set dim: {width}, or projection: linear."
             )
-        return Projection(width, plan.dim, layers=self.layers if self.project else None, dropout=plan.dropout)
+        return Projection(width, plan.dim, kind=self.projection, layers=self.layers, dropout=plan.dropout)
 
     def _module(self, pretrained: Pretrained) -> tuple[nn.Module, list[nn.Module] | None]:
         """The encoder and its parts that are trained; without weights of its own it gets those of the Run afterwards."""

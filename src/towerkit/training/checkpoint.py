@@ -58,8 +58,8 @@ class Checkpoints:
 
     Args:
         folder: Where they are; made at the first one.
-        identity: What the training is made of: ``{"spec": …, "data": …}`` in plain data, with ``encoders`` where pretrained ones are read. Another
-            one is refused.
+        identity: What the training is made of: ``{"spec": …, "data": …}`` in plain data, with ``encoders`` where
+            pretrained ones are read. Another one is refused.
         every: Save after so many steps, or after an ``epoch`` unless that would take more than a twentieth of the time; 0
             only when a signal stops the training.
         stop: Signals to listen to; None leaves them alone.
