@@ -26,6 +26,7 @@ from towerkit.data.roles import EXAMPLE, EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.data.table import Table
 from towerkit.features.base import State
+from towerkit.features.design import _block
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.features.text import TextVectorsSpec, TokensSpec
 from towerkit.models.tower_model import TowerModelSpec
@@ -209,6 +210,8 @@ def test_what_is_held_is_the_vector_and_a_flag(small_encoder: Path) -> None:
     assert half.name != feature.name
     torch.testing.assert_close(dense({"x": half.encode(TEXTS)}, "x").float(), column, atol=2e-3, rtol=1e-3)
     assert dense({"x": half.encode(TEXTS)}, "x").dtype == torch.float16
+    design = _block(half, half.encode(TEXTS))  # for the linear baseline
+    torch.testing.assert_close(torch.from_numpy(design.toarray()), column, atol=2e-3, rtol=1e-3)
     again = TextVectorsSpec(columns=("a",), source=source).restore(feature.state())
     assert again.name == feature.name and torch.equal(dense({"x": again.encode(TEXTS)}, "x"), column)
 
@@ -221,6 +224,15 @@ def test_tokens_are_kept_in_order_and_named_alike_with_and_without_weights(small
     first = bag.codes[: bag.offsets[1]].tolist()
     assert first == feature.reader.tokens(["Soft wool.\nred"])[0] and len(bag.codes[bag.offsets[5] :]) == 12
     assert int(bag.codes.max()) < feature.num_codes
+    design = _block(feature, bag)
+    assert design.shape == (6, feature.num_codes) and design.sum(axis=1).tolist() == [
+        6,
+        0,
+        0,
+        0,
+        len(bag.codes) - 18,
+        12,
+    ]
     state = feature.state()
     assert state.pretrained is not None and not state.pretrained.has_weights
     again = spec.restore(State(dict(state.values), None, state.pretrained))

@@ -68,7 +68,7 @@ def _block(feature: Feature, column: Column) -> csr_array:
         codes = column.numpy()
         ones = (np.ones(len(codes), np.float32), codes, np.arange(len(codes) + 1))
         return csr_array(ones, shape=(len(codes), feature.num_codes))
-    return _piecewise(feature, column) if isinstance(feature, PiecewiseFeature) else csr_array(column.numpy())
+    return _piecewise(feature, column) if isinstance(feature, PiecewiseFeature) else csr_array(column.float().numpy())
 
 
 def coarse(column: Stored) -> Tensor:
