@@ -38,7 +38,13 @@ class Projection(nn.Module):
     """
 
     def __init__(
-        self, in_dim: int, out_dim: int, *, kind: ProjectionKind, layers: tuple[int, ...] = (), dropout: float = 0.0
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        kind: ProjectionKind = "linear",
+        layers: tuple[int, ...] = (),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.kind, self.dropout = kind, nn.Dropout(dropout)
