@@ -23,8 +23,9 @@ from towerkit.data.repeats import repeated_rows
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.stream.log import Log
+from towerkit.ensembles.fit_late import fit_late_fusion
 from towerkit.ensembles.fit_ranks import RankFitting
-from towerkit.ensembles.late import LateFusion, fit_late_fusion
+from towerkit.ensembles.late import LateFusion
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import predictor_of
 from towerkit.ensembles.rank_fusion import RankFusion
@@ -34,6 +35,7 @@ from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.selection import graded, ranking_selection, ranking_validator, task_selection
 from towerkit.features.encoder import Demand
+from towerkit.features.labels import Labels
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.measurable import check_measurable, held_out_part
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
@@ -285,7 +287,8 @@ def estimates_of(spec: ModelingSpec, dataset: Dataset | Log) -> dict[str, Estima
     if not isinstance(spec.model, LateFusionSpec):
         recipe: Any = recipe_of(spec, dataset)
         return {"model": estimate(recipe, dataset, spec.training)}
-    members = {name: m for name, m in spec.model.members.items() if isinstance(m, TowerModelSpec | TwoTowerSpec)}
+    members: dict[str, TowerModelSpec | TwoTowerSpec] = dict(spec.model.towers())
+    members |= {name: each for name, each in spec.model.members.items() if isinstance(each, TwoTowerSpec)}
     each = {name: spec.model_copy(update={"model": member}) for name, member in members.items()}
     return {f"member {name}": estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in each.items()}
 
@@ -346,13 +349,21 @@ def _measured(
     if alone:
         others["single_task"] = {task: each.predict(table)[task] for task, each in alone.items()}
     if isinstance(model, LateFusion):
-        members = model.member_predictions(table)
+        members = model.all_predictions(table)
         others |= {f"member {name}": values for name, values in members.items()}
-        found = model.combined(members)
+        found = model.combined({name: values for name, values in members.items() if name in model.members})
     else:
         found = model.predict(table)
-    baselines = {name: evaluate_tasks(values, truth, model.tasks, **about) for name, values in others.items()}
+    baselines = {
+        name: evaluate_tasks(values, truth, _those_of(values, model.tasks), several=len(model.tasks) > 1, **about)
+        for name, values in others.items()
+    }
     return evaluate_tasks(found, truth, model.tasks, decisions=model.decisions, **about), baselines
+
+
+def _those_of(values: Mapping[str, Any], tasks: Mapping[str, Labels]) -> dict[str, Labels]:
+    """The tasks that were answered: a member of a late fusion need not have all."""
+    return {task: labels for task, labels in tasks.items() if task in values}
 
 
 def read_columns(demand: Demand) -> list[str]:

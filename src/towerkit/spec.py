@@ -155,7 +155,7 @@ def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
 
 
 def _beside(folder: Path, part: Any) -> Any:
-    """The same part of a model; a relative ``path`` in it, of a pretrained encoder, starts at the spec file."""
+    """The same part of a model; a relative ``path`` in it, of a pretrained encoder or a Run, starts at the spec file."""
     if isinstance(part, dict):
         return {key: _placed(folder, value) if key == "path" else _beside(folder, value) for key, value in part.items()}
     return [_beside(folder, each) for each in part] if isinstance(part, list) else part
