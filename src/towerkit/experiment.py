@@ -23,7 +23,7 @@ from towerkit.data.repeats import repeated_rows
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.stream.log import Log
-from towerkit.ensembles.fit_late import fit_late_fusion
+from towerkit.ensembles.fit_late import Known, fit_late_fusion
 from towerkit.ensembles.fit_ranks import RankFitting
 from towerkit.ensembles.late import LateFusion
 from towerkit.ensembles.late_spec import LateFusionSpec
@@ -66,6 +66,8 @@ class Outcome:
     seconds: float
     base: Base | None = None
     """What the training went on from."""
+    replaces: Mapping[str, str] | None = None
+    """Of a fusion with a new member: the Run it comes from, the member that went, and what was fitted."""
 
 
 def train_and_evaluate(
@@ -74,6 +76,7 @@ def train_and_evaluate(
     progress: Progress,
     checkpoints: Checkpoints | None = None,
     base: Base | None = None,
+    known: Mapping[str, Known] | None = None,
 ) -> Outcome:
     """Train a model of any kind and measure it once, beside its baselines, on the held-out part.
 
@@ -86,6 +89,7 @@ def train_and_evaluate(
         progress: Told after each step and epoch, and at the end.
         checkpoints: Where the training is saved, and gone on from; see :func:`checkpoints_of`.
         base: A trained Run to go on from, with weights and vocabularies.
+        known: Members of a late fusion that are there already.
 
     Raises:
         RunError: If the model does not fit the Run that it goes on from.
@@ -102,14 +106,19 @@ def train_and_evaluate(
         if base is not None:
             dataset = base.with_known(dataset)
         with collecting() as remarks:
-            found = _of_tables(spec, dataset, progress, checkpoints, base)
+            found = _of_tables(spec, dataset, progress, checkpoints, base, known)
         found = replace(found, evaluation=found.evaluation.with_warnings(remarks))
     progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
     return replace(found, seconds=time.perf_counter() - started, base=base)
 
 
 def _of_tables(
-    spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None, base: Base | None
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    base: Base | None,
+    known: Mapping[str, Known] | None,
 ) -> Outcome:
     kind = spec.model
     if isinstance(kind, TwoTowerSpec):
@@ -118,7 +127,7 @@ def _of_tables(
         return _prediction(kind, spec, dataset, progress, checkpoints, base)
     if kind.ranks:
         return _rank_fusion(kind, spec, dataset, progress, checkpoints)
-    return _late_fusion(kind, spec, dataset, progress, checkpoints)
+    return _late_fusion(kind, spec, dataset, progress, checkpoints, known)
 
 
 _MAY_CHANGE = ("checkpoint_every", "track")
@@ -321,10 +330,15 @@ def _each_task_alone(spec: ModelingSpec, dataset: Dataset, progress: Progress) -
 
 
 def _late_fusion(
-    model: LateFusionSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None
+    model: LateFusionSpec,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    known: Mapping[str, Known] | None,
 ) -> Outcome:
     history = _Recorder(progress)
-    fusion = fit_late_fusion(model, dataset, spec.training, history, checkpoints)
+    fusion = fit_late_fusion(model, dataset, spec.training, history, checkpoints, known)
     evaluation, baselines = _measured(fusion, model.demand(dataset), spec, dataset)
     return Outcome(fusion, evaluation, baselines, history.history, 0.0)
 

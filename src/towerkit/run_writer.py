@@ -159,6 +159,8 @@ def write_run(
         extra: dict[str, Any] = {"seconds": round(outcome.seconds, 2)}
         if outcome.base is not None:
             extra["continues"] = {"run": Path(outcome.base.name).name, "sha256": outcome.base.seal}
+        if outcome.replaces is not None:
+            extra["replaces"] = dict(outcome.replaces)
         space = space_on_disk(draft) if isinstance(model, Retriever) else None
         facts = CardFacts(
             spec=plain(spec),
@@ -169,6 +171,7 @@ def write_run(
             bytes=sum(path.stat().st_size for path in (draft / "model").rglob("*") if path.is_file()),
             space=space,
             continues=extra.get("continues"),
+            replaces=extra.get("replaces"),
             ranks=ranks(spec.model),
         )
         (draft / "card.md").write_text(model_card(facts, evaluation, outcome.baselines), encoding="utf-8")
