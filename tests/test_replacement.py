@@ -132,9 +132,9 @@ def test_what_cannot_be_replaced_is_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="was trained with other rows: its examples differ"):
         replace_member(tmp_path / "b", before, "goes", NEW, data(seed=3), Silent())
     with pytest.raises(
-        SpecError, match=r"with another 'goes': model\.members\.goes.*unknown key 'colums'; did you mean 'columns'"
+        SpecError, match=r"with another 'goes': model\.members\.goes.*unknown key 'column_s'; did you mean 'columns'"
     ):
-        replace_member(tmp_path / "c", before, "goes", {**NEW, "colums": []}, data(), Silent())
+        replace_member(tmp_path / "c", before, "goes", {**NEW, "column_s": []}, data(), Silent())
     with pytest.raises(SpecError, match="must all rank"):
         replace_member(
             tmp_path / "d", before, "goes", {"kind": "bm25", "query": ["a"], "candidate": ["b"]}, data(), Silent()
