@@ -165,6 +165,12 @@ ESTIMATORS = {
     "margin": estimator(["age", "category"], kind="svm"),
     "bayes": estimator(["age", "category"], kind="naive_bayes"),
 }
+RATED = {"kind": "tower_model", "towers": {"table": NUMBERS}, "heads": {"liked": LIKED, "stars": STARS}}
+GROUP = {
+    "kind": "late_fusion",
+    "members": {"text": MEMBERS["text"], "near": ESTIMATORS["near"]},
+    "combine": {"kind": "average"},
+}
 TAGGERS = {
     name: {"kind": "tower_model", "towers": {name: tower}, "heads": {"about": TAGS, "help": HELP}}
     for name, tower in (
@@ -203,7 +209,7 @@ def cases() -> list[ModelContract]:
     sounds = pa.chunked_array([(4 * shop_table("snacks", size="small")["sound"].to_pylist())[:80]], pa.binary())
     towers, heads = {"text": WORDS, "table": NUMBERS}, {"stars": STARS, "liked": LIKED}
     with_product = {"table": NUMBERS, "product": PRODUCT}
-    stack = {"kind": "stack", "folds": 2}
+    stack, calibrated = {"kind": "stack", "folds": 2}, {"kind": "weighted", "calibrate": "temperature"}
     return [
         retrieval("two_tower_ids", ID, ID, update={"kind": "one_backprop", "beta": 0.9}, entities=False),
         retrieval(
@@ -313,6 +319,14 @@ def cases() -> list[ModelContract]:
         search("rank_fusion_reciprocal", kind="rrf"),
         prediction("late_fusion_count", {"kind": "late_fusion", "members": COUNTERS, "combine": stack}),
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
+        prediction(
+            "late_fusion_nested",
+            {"kind": "late_fusion", "members": {"group": GROUP, "trees": MEMBERS["trees"]}, "combine": calibrated},
+        ),
+        prediction(
+            "late_fusion_votes",
+            {"kind": "late_fusion", "members": {**MEMBERS, "stars": RATED}, "combine": {"kind": "vote"}},
+        ),
         prediction("late_fusion_estimators", {"kind": "late_fusion", "members": ESTIMATORS, "combine": stack}),
         *(
             prediction(f"text_{name}", {"kind": "tower_model", "towers": {"text": tower}, "heads": {"liked": LIKED}})

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from towerkit.data.stream.log import Log
     from towerkit.evaluation.compare import Comparison
     from towerkit.evaluation.result import Evaluation
+    from towerkit.evaluation.robustness import Curve
     from towerkit.metrics.significance import Difference
 
 _WIDTH = None if sys.stdout.isatty() else 160
@@ -275,6 +276,23 @@ def _figure(interval: Any) -> str:
 
 def _between(low: float, high: float) -> str:
     return f"[{low:.4f}, {high:.4f}]"
+
+
+def show_robustness(curves: Mapping[str, Curve]) -> None:
+    """A table per headline figure: a row per group, a column per share of the rows that lose it.
+
+    Args:
+        curves: Group -> its curve.
+    """
+    first = next(iter(curves.values()))
+    for metric in headlines(first.metrics[0]):
+        table = Grid(["without", *(f"{share:.0%}" for share in first.shares)])
+        for name, curve in curves.items():
+            table.add(name, *(_figure(metrics.get(metric)) for metrics in curve.metrics))
+        say(
+            f"{metric}, by the share of rows whose columns are {'gone' if first.loss == 'blank' else 'those of other rows'}"
+        )
+        table.show(out)
 
 
 def show_estimates(estimates: Mapping[str, Mapping[str, Any]]) -> None:

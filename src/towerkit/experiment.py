@@ -23,8 +23,9 @@ from towerkit.data.repeats import repeated_rows
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.stream.log import Log
+from towerkit.ensembles.fit_late import Known, fit_late_fusion
 from towerkit.ensembles.fit_ranks import RankFitting
-from towerkit.ensembles.late import LateFusion, fit_late_fusion
+from towerkit.ensembles.late import LateFusion
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import predictor_of
 from towerkit.ensembles.rank_fusion import RankFusion
@@ -34,6 +35,7 @@ from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.selection import graded, ranking_selection, ranking_validator, task_selection
 from towerkit.features.encoder import Demand
+from towerkit.features.labels import Labels
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.measurable import check_measurable, held_out_part
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
@@ -65,6 +67,8 @@ class Outcome:
     seconds: float
     base: Base | None = None
     """What the training went on from."""
+    replaces: Mapping[str, str] | None = None
+    """Of a fusion with a new member: the Run it comes from, the member that went, and what was fitted."""
 
 
 def train_and_evaluate(
@@ -73,6 +77,7 @@ def train_and_evaluate(
     progress: Progress,
     checkpoints: Checkpoints | None = None,
     base: Base | None = None,
+    known: Mapping[str, Known] | None = None,
 ) -> Outcome:
     """Train a model of any kind and measure it once, beside its baselines, on the held-out part.
 
@@ -85,6 +90,7 @@ def train_and_evaluate(
         progress: Told after each step and epoch, and at the end.
         checkpoints: Where the training is saved, and gone on from; see :func:`checkpoints_of`.
         base: A trained Run to go on from, with weights and vocabularies.
+        known: Members of a late fusion that are there already.
 
     Raises:
         RunError: If the model does not fit the Run that it goes on from.
@@ -101,14 +107,19 @@ def train_and_evaluate(
         if base is not None:
             dataset = base.with_known(dataset)
         with collecting() as remarks:
-            found = _of_tables(spec, dataset, progress, checkpoints, base)
+            found = _of_tables(spec, dataset, progress, checkpoints, base, known)
         found = replace(found, evaluation=found.evaluation.with_warnings(remarks))
     progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
     return replace(found, seconds=time.perf_counter() - started, base=base)
 
 
 def _of_tables(
-    spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None, base: Base | None
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    base: Base | None,
+    known: Mapping[str, Known] | None,
 ) -> Outcome:
     kind = spec.model
     if isinstance(kind, TwoTowerSpec):
@@ -117,7 +128,7 @@ def _of_tables(
         return _prediction(kind, spec, dataset, progress, checkpoints, base)
     if kind.ranks:
         return _rank_fusion(kind, spec, dataset, progress, checkpoints)
-    return _late_fusion(kind, spec, dataset, progress, checkpoints)
+    return _late_fusion(kind, spec, dataset, progress, checkpoints, known)
 
 
 _MAY_CHANGE = ("checkpoint_every", "track")
@@ -289,7 +300,8 @@ def estimates_of(spec: ModelingSpec, dataset: Dataset | Log) -> dict[str, Estima
     if not isinstance(spec.model, LateFusionSpec):
         recipe: Any = recipe_of(spec, dataset)
         return {"model": estimate(recipe, dataset, spec.training)}
-    members = {name: m for name, m in spec.model.members.items() if isinstance(m, TowerModelSpec | TwoTowerSpec)}
+    members: dict[str, TowerModelSpec | TwoTowerSpec] = dict(spec.model.towers())
+    members |= {name: each for name, each in spec.model.members.items() if isinstance(each, TwoTowerSpec)}
     each = {name: spec.model_copy(update={"model": member}) for name, member in members.items()}
     return {f"member {name}": estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in each.items()}
 
@@ -322,10 +334,15 @@ def _each_task_alone(spec: ModelingSpec, dataset: Dataset, progress: Progress) -
 
 
 def _late_fusion(
-    model: LateFusionSpec, spec: ModelingSpec, dataset: Dataset, progress: Progress, checkpoints: Checkpoints | None
+    model: LateFusionSpec,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    known: Mapping[str, Known] | None,
 ) -> Outcome:
     history = _Recorder(progress)
-    fusion = fit_late_fusion(model, dataset, spec.training, history, checkpoints)
+    fusion = fit_late_fusion(model, dataset, spec.training, history, checkpoints, known)
     evaluation, baselines = _measured(fusion, model.demand(dataset), spec, dataset)
     return Outcome(fusion, evaluation, baselines, history.history, 0.0)
 
@@ -350,13 +367,21 @@ def _measured(
     if alone:
         others["single_task"] = {task: each.predict(table)[task] for task, each in alone.items()}
     if isinstance(model, LateFusion):
-        members = model.member_predictions(table)
+        members = model.all_predictions(table)
         others |= {f"member {name}": values for name, values in members.items()}
-        found = model.combined(members)
+        found = model.combined({name: values for name, values in members.items() if name in model.members})
     else:
         found = model.predict(table)
-    baselines = {name: evaluate_tasks(values, truth, model.tasks, **about) for name, values in others.items()}
+    baselines = {
+        name: evaluate_tasks(values, truth, _those_of(values, model.tasks), several=len(model.tasks) > 1, **about)
+        for name, values in others.items()
+    }
     return evaluate_tasks(found, truth, model.tasks, decisions=model.decisions, **about), baselines
+
+
+def _those_of(values: Mapping[str, Any], tasks: Mapping[str, Labels]) -> dict[str, Labels]:
+    """The tasks that were answered: a member of a late fusion need not have all."""
+    return {task: labels for task, labels in tasks.items() if task in values}
 
 
 def read_columns(demand: Demand) -> list[str]:

@@ -58,10 +58,13 @@ def _answers(model: Model) -> dict[str, list[Any]]:
 def sample_rows(model: TaskPredictor | LateFusion) -> pa.Table:
     """Two made-up rows: typical values, and everything missing."""
     typical: dict[str, Any] = {}
-    for predictor in [model] if isinstance(model, TaskPredictor) else model.members.values():
-        typical |= predictor.encoder.sample(EXAMPLE)
-        if isinstance(predictor, TaskPredictor):  # a member may read entities of its own
-            typical |= dict.fromkeys(predictor.entities)
+    if isinstance(model, LateFusion):
+        for member in model.members.values():
+            typical |= member.encoder.sample(EXAMPLE)
+    else:
+        typical |= model.encoder.sample(EXAMPLE)
+    for predictor in model.towers() if isinstance(model, LateFusion) else [model]:
+        typical |= dict.fromkeys(predictor.entities)  # a member may read entities of its own
     known = pa.table({name: [value] for name, value in typical.items()})
     missing = pa.table({name: pa.nulls(1, known.schema.field(name).type) for name in typical})
     return pa.concat_tables([known, missing])

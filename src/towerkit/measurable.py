@@ -17,7 +17,6 @@ from towerkit.evaluation.prediction import SEGMENTS
 from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, prediction_segments
 from towerkit.evaluation.segments import check_segments
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.models.wiring import pair_of
 from towerkit.spec import ModelingSpec, ranks
@@ -51,9 +50,9 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
         )
     labels, validation = spec.model.demand(dataset).labels, dataset.parts.validation
     _check_prediction_segments(spec.evaluation, labels, dataset, held_out)
-    for model in spec.model.members.values() if isinstance(spec.model, LateFusionSpec) else [spec.model]:
-        if isinstance(model, TowerModelSpec):
-            check_decidable(model.heads, dataset)
+    towers = dict(spec.model.towers()).values() if isinstance(spec.model, LateFusionSpec) else [spec.model]
+    for model in towers:
+        check_decidable(model.heads, dataset)
     for task, label in labels.items():
         if _is_empty(dataset, label.column, held_out):
             raise DataError(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from towerkit.core.errors import DataError
+from towerkit.core.errors import DataError, SpecError, listed, nearest
 from towerkit.data.roles import EntityTable
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.data.usable import Measured, rows_to_measure
@@ -16,9 +16,18 @@ from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.prediction_segments import known_segments
 from towerkit.evaluation.ranking import evaluate_ranking
 from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.robustness import Curve, robustness
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.models.answer import TaskPredictor
-from towerkit.trained import RankingModel, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
+from towerkit.trained import (
+    RankingModel,
+    column_groups,
+    new_labels_of,
+    ranker_of,
+    ranking_task_of,
+    segments_of,
+    truth_of,
+)
 
 
 def pairs_of(table: Table, model: RankingModel, split: Mapping[str, Any]) -> Measured:
@@ -58,6 +67,44 @@ def evaluate_answers(model: TaskPredictor | LateFusion, table: Table, spec: Eval
     about: dict[str, Any] = {"segments": segments, "segments_left_out": left_out, "decisions": model.decisions}
     about |= {"new_labels": new_labels_of(model.tasks, table), **_about(table)}
     return evaluate_tasks(model.predict(table), truth, model.tasks, **about)
+
+
+def evaluate_losses(
+    model: TaskPredictor | LateFusion,
+    table: Table,
+    spec: EvaluationSpec,
+    groups: Mapping[str, Sequence[str]],
+    **about: Any,
+) -> dict[str, Curve]:
+    """How a model's figures fall on new rows that lose a group of columns; see :func:`robustness`.
+
+    Args:
+        model: Answers tasks.
+        table: The rows with their labels.
+        spec: Its segments are left out.
+        groups: Name -> columns; a name alone (no columns) is that of a tower or a member.
+        **about: ``shares``, ``loss`` and ``seed``.
+
+    Raises:
+        SpecError: If a name is that of no tower and no member, or a label would be lost.
+    """
+    known = column_groups(model)
+    labels = {label.column for label in model.tasks.values()}
+    chosen: dict[str, Sequence[str]] = {}
+    for name, columns in groups.items():
+        if not columns and name not in known:
+            raise SpecError(
+                f"'{name}' is no tower and no member{nearest(name, known) or '.'} There are {listed(known)}; or name columns: "
+                f"{name}=column,column."
+            )
+        chosen[name] = columns or known[name]
+        lost = sorted(labels & set(chosen[name]))
+        if lost:
+            raise SpecError(
+                f"{listed(lost)} is what the model predicts; a loss of it says nothing. Name columns that it reads."
+            )
+    plain = spec.model_copy(update={"segments": ()})
+    return robustness(lambda rows: evaluate_answers(model, rows, plain), table, chosen, **about)
 
 
 def _about(table: Table, left_out: Mapping[str, Any] | None = None) -> dict[str, Any]:

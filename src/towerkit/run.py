@@ -28,16 +28,17 @@ from towerkit.ensembles.rank_files import load_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.evaluation.answers import answer_columns
 from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.robustness import SHARES, Curve, Loss
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.golden import replay_golden
 from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.answer import Retriever, TaskPredictor
-from towerkit.new_rows import evaluate_answers, evaluate_pairs, pairs_of
+from towerkit.new_rows import evaluate_answers, evaluate_losses, evaluate_pairs, pairs_of
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import content_hash, read_json
 from towerkit.storage.manifest import Manifest, verify
 from towerkit.storage.migrations import upgraded
-from towerkit.trained import Model, RankingModel
+from towerkit.trained import Model, RankingModel, column_groups
 
 LOADERS: Mapping[str, Callable[[Path, int], Model]] = {
     "two_tower": load_retriever,
@@ -180,6 +181,41 @@ class Run:
         with damaged_is_a_run_error(self.path):
             pairs = pairs_of(table, model, self.evaluation.protocol["split"])
         return evaluate_pairs(model, pairs, spec)
+
+    def robustness(
+        self,
+        data: Any,
+        groups: Mapping[str, Sequence[str]] | Sequence[str] = (),
+        *,
+        shares: Sequence[float] = SHARES,
+        loss: Loss = "blank",
+        seed: int = 0,
+    ) -> dict[str, Curve]:
+        """How the figures fall as one group of columns is lost in more and more rows; see :mod:`towerkit.evaluation.robustness`.
+
+        Args:
+            data: A path or table of rows with labels that the Run has not learned from.
+            groups: Name -> columns, or names of towers and members; every tower or member when not given.
+            shares: Of the rows that lose the group.
+            loss: ``blank`` takes the values away, ``permute`` exchanges them among these rows.
+            seed: Draws the rows.
+
+        Returns:
+            Name -> its curve.
+
+        Raises:
+            RunError: If this Run ranks.
+            SpecError: If a name is that of no tower and no member, or a share is none.
+            DataError: If the rows cannot be used.
+        """
+        model = self.model
+        if isinstance(model, RankingModel):
+            raise RunError(f"{self.path} ranks; robustness to lost columns is measured of models that predict.")
+        with damaged_is_a_run_error(self.path):
+            spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
+        names = groups or column_groups(model).keys()
+        named = groups if isinstance(groups, Mapping) and groups else dict.fromkeys(names, ())
+        return evaluate_losses(model, self._read(data), spec, named, shares=shares, loss=loss, seed=seed)
 
     def _read_examples(self, data: Any) -> Table:
         """A table, or judgements in the format of the search collection that the Run was trained on."""

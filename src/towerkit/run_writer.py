@@ -14,10 +14,12 @@ from towerkit.artifact.models import save_predictor, save_retriever
 from towerkit.artifact.space import space_on_disk
 from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
+from towerkit.data.fingerprint import rows_fingerprint
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.schema import ColumnInfo
 from towerkit.data.stream.log import Log
-from towerkit.ensembles.late import LateFusion, save_late_fusion
+from towerkit.ensembles.late import LateFusion
+from towerkit.ensembles.late_files import save_late_fusion
 from towerkit.ensembles.rank_files import save_rank_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rank_members import TowersMember
@@ -157,6 +159,8 @@ def write_run(
         extra: dict[str, Any] = {"seconds": round(outcome.seconds, 2)}
         if outcome.base is not None:
             extra["continues"] = {"run": Path(outcome.base.name).name, "sha256": outcome.base.seal}
+        if outcome.replaces is not None:
+            extra["replaces"] = dict(outcome.replaces)
         space = space_on_disk(draft) if isinstance(model, Retriever) else None
         facts = CardFacts(
             spec=plain(spec),
@@ -167,6 +171,7 @@ def write_run(
             bytes=sum(path.stat().st_size for path in (draft / "model").rglob("*") if path.is_file()),
             space=space,
             continues=extra.get("continues"),
+            replaces=extra.get("replaces"),
             ranks=ranks(spec.model),
         )
         (draft / "card.md").write_text(model_card(facts, evaluation, outcome.baselines), encoding="utf-8")
@@ -198,7 +203,7 @@ def num_parameters(model: Model) -> int:
     if isinstance(model, RankFusion):
         return sum(num_parameters(each.retriever) for each in model.members.values() if isinstance(each, TowersMember))
     if isinstance(model, LateFusion):
-        return sum(num_parameters(each) for each in model.members.values() if isinstance(each, TaskPredictor))
+        return sum(num_parameters(each) for each in model.towers())
     return sum(parameter.numel() for parameter in model.model.parameters())
 
 
@@ -222,6 +227,7 @@ def described_data(dataset: Dataset | Log) -> dict[str, Any]:
             name: {"key": e.key, "title": e.title, "table": e.table.name} for name, e in dataset.entities.items()
         },
         "rows": dataset.parts.sizes(),
+        "fingerprint": rows_fingerprint(dataset),
         "split": dict(dataset.split),
         "times": _times(dataset),
     }

@@ -150,15 +150,20 @@ def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
     for setting in settings:
         apply_setting(data, setting)
     if isinstance(data.get("model"), dict):
-        data["model"] = _beside(path.parent, data["model"])
+        data["model"] = beside(path.parent, data["model"])
     return parse(ExperimentSpec, data, str(path))
 
 
-def _beside(folder: Path, part: Any) -> Any:
-    """The same part of a model; a relative ``path`` in it, of a pretrained encoder, starts at the spec file."""
+def beside(folder: Path, part: Any) -> Any:
+    """The same part of a model; a relative ``path`` in it, of a pretrained encoder or a Run, starts at the spec file.
+
+    Args:
+        folder: Of the spec file.
+        part: Plain data.
+    """
     if isinstance(part, dict):
-        return {key: _placed(folder, value) if key == "path" else _beside(folder, value) for key, value in part.items()}
-    return [_beside(folder, each) for each in part] if isinstance(part, list) else part
+        return {key: _placed(folder, value) if key == "path" else beside(folder, value) for key, value in part.items()}
+    return [beside(folder, each) for each in part] if isinstance(part, list) else part
 
 
 def _placed(folder: Path, value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import overload
+from typing import Any, overload
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from towerkit.baselines.ranking import seen_with_unknown
+from towerkit.data.roles import EXAMPLE
 from towerkit.data.table import Table, require_columns, values_of
 from towerkit.ensembles.late import LateFusion
 from towerkit.ensembles.rank_fusion import FusedRanker, RankFusion
@@ -92,3 +93,34 @@ def new_labels_of(tasks: Mapping[str, Labels], table: Table) -> dict[str, int]:
     """Task -> raw rows with a label, among several, that no training row had; see :meth:`Labels.num_unknown`."""
     counts = {task: label.num_unknown(values_of(table.data, label.column)) for task, label in tasks.items()}
     return {task: count for task, count in counts.items() if count}
+
+
+def column_groups(model: TaskPredictor | LateFusion) -> dict[str, tuple[str, ...]]:
+    """The example columns that stand or fall together: of each member, and of each tower of a tower model.
+
+    Args:
+        model: Trained.
+
+    Returns:
+        ``tower``, ``member``, ``member/tower`` or ``member/member`` -> the columns that it reads; an entity counts by its key.
+    """
+    if isinstance(model, TaskPredictor):
+        known = {*model.encoder.columns(EXAMPLE), *model.entities}
+        return {name: tuple(sorted(_named_in(tower.model_dump()) & known)) for name, tower in model.spec.towers.items()}
+    found: dict[str, tuple[str, ...]] = {}
+    for name, member in model.members.items():
+        inner = column_groups(member) if isinstance(member, TaskPredictor | LateFusion) else {}
+        own = {*member.encoder.columns(EXAMPLE), *(column for columns in inner.values() for column in columns)}
+        found[name] = tuple(sorted(own))
+        found |= {f"{name}/{each}": columns for each, columns in inner.items() if len(inner) > 1}
+    return found
+
+
+def _named_in(spec: Any) -> set[str]:
+    """The columns and entities that a spec names, at any depth."""
+    if isinstance(spec, list | tuple):
+        return {name for part in spec for name in _named_in(part)}
+    if not isinstance(spec, Mapping):
+        return {spec} if isinstance(spec, str) else set()
+    keys = ("column", "columns", "entity", "key", "of", "cross")
+    return {name for key, part in spec.items() if key in keys or isinstance(part, Mapping) for name in _named_in(part)}

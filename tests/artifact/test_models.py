@@ -30,7 +30,8 @@ from towerkit.artifact.models import (
 from towerkit.core.errors import RunError
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.table import Table
-from towerkit.ensembles.late import LateFusion, load_late_fusion, save_late_fusion
+from towerkit.ensembles.late import LateFusion
+from towerkit.ensembles.late_files import load_late_fusion, save_late_fusion
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
 from towerkit.features.encoder import Demand, Encoder, LabelSpec
 from towerkit.features.ngrams import NgramsSpec

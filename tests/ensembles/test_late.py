@@ -26,16 +26,10 @@ from towerkit.core.errors import DataError, SpecError
 from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.table import Table
-from towerkit.ensembles import late
-from towerkit.ensembles.late import (
-    LateFusion,
-    aligned,
-    fit_late_fusion,
-    folds,
-    load_late_fusion,
-    out_of_fold,
-    save_late_fusion,
-)
+from towerkit.ensembles import fit_late
+from towerkit.ensembles.fit_late import fit_late_fusion, folds, out_of_fold
+from towerkit.ensembles.late import LateFusion, aligned
+from towerkit.ensembles.late_files import load_late_fusion, save_late_fusion
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import fit_member
 from towerkit.ensembles.stackers import log_odds
@@ -109,7 +103,7 @@ def test_out_of_fold_predictions_never_use_the_rows_own_label(monkeypatch: pytes
     """A member that remembers is perfect on its own rows and knows nothing out of fold."""
     data, spec = coin_flips(), fusion_spec({"a": MEMORY, "b": TREES})
     tasks = {"label": Labels("label", "binary", ("0", "1"))}
-    monkeypatch.setattr(late, "fit_member", remember)
+    monkeypatch.setattr(fit_late, "fit_member", remember)
     found = out_of_fold(spec, data, TrainingSpec(), Silent(), tasks)
     assert found.keys() == {"a", "b"}
     for predictions in found.values():
@@ -198,7 +192,7 @@ def test_tasks_are_named_by_heads_and_several_keep_their_own_stacker_on_disk(tmp
 
 def test_members_that_predict_other_columns_are_refused_by_name() -> None:
     other = {**TREES, "task": {"kind": "binary", "column": "number"}, "columns": ["label"]}
-    with pytest.raises(SpecError, match=r"'memory' predicts \['label'\], 'trees' predicts \['number'\]"):
+    with pytest.raises(SpecError, match=r"'memory' predicts \['label'\], the others predict \['number'\]"):
         fit_late_fusion(fusion_spec({"memory": MEMORY, "trees": other}), coin_flips(), TrainingSpec(), Silent())
 
 

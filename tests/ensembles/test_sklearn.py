@@ -244,6 +244,9 @@ def test_what_an_estimator_cannot_do_is_told_when_the_spec_is_read() -> None:
         parse(SklearnSpec, {**plain, "estimator": {"kind": "logistic_regression"}})
     with pytest.raises(SpecError, match="ridge predicts numbers, and the task of 'y' is ordinal"):
         parse(SklearnSpec, {**plain, "estimator": {"kind": "ridge"}, "task": {"kind": "ordinal", "column": "y"}})
+    with pytest.raises(SpecError, match=r"learns from each row alike; received 'focal' in the task of 'y'"):
+        focal = {"kind": "binary", "column": "y", "focal": 2.0}
+        parse(SklearnSpec, {**plain, "estimator": {"kind": "knn"}, "task": focal})
     with pytest.raises(SpecError, match=r"unknown kind 'ada_boost'.*'extra_trees', 'hist_gradient_boosting'"):
         parse(SklearnSpec, {**plain, "estimator": {"kind": "ada_boost"}})
     with pytest.raises(SpecError, match=r"unknown key 'n_estimator'; did you mean 'n_estimators'"):

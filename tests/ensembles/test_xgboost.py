@@ -164,3 +164,9 @@ def test_a_number_comes_back_in_its_own_unit(tmp_path: Path, loss: str, transfor
 def test_several_labels_per_row_are_refused_when_the_spec_is_read() -> None:
     with pytest.raises(SpecError, match="one class or one number per row; received the multilabel task of 'tags'"):
         spec_of("tags", "multilabel")
+
+
+def test_a_spec_with_every_default_written_out_is_the_same_spec() -> None:
+    """As a Run stores it."""
+    spec = spec_of()
+    assert parse(XgboostSpec, spec.model_dump(mode="json")) == spec

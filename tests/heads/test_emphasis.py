@@ -192,7 +192,7 @@ def test_what_makes_no_sense_is_refused_with_the_values() -> None:
     ):
         with pytest.raises(SpecError, match=message):
             parse(SPECS[wrong["kind"]], {"column": "y", **wrong})
-    with pytest.raises(SpecError, match=r"learn from each row alike; received 'focal' in the task of 'y'"):
+    with pytest.raises(SpecError, match=r"learns from each row alike; received 'focal' in the task of 'y'"):
         parse(XgboostSpec, {"columns": ["a"], "task": {"kind": "binary", "column": "y", "focal": 1.0}})
 
 

@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from towerkit.core.errors import RunError
 from towerkit.core.spec import parse
 from towerkit.data.fingerprint import table_hash
-from towerkit.ensembles.late import fit_late_fusion
+from towerkit.ensembles.fit_late import fit_late_fusion
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.experiment import checkpoints_of, recipe_of
 from towerkit.objectives.retrieval import RetrievalObjective

@@ -34,6 +34,8 @@ class CardFacts:
     """The embedding-space id."""
     continues: Mapping[str, str] | None = None
     """The name and the hash of the Run that the training went on from."""
+    replaces: Mapping[str, str] | None = None
+    """Of a late fusion with a new member: the name and the hash of the Run it comes from, the member, what was fitted."""
     ranks: bool = False
     """Whether it ranks candidates; else it predicts."""
 
@@ -72,6 +74,13 @@ def _summary(facts: CardFacts) -> list[str]:
             "",
             f"The training went on from the Run {_run(run['run'])} (SHA-256 of its files `{run['sha256'][:16]}…`): known keys "
             "began at the vectors they had there, and means and deviations of numbers are those of its data.",
+        ]
+    if facts.replaces is not None:
+        was = facts.replaces
+        lines += [
+            "",
+            f"It is the Run {_run(was['run'])} (SHA-256 of its files `{was['sha256'][:16]}…`) with another member "
+            f"{_run(was['member'])}; the files of the other members are the same. Fitted: {name(was['fitted'], limit=400)}.",
         ]
     return lines
 

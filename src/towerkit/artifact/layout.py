@@ -19,11 +19,14 @@ _ABOUT = (
     "card.md",
 )
 _PRETRAINED = tuple(f"pretrained/FINGERPRINT/{name}" for name in FILES)
+_DEEPEST = 2
+"""Late fusions below the outermost one."""
 _PARTS = ("encoder.json", "vocabulary-N.arrow", *_PRETRAINED)
 _TOWERS = ("model.json", *_PARTS, "weights.safetensors")
 _PREDICTOR = (*_TOWERS, "entity-N.arrow")
 _TREES = (*_PARTS, "trees.json")
 _ESTIMATOR = (*_PARTS, "estimator.safetensors")
+_FUSION = ("model.json", "combiner.safetensors", "held-out.safetensors")
 _RANKING = ("query.arrow", "candidate.arrow", "seen.safetensors")
 _RETRIEVER = (*_TOWERS, *_RANKING, "history.safetensors")
 _WORDS = ("model.json", "words.arrow", "counts.safetensors")
@@ -37,12 +40,13 @@ MODEL_FILES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "two_tower": (_RETRIEVER,),
     "tower_model": (_PREDICTOR,),
     "late_fusion": (
-        ("model.json", "combiner.safetensors", *_PRETRAINED, *_of_members(_PREDICTOR, _TREES, _ESTIMATOR)),
+        (*_FUSION, *_PRETRAINED, *_of_members(_PREDICTOR, _TREES, _ESTIMATOR, _FUSION)),
         ("model.json", *_RANKING, *_PRETRAINED, *_of_members(_RETRIEVER, _WORDS)),
     ),
 }
 """Kind -> the files below ``model/``: one list for each form that the kind has (a late fusion predicts, or it ranks). ``N`` stands
-for a number, ``NAME`` for the name of a member, ``FINGERPRINT`` for the first digits of a pretrained encoder's."""
+for a number, ``NAME`` for the name of a member, or of members within each other, as deep as late fusions may stand, and
+``FINGERPRINT`` for the first digits of a pretrained encoder's."""
 
 
 def check_layout(kind: str, names: Iterable[str], source: str) -> None:
@@ -86,4 +90,5 @@ def _pattern(name: str) -> re.Pattern[str]:
         re.escape(name).replace("\\-N\\-of\\-N\\.", r"-\d{5}-of-\d{5}\.").replace("\\-N\\.", r"-(?:0|[1-9]\d{0,4})\.")
     )
     text = text.replace("FINGERPRINT", f"[0-9a-f]{{{SHOWN_DIGITS}}}")
-    return re.compile(text.replace("NAME", "[A-Za-z][A-Za-z0-9_-]{0,63}"))
+    member = "[A-Za-z][A-Za-z0-9_-]{0,63}"
+    return re.compile(text.replace("NAME", f"{member}(?:/members/{member}){{0,{_DEEPEST}}}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,14 +17,37 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option("--data", help="Measure on these rows instead.", show_default=False)
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            help="With --data: how the figures fall without this tower, member or NAME=column,column; 'each': all of them.",
+            show_default=False,
+        ),
+    ] = None,
+    loss: Annotated[
+        Literal["blank", "permute"],
+        typer.Option("--loss", help="With --without: take the values away, or mix them up."),
+    ] = "blank",
     as_json: AsJson = False,
 ) -> None:
-    """Show what was measured on the held-out part, or measure on new rows."""
+    """Show what was measured on the held-out part, or measure on new rows, whole or with columns lost."""
     from towerkit import console
     from towerkit.evaluation.result import protocol_line
     from towerkit.run import Run
 
     opened = Run.load(run)
+    if without:
+        if data is None:
+            raise SpecError(
+                "--without measures rows that are given: add --data FILE, of rows that the Run has not learned from."
+            )
+        curves = opened.robustness(str(data), {} if without == ["each"] else _groups(without), loss=loss)
+        if as_json:
+            print_json({"run": str(run), "robustness": {name: curve.as_dict() for name, curve in curves.items()}})
+        else:
+            console.show_robustness(curves)
+        return
     found = opened.evaluate(None if data is None else str(data))
     if as_json:
         print_json(found.as_dict())
@@ -35,6 +58,12 @@ def evaluate(
         console.show_segments(found, {})
         console.show_tasks(found)
         console.say(protocol_line(found.protocol))
+
+
+def _groups(told: list[str]) -> dict[str, list[str]]:
+    """``NAME`` and ``NAME=column,column`` to name and columns."""
+    parts = (each.partition("=") for each in told)
+    return {name: [column for column in columns.split(",") if column] for name, _, columns in parts}
 
 
 @app.command()

@@ -105,3 +105,18 @@ def _keys(dataset: Dataset) -> dict[str, str]:
 
 def _texts(values: Any) -> dict[str, str]:
     return {str(name): repr(value) for name, value in values.items()}
+
+
+def rows_fingerprint(dataset: Dataset) -> dict[str, str]:
+    """What tells whether two trainings hold out the same rows of the same examples: columns that only one of them has count, too.
+
+    Args:
+        dataset: Raw tables with their split.
+
+    Returns:
+        ``examples``, ``train``, ``validation`` and ``test`` -> SHA-256.
+    """
+    found = {"examples": table_hash(dataset.examples.data)}
+    for part in ("train", "validation", "test"):
+        found[part] = hashlib.sha256(_bytes(dataset.parts.get(part))).hexdigest()
+    return found

@@ -11,7 +11,7 @@ from towerkit.baselines.bm25 import BM25Spec
 from towerkit.baselines.ranking import seen_with_unknown
 from towerkit.data.dataset import Dataset
 from towerkit.ensembles.late_spec import LateFusionSpec
-from towerkit.ensembles.rank_combine import WeightedSpec, chosen_weights
+from towerkit.ensembles.rank_combine import WeightedSpec, chosen_weights, proportions
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rank_members import RankMember, TowersMember, fit_words
 from towerkit.evaluation.ranking import ranking_values
@@ -57,11 +57,13 @@ class RankFitting:
             dataset: Raw tables; test rows are not read.
         """
         trained = {name: self._trained(name, member, dataset) for name, member in self._towers().items()}
-        fusion = self._fusion(dataset, trained, dict.fromkeys(self.spec.members, 1.0 / len(self.spec.members)))
+        given = self.spec.combine.weights if isinstance(self.spec.combine, WeightedSpec) else None
+        alike = dict.fromkeys(self.spec.members, 1.0)
+        fusion = self._fusion(dataset, trained, proportions(alike if given is None else given))
         if not len(dataset.parts.validation):
             return fusion
         weights = fusion.weights
-        if isinstance(self.spec.combine, WeightedSpec):
+        if isinstance(self.spec.combine, WeightedSpec) and given is None:
             weights = weights_on_validation(fusion, dataset, self.evaluation)
         if self.training.refit:
             again = {name: self._again(name, dataset, found) for name, found in trained.items()}

@@ -1,39 +1,34 @@
-"""Late fusion: members fitted apart, their probabilities combined. Stacking learns from out-of-fold predictions only."""
+"""Late fusion: members fitted apart, their predictions combined. What combines them learns from held-out predictions only."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from towerkit.artifact.models import check_labels
-from towerkit.core.errors import DataError, RunError
-from towerkit.core.random import generator
-from towerkit.core.spec import parse
+from towerkit.core.errors import TrainingError
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
-from towerkit.data.splits import Rows
-from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec
-from towerkit.ensembles.members import Member, fit_member, load_member, save_member
-from towerkit.ensembles.stackers import Probabilities, Stacker, fit_stacker, restored_stacker, stacked
+from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec, VoteSpec
+from towerkit.ensembles.member_files import MemberFiles
+from towerkit.ensembles.members import Member
+from towerkit.ensembles.mixtures import Mixture, fit_temperature, fit_weights
+from towerkit.ensembles.rank_combine import WeightedSpec
+from towerkit.ensembles.stackers import Probabilities, Stacker, fit_stacker, stacked
 from towerkit.features.encoded import example_weights
-from towerkit.features.labels import Labels
+from towerkit.features.encoder import Encoder
+from towerkit.features.labels import Labels, Truth, is_known
 from towerkit.heads.decision import Decision
 from towerkit.models.answer import TaskPredictor
-from towerkit.storage.documents import read_document
-from towerkit.storage.hashes import write_json
-from towerkit.storage.migrations import FORMAT_VERSION
-from towerkit.storage.tensors import load_tensors, save_tensors
-from towerkit.training.checkpoint import Checkpoints
-from towerkit.training.progress import Progress, Staged
-from towerkit.training.spec import TrainingSpec
 
 _SMALLEST = 1e-6
-LATE_FUSION_KEYS = ("spec", "tasks")
-"""Of ``model.json``, where the members predict."""
+
+Answers: TypeAlias = Mapping[str, Mapping[str, Probabilities]]
+"""Member -> task -> ``[rows, classes]``; a member has the tasks that it predicts."""
+Combiner: TypeAlias = Stacker | Mixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +38,26 @@ class LateFusion:
     spec: LateFusionSpec
     members: Mapping[str, Member]
     tasks: Mapping[str, Labels]
-    combiners: Mapping[str, Stacker]
-    """Task -> the stacker; empty for an average."""
+    combiners: Mapping[str, Combiner]
+    """Task -> what combines its members; the plain mean of a task that is not named."""
+    held_out: Answers | None = None
+    """What the combiners were fitted on, kept so that they can be fitted again once a member is replaced."""
+    files: Mapping[str, MemberFiles] = field(default_factory=dict)
+    """Members that were saved before -> their files, to be saved as they are."""
 
     @property
     def decisions(self) -> Mapping[str, Decision]:
         """None: a fusion predicts a class from a probability of a half on."""
         return {}
+
+    @property
+    def encoder(self) -> Encoder:
+        """What its members read of each entity, and its tasks."""
+        features: dict[str, tuple[Any, ...]] = {}
+        for member in self.members.values():
+            for entity, fitted in member.encoder.features.items():
+                features[entity] = (*features.get(entity, ()), *fitted)
+        return Encoder(features, self.tasks)
 
     def predict(self, table: Table) -> dict[str, Probabilities]:
         """Task -> ``[rows, classes]`` probabilities of raw rows; of a regression its numbers ``[rows, 1]``."""
@@ -57,112 +65,147 @@ class LateFusion:
 
     def member_predictions(self, table: Table) -> dict[str, dict[str, Probabilities]]:
         """Member -> task -> ``[rows, classes]``, under this fusion's task names and classes."""
-        return {name: aligned(member, member.predict(table), self.tasks) for name, member in self.members.items()}
+        return {name: asked(name, member, table, self.tasks) for name, member in self.members.items()}
+
+    def all_predictions(self, table: Table) -> dict[str, dict[str, Probabilities]]:
+        """The same of the members at all levels, as ``member`` and ``member/member``."""
+        found: dict[str, dict[str, Probabilities]] = {}
+        for name, member in self.members.items():
+            if not isinstance(member, LateFusion):
+                found[name] = asked(name, member, table, self.tasks)
+                continue
+            inner = member.all_predictions(table)
+            own = member.combined({each: values for each, values in inner.items() if each in member.members})
+            found[name] = aligned(member, own, self.tasks)
+            found |= {f"{name}/{each}": aligned(member, values, self.tasks) for each, values in inner.items()}
+        return found
 
     def cold(self, table: Table) -> NDArray[np.bool_] | None:
         """``[rows]`` whether a key that some member reads is unknown or missing; None where no member reads any."""
-        each = (member.cold(table) for member in self.members.values() if isinstance(member, TaskPredictor))
+        each = (
+            member.cold(table) for member in self.members.values() if isinstance(member, TaskPredictor | LateFusion)
+        )
         found = [cold for cold in each if cold is not None]
         return np.logical_or.reduce(found) if found else None
 
-    def combined(self, predictions: Mapping[str, Mapping[str, Probabilities]]) -> dict[str, Probabilities]:
+    def towers(self) -> Iterator[TaskPredictor]:
+        """The tower models among the members, at all levels."""
+        for member in self.members.values():
+            if isinstance(member, LateFusion):
+                yield from member.towers()
+            elif isinstance(member, TaskPredictor):
+                yield member
+
+    def combined(self, predictions: Answers) -> dict[str, Probabilities]:
         """Merge predictions that are already there."""
         found = {}
         for task, labels in self.tasks.items():
-            each = [predictions[name][task] for name in self.members]
-            stacker = self.combiners.get(task)
-            found[task] = np.mean(each, axis=0) if stacker is None else stacked(labels, stacker, each)
+            each = [predictions[name][task] for name in self.members if task in predictions[name]]
+            combiner = self.combiners.get(task)
+            if combiner is None:
+                found[task] = np.mean(each, axis=0)
+            elif isinstance(combiner, Mixture):
+                found[task] = combiner.combined(labels, each)
+            else:
+                found[task] = stacked(labels, combiner, each)
         return found
 
 
-def fit_late_fusion(
-    spec: LateFusionSpec,
-    dataset: Dataset,
-    training: TrainingSpec,
-    progress: Progress,
-    checkpoints: Checkpoints | None = None,
-) -> LateFusion:
-    """Fit the combiner on out-of-fold predictions, then every member on all rows.
-
-    Args:
-        spec: Members and combiner.
-        dataset: Raw tables; test rows are not read.
-        training: The settings of every member; the seed also draws the folds.
-        progress: Told after each epoch of each member.
-        checkpoints: Where each tower model's training is saved, and a finished one found again.
-    """
-    labels = spec.demand(dataset).labels
-    rows = dataset.parts.train
-    tasks = {task: label.fit(dataset.labelled(label.column, rows)) for task, label in labels.items()}
-    combiners: dict[str, Stacker] = {}
-    if isinstance(spec.combine, StackSpec):
-        held_out = out_of_fold(spec, dataset, training, progress, tasks, checkpoints)
-        weights = example_weights(dataset)
-        for task, label in tasks.items():
-            each = [held_out[name][task] for name in spec.members]
-            truth = label.encode(dataset.labelled(label.column, rows))
-            weight = None if weights is None else weights[rows]
-            combiners[task] = fit_stacker(label, each, truth, l2=spec.combine.l2, weight=weight)
-    members = {
-        name: fit_member(member, dataset, training, Staged(progress, f"member {name}:"), _part(checkpoints, name))
-        for name, member in spec.predictors.items()
-    }
-    return LateFusion(spec, members, tasks, combiners)
-
-
-def out_of_fold(
-    spec: LateFusionSpec,
-    dataset: Dataset,
-    training: TrainingSpec,
-    progress: Progress,
-    tasks: Mapping[str, Labels],
-    checkpoints: Checkpoints | None = None,
-) -> dict[str, dict[str, Probabilities]]:
-    """Member -> task -> ``[training rows, classes]``: each row predicted by members that never saw it.
-
-    Args:
-        spec: Members and number of folds.
-        dataset: Raw tables.
-        training: Settings of the members; in a fold they are not refitted, so that validation rows stay unseen.
-        progress: Told after each epoch.
-        tasks: Tasks and classes.
-        checkpoints: Where each training is saved.
-
-    Raises:
-        DataError: If there are fewer rows than folds.
-    """
-    assert isinstance(spec.combine, StackSpec)
-    rows = dataset.parts.train
-    if len(rows) < spec.combine.folds:
-        raise DataError(
-            f"{dataset.examples.name}: {spec.combine.folds} folds need at least {spec.combine.folds} training rows; there "
-            f"are {len(rows)}. Lower model.combine.folds, or use combine: {{kind: average}}."
-        )
-    fold_of = folds(len(rows), spec.combine.folds, training.seed)
-    within = training.model_copy(update={"refit": False})
-    found = {
-        name: {task: np.zeros((len(rows), label.num_outputs)) for task, label in tasks.items()} for name in spec.members
-    }
-    for fold in range(spec.combine.folds):
-        inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        part = dataset.with_parts(replace(dataset.parts, train=rows[inside]))
-        table = replace(dataset.examples, data=dataset.examples.data.take(rows[outside]), first_row=0)
-        for name, member_spec in spec.predictors.items():
-            stage = f"member {name}, fold {fold + 1}/{spec.combine.folds}:"
-            inside_it = _part(checkpoints, f"{name}.fold-{fold + 1}")
-            member = fit_member(member_spec, part, within, Staged(progress, stage), inside_it)
-            for task, values in aligned(member, member.predict(table), tasks).items():
-                found[name][task][outside] = values
+def given_combiners(
+    spec: LateFusionSpec, members: Mapping[str, Member], tasks: Mapping[str, Labels]
+) -> dict[str, Combiner]:
+    """What combines the members by the spec alone: weights that were given, votes. Nothing for a plain mean."""
+    combine = spec.combine
+    weights = getattr(combine, "weights", None)
+    if weights is None and not isinstance(combine, VoteSpec):
+        return {}
+    votes = combine.votes if isinstance(combine, VoteSpec) else "soft"
+    found: dict[str, Combiner] = {}
+    for task, labels in tasks.items():
+        names = names_of(members, labels)
+        own = np.array([1.0 if weights is None else weights[name] for name in names])
+        if not own.sum() > 0:  # the members of this task have no weight, and it must be answered
+            own = np.ones(len(names))
+        found[task] = Mixture(own / own.sum(), np.ones(len(names)), votes)
     return found
 
 
-def _part(checkpoints: Checkpoints | None, name: str) -> Checkpoints | None:
-    return None if checkpoints is None else checkpoints.part(name)
+def names_of(members: Mapping[str, Member], labels: Labels) -> list[str]:
+    """The members that predict a column, in their order."""
+    return [name for name, each in members.items() if labels.column in {own.column for own in each.tasks.values()}]
 
 
-def folds(num_rows: int, num_folds: int, seed: int) -> Rows:
-    """The fold of each row: random, of equal sizes within one, a pure function of the seed."""
-    return generator(seed, "folds").permutation(np.arange(num_rows) % num_folds)
+def fit_combiners(
+    spec: LateFusionSpec,
+    members: Mapping[str, Member],
+    tasks: Mapping[str, Labels],
+    held_out: Answers,
+    dataset: Dataset,
+) -> dict[str, Combiner]:
+    """Learn how to combine the members from what they said of rows that they had not seen.
+
+    Args:
+        spec: What is learned: a stack on the training rows, or weights and temperatures on the validation rows.
+        members: Who predicts what.
+        tasks: Tasks and classes.
+        held_out: Of the rows that the combiner reads.
+        dataset: Has the labels.
+    """
+    combine, fixed = spec.combine, given_combiners(spec, members, tasks)
+    rows = dataset.parts.train if isinstance(combine, StackSpec) else dataset.parts.validation
+    weights = example_weights(dataset)
+    weight = None if weights is None else weights[rows]
+    found: dict[str, Combiner] = {}
+    for task, labels in tasks.items():
+        each = [np.asarray(held_out[name][task], np.float64) for name in names_of(members, labels)]
+        truth = labels.encode(dataset.labelled(labels.column, rows))
+        if isinstance(combine, StackSpec):
+            found[task] = fit_stacker(labels, each, truth, l2=combine.l2, weight=weight)
+        else:
+            found[task] = _fitted_mixture(spec, fixed.get(task), labels, each, truth, weight)
+    return found
+
+
+def _fitted_mixture(
+    spec: LateFusionSpec,
+    fixed: Combiner | None,
+    labels: Labels,
+    predictions: list[Probabilities],
+    truth: Truth,
+    weight: NDArray[np.float32] | None,
+) -> Mixture:
+    """Temperatures first, then weights of what they give."""
+    count, temperatures = len(predictions), np.ones(len(predictions))
+    known = is_known(truth)
+    own = np.ones(int(known.sum())) if weight is None else weight[known].astype(np.float64)
+    if getattr(spec.combine, "calibrate", "none") == "temperature":
+        temperatures = np.array([fit_temperature(labels, one[known], truth[known], own) for one in predictions])
+    mixture = fixed if isinstance(fixed, Mixture) else Mixture(np.full(count, 1.0 / count), temperatures)
+    mixture = replace(mixture, temperatures=temperatures)
+    if not (isinstance(spec.combine, WeightedSpec) and spec.combine.weights is None):
+        return mixture
+    alone = [
+        Mixture(np.ones(1), temperatures[[place]]).combined(labels, [one]) for place, one in enumerate(predictions)
+    ]
+    return replace(mixture, weights=fit_weights(labels, alone, truth, weight))
+
+
+def asked(name: str, member: Member, table: Table, tasks: Mapping[str, Labels]) -> dict[str, Probabilities]:
+    """A member's predictions under shared task names and classes.
+
+    Raises:
+        TrainingError: If one is no finite number.
+    """
+    found = aligned(member, member.predict(table), tasks)
+    for task, values in found.items():
+        wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(wrong):
+            raise TrainingError(
+                f"The member '{name}' answers the task '{task}' of {table.where(int(wrong[0]))} with "
+                f"{values[wrong[0]].tolist()[:3]} ({len(wrong):,} such rows), which cannot be combined. Lower its learning "
+                "rate, or leave the member out."
+            )
+    return found
 
 
 def aligned(
@@ -172,7 +215,9 @@ def aligned(
     by_column = {label.column: (task, label) for task, label in member.tasks.items()}
     found = {}
     for task, label in tasks.items():
-        own_task, own = by_column[label.column]
+        own_task, own = by_column.get(label.column, ("", label))
+        if own_task not in predictions:
+            continue
         if label.is_number:
             found[task] = predictions[own_task]
             continue
@@ -184,46 +229,3 @@ def aligned(
             values /= np.maximum(values.sum(axis=1, keepdims=True), _SMALLEST)
         found[task] = values
     return found
-
-
-def save_late_fusion(folder: Path, fusion: LateFusion) -> None:
-    """Write the combiner, and each member into a folder of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, member in fusion.members.items():
-        save_member(folder / "members" / name, member)
-    tasks = {task: label.as_dict() for task, label in fusion.tasks.items()}
-    write_json(folder / "model.json", {"spec": fusion.spec.model_dump(mode="json"), "tasks": tasks})
-    tensors = {}
-    for number, task in enumerate(sorted(fusion.combiners)):
-        tensors[f"{number}/coefficients"] = fusion.combiners[task].coefficients
-        tensors[f"{number}/intercept"] = fusion.combiners[task].intercept
-    save_tensors(folder / "combiner.safetensors", tensors)
-
-
-def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
-    """Read a late fusion and its members.
-
-    Args:
-        folder: Its files.
-        version: The format of its Run.
-
-    Raises:
-        RunError: If a file is missing or damaged.
-    """
-    content = read_document(folder / "model.json", version, LATE_FUSION_KEYS)
-    spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
-    tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
-    check_labels(folder / "model.json", tasks)
-    members = {
-        name: load_member(folder / "members" / name, member, version) for name, member in spec.predictors.items()
-    }
-    combiners = {}
-    if isinstance(spec.combine, StackSpec):
-        tensors = load_tensors(folder / "combiner.safetensors")
-        try:
-            for number, task in enumerate(sorted(tasks)):
-                parts = tensors[f"{number}/coefficients"], tensors[f"{number}/intercept"]
-                combiners[task] = restored_stacker(tasks[task], *parts)
-        except KeyError as error:
-            raise RunError(f"{folder / 'combiner.safetensors'} lacks {error}; train the Run again.") from None
-    return LateFusion(spec, members, tasks, combiners)

@@ -1,9 +1,9 @@
-"""The spec of a late fusion: its members and what combines them."""
+"""The spec of a late fusion: its members, which may be fusions themselves, and what combines them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeAlias, Union
 
 from pydantic import Field, model_validator
 
@@ -11,11 +11,30 @@ from towerkit.baselines.bm25 import BM25Spec
 from towerkit.core.errors import SpecError, listed
 from towerkit.core.spec import Name, Spec
 from towerkit.data.dataset import Dataset
-from towerkit.ensembles.members import RANKERS, AnyMemberSpec, AnyPredictorSpec, check_alike, heads_of
-from towerkit.ensembles.rank_combine import AverageSpec, RRFSpec, WeightedSpec
+from towerkit.ensembles.members import RANKERS, AnyPredictorSpec
+from towerkit.ensembles.mixtures import Votes
+from towerkit.ensembles.rank_combine import AverageSpec, RRFSpec, Weight, WeightedSpec
+from towerkit.ensembles.run_spec import RunMemberSpec
 from towerkit.features.encoder import Demand, LabelSpec
-from towerkit.heads.decision import UNTOUCHED
+from towerkit.heads import HeadSpec
+from towerkit.heads.decision import UNTOUCHED, Calibration
 from towerkit.models.tower_model import TowerModelSpec
+from towerkit.models.two_tower import TwoTowerSpec
+
+MOST_LEVELS = 3
+"""Late fusions within late fusions, the outermost included."""
+
+
+class VoteSpec(Spec):
+    """Each member votes for a class, or for every label of which a row may have several; not for numbers."""
+
+    kind: Literal["vote"] = "vote"
+    votes: Votes = "hard"
+    """``hard``: the share of the members whose answer a class is; ``soft``: the mean of their probabilities."""
+    weights: dict[Name, Weight] | None = None
+    """Member -> weight of its vote, of which only the proportions count; all alike when not given."""
+    calibrate: Calibration = "none"
+    """As of ``average``."""
 
 
 class StackSpec(Spec):
@@ -26,10 +45,10 @@ class StackSpec(Spec):
     l2: float = Field(1.0, ge=0.0)
 
 
-_COMBINE = {True: ("average", "weighted", "rrf"), False: ("average", "stack")}
+_COMBINE = {True: ("average", "weighted", "rrf"), False: ("average", "weighted", "vote", "stack")}
 """Whether the members rank -> the combiners that are for them."""
 
-AnyCombineSpec = Annotated[AverageSpec | StackSpec | WeightedSpec | RRFSpec, Field(discriminator="kind")]
+AnyCombineSpec = Annotated[AverageSpec | VoteSpec | StackSpec | WeightedSpec | RRFSpec, Field(discriminator="kind")]
 """The menu of combiners."""
 
 
@@ -53,12 +72,18 @@ class LateFusionSpec(Spec):
 
     @model_validator(mode="after")
     def _members_are_alike_and_fit_the_combiner(self) -> LateFusionSpec:
-        check_alike(self.members)
+        _check_alike(self.members)
         combine, wanted = self.combine.kind, _COMBINE[self.ranks]
         if combine not in wanted:
             raise ValueError(
                 f"combine: '{combine}' is not for members that {'rank' if self.ranks else 'predict'}; use {listed(wanted)}."
             )
+        if self.levels > MOST_LEVELS:
+            raise ValueError(
+                f"late fusions stand {self.levels} deep within each other, and {MOST_LEVELS} are the most. Merge two levels."
+            )
+        _check_weights(self)
+        _check_calibration(self)
         return self
 
     @property
@@ -67,22 +92,34 @@ class LateFusionSpec(Spec):
         return all(member.kind in RANKERS for member in self.members.values())
 
     @property
-    def predictors(self) -> dict[str, AnyPredictorSpec]:
+    def levels(self) -> int:
+        """1 without a fusion among the members."""
+        return 1 + max((each.levels for each in self.members.values() if isinstance(each, LateFusionSpec)), default=0)
+
+    @property
+    def predictors(self) -> dict[str, AnyPredictingSpec]:
         """The members that predict labels."""
-        return {name: each for name, each in self.members.items() if isinstance(each, AnyPredictorSpec)}
+        kinds = AnyPredictorSpec | RunMemberSpec | LateFusionSpec
+        return {name: each for name, each in self.members.items() if isinstance(each, kinds)}
+
+    @property
+    def reads_validation(self) -> bool:
+        """Whether weights or temperatures are fitted on validation rows."""
+        combine = self.combine
+        fits = isinstance(combine, WeightedSpec) and combine.weights is None
+        return not self.ranks and (fits or getattr(combine, "calibrate", "none") != "none")
+
+    def towers(self) -> Iterator[tuple[str, TowerModelSpec]]:
+        """The tower models at all levels, as ``member`` or ``member/member``."""
+        for name, member in self.members.items():
+            if isinstance(member, TowerModelSpec):
+                yield name, member
+            elif isinstance(member, LateFusionSpec):
+                yield from ((f"{name}/{inner}", each) for inner, each in member.towers())
 
     @model_validator(mode="after")
     def _labels_are_read_alike(self) -> LateFusionSpec:
-        first: dict[str, tuple[str, LabelSpec]] = {}
-        for name, member in self.predictors.items():
-            for label in (head.label() for head in heads_of(member)):
-                other, known = first.setdefault(label.column, (name, label))
-                if not _alike(known, label):
-                    raise ValueError(
-                        f"the members must read the column '{label.column}' in one way to be combined; '{other}' reads it as "
-                        f"{known.kind}, '{name}' as {label.kind}{' written otherwise' if known.kind == label.kind else ''}. "
-                        "Give both heads one kind (and one separator)."
-                    )
+        _check_labels({name: [head.label() for head in heads_of(member)] for name, member in self.predictors.items()})
         return self
 
     @model_validator(mode="after")
@@ -97,33 +134,116 @@ class LateFusionSpec(Spec):
         return self
 
     def demand(self, dataset: Dataset) -> Demand:
-        """What all members read together, and the labels that all predict; BM25 reads texts as they are."""
-        read = {name: member for name, member in self.members.items() if not isinstance(member, BM25Spec)}
-        demands = [member.demand(dataset) for member in read.values()]
-        # A tower model's heads have names of their own, a tree's task is only called by its column: a name goes first.
-        by_column = {
-            label.column: task for demand in demands for task, label in demand.labels.items() if task != label.column
-        }
-        positive = {label.column: label for demand in demands for label in demand.labels.values() if label.positive}
-        shared = Demand(
-            labels={
-                by_column.get(label.column, task): positive.get(label.column, label)
-                for task, label in (demands[0].labels.items() if demands else ())
-            }
-        )
-        for name, demand in zip(read, demands, strict=True):
+        """What all members read together, and the labels that they predict; BM25 reads texts as they are.
+
+        A task need not be every member's, but each member shares one with another.
+        """
+        demands = {name: each.demand(dataset) for name, each in self.members.items() if not isinstance(each, BM25Spec)}
+        _check_labels({name: list(demand.labels.values()) for name, demand in demands.items()}, SpecError)
+        shared = Demand(labels=_shared_labels(demands))
+        for name, demand in demands.items():
             for entity, features in demand.features.items():
                 shared.add(entity, features)
-            if {label.column for label in demand.labels.values()} != {label.column for label in shared.labels.values()}:
+            own = {label.column for label in demand.labels.values()}
+            others = {label.column for other, d in demands.items() if other != name for label in d.labels.values()}
+            if own and others and not own & others:
                 raise SpecError(
-                    f"All members must predict the same columns; '{next(iter(read))}' predicts "
-                    f"{sorted(label.column for label in shared.labels.values())}, '{name}' predicts "
-                    f"{sorted(label.column for label in demand.labels.values())}. Give them the same label columns."
+                    f"A member must predict a column that another predicts, too; '{name}' predicts {sorted(own)}, the others "
+                    f"predict {sorted(others)}. Give it one of these, or train it by itself."
                 )
         return shared
 
 
-_NUMBERS_AND_SETS = ("regression", "count", "multilabel")
+AnyPredictingSpec: TypeAlias = AnyPredictorSpec | RunMemberSpec | LateFusionSpec
+"""Everything that can predict as a member."""
+
+AnyMemberSpec = Annotated[
+    Union[AnyPredictorSpec, RunMemberSpec, TwoTowerSpec, BM25Spec, "LateFusionSpec"], Field(discriminator="kind")
+]
+"""The menu of members: those that predict, and those that rank (:mod:`towerkit.ensembles.rank_members`)."""
+
+LateFusionSpec.model_rebuild()
+
+
+def heads_of(spec: AnyPredictingSpec) -> tuple[HeadSpec, ...]:
+    """What a member predicts, as far as its spec says; a Run is asked when there is data."""
+    if isinstance(spec, TowerModelSpec):
+        return tuple(spec.heads.values())
+    if isinstance(spec, LateFusionSpec):
+        return tuple(head for each in spec.predictors.values() for head in heads_of(each))
+    return () if isinstance(spec, RunMemberSpec) else (spec.task,)
+
+
+def _check_alike(members: Mapping[str, Any]) -> None:
+    """Refuse members of which some rank and some predict."""
+    ranking = [name for name, member in members.items() if member.kind in RANKERS]
+    others = [name for name in members if name not in ranking]
+    if ranking and others:
+        raise ValueError(
+            f"the members must all rank ({listed(RANKERS)}) or all predict a label (tower_model, xgboost, sklearn, run, "
+            f"late_fusion); received '{ranking[0]}', a {members[ranking[0]].kind}, beside '{others[0]}', a "
+            f"{members[others[0]].kind}. Fuse them apart."
+        )
+    fused = [name for name, member in members.items() if isinstance(member, LateFusionSpec) and member.ranks]
+    if fused:
+        raise ValueError(
+            f"a fusion of rankers is no member of another; '{fused[0]}' is one. Give its members to the outer one."
+        )
+
+
+def _check_weights(spec: LateFusionSpec) -> None:
+    weights = getattr(spec.combine, "weights", None)
+    if weights is None:
+        return
+    if weights.keys() != spec.members.keys():
+        raise ValueError(
+            f"combine.weights must name every member ({listed(spec.members)}) and no other; received {listed(weights)}."
+        )
+    if not sum(weights.values()) > 0:
+        raise ValueError(f"combine.weights must not all be 0; received {weights}. Give one member a weight above 0.")
+
+
+def _check_calibration(spec: LateFusionSpec) -> None:
+    calibrates = getattr(spec.combine, "calibrate", "none") != "none"
+    if calibrates and spec.ranks:
+        raise ValueError("combine.calibrate is for probabilities, and the members rank; remove it.")
+    heads = [head for member in spec.predictors.values() for head in heads_of(member)]
+    numbers = sorted({head.column for head in heads if head.label().kind in _NUMBERS})
+    if numbers and (
+        isinstance(spec.combine, VoteSpec) or (calibrates and len(numbers) == len({h.column for h in heads}))
+    ):
+        what = "vote" if isinstance(spec.combine, VoteSpec) else "calibrate"
+        raise ValueError(
+            f"combine: {what} is for classes, and {listed(numbers)} are numbers; use average, weighted without calibrate, or stack."
+        )
+
+
+def _check_labels(labels: Mapping[str, list[LabelSpec]], error: type[ValueError] = ValueError) -> None:
+    """Refuse two members that read one column in two ways."""
+    first: dict[str, tuple[str, LabelSpec]] = {}
+    for name, label in ((name, label) for name, own in labels.items() for label in own):
+        other, known = first.setdefault(label.column, (name, label))
+        if not _alike(known, label):
+            raise error(
+                f"the members must read the column '{label.column}' in one way to be combined; '{other}' reads it as "
+                f"{known.kind}, '{name}' as {label.kind}{' written otherwise' if known.kind == label.kind else ''}. "
+                "Give both heads one kind (and one separator)."
+            )
+
+
+def _shared_labels(demands: Mapping[str, Demand]) -> dict[str, LabelSpec]:
+    """Task -> label. A tower model's heads have names, a tree's task is only called by its column: a name goes first."""
+    every = [(task, label) for demand in demands.values() for task, label in demand.labels.items()]
+    by_column = {label.column: task for task, label in every if task != label.column}
+    positive = {label.column: label for _, label in every if label.positive}
+    found: dict[str, LabelSpec] = {}
+    for task, label in every:
+        found.setdefault(by_column.get(label.column, task), positive.get(label.column, label))
+    return found
+
+
+_NUMBERS = ("regression", "count")
+_NUMBERS_AND_SETS = (*_NUMBERS, "multilabel")
 
 
 def _alike(one: LabelSpec, other: LabelSpec) -> bool:

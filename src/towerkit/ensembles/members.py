@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from towerkit.artifact.models import load_predictor, save_predictor
-from towerkit.baselines.bm25 import BM25Spec
-from towerkit.core.errors import listed
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.ensembles.sklearn import SklearnSpec
 from towerkit.ensembles.xgboost import XgboostSpec
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
-from towerkit.heads import HeadSpec
 from towerkit.models.answer import TaskPredictor, known_part
 from towerkit.models.tower_model import TowerModelSpec
-from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import FixedBalanceSpec
 from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.training.checkpoint import Checkpoints
-from towerkit.training.fit import Trained, fit_recipe
+from towerkit.training.fit import Trained, fit_recipe, refit_recipe
 from towerkit.training.loop import Selection
 from towerkit.training.progress import Progress
 from towerkit.training.recipes import PredictionRecipe
@@ -59,31 +55,45 @@ class SavedMember(Protocol):
 AnyPredictorSpec = TowerModelSpec | XgboostSpec | SklearnSpec
 """Members that predict. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
 
-AnyMemberSpec = Annotated[AnyPredictorSpec | TwoTowerSpec | BM25Spec, Field(discriminator="kind")]
-"""The menu of members: those that predict, and those that rank (:mod:`towerkit.ensembles.rank_members`)."""
-
 RANKERS = ("bm25", "two_tower")
 """The kinds of members that rank."""
 
 
-def check_alike(members: Mapping[str, AnyMemberSpec]) -> None:
-    """Refuse members of which some rank and some predict.
+def fit_apart(
+    spec: AnyPredictorSpec,
+    dataset: Dataset,
+    training: TrainingSpec,
+    progress: Progress,
+    checkpoints: tuple[Checkpoints | None, Checkpoints | None] = (None, None),
+) -> tuple[Member, Callable[[], Member]]:
+    """Fit a member on the training rows alone, and say how it is fitted on validation rows, too.
 
-    Raises:
-        ValueError: Naming one of each.
+    Args:
+        spec: What to fit.
+        dataset: Raw tables; test rows are not read.
+        training: Its settings.
+        progress: Told after each epoch.
+        checkpoints: Of the first training of a tower model, and of the second.
+
+    Returns:
+        The member, and what ``training.refit`` asks for: the same member where it asks for nothing.
     """
-    ranking = [name for name, member in members.items() if member.kind in RANKERS]
-    others = [name for name in members if name not in ranking]
-    if ranking and others:
-        raise ValueError(
-            f"the members must all rank ({listed(RANKERS)}) or all predict a label (tower_model, xgboost, sklearn); received "
-            f"'{ranking[0]}', a {members[ranking[0]].kind}, beside '{others[0]}', a {members[others[0]].kind}. Fuse them apart."
-        )
+    once = training.model_copy(update={"refit": False})
+    if not isinstance(spec, TowerModelSpec):
+        first = spec.fit(dataset, once, progress)
+        return first, lambda: spec.fit(dataset, training, progress) if training.refit else first
+    recipe = recipe_of(spec)
+    found = fit_recipe(recipe, dataset, once, progress, checkpoints[0])
+    member = predictor_of(spec, found)
 
+    def again() -> Member:
+        if not training.refit:
+            return member
+        trained = refit_recipe(recipe, dataset, training, progress, found.history.best_epoch, checkpoints[1])
+        decisions = {task: decision.refitted() for task, decision in found.decisions.items()}
+        return predictor_of(spec, replace(trained, decisions=decisions))
 
-def heads_of(spec: AnyPredictorSpec) -> tuple[HeadSpec, ...]:
-    """What a member predicts."""
-    return tuple(spec.heads.values()) if isinstance(spec, TowerModelSpec) else (spec.task,)
+    return member, again
 
 
 def fit_member(
@@ -95,9 +105,13 @@ def fit_member(
 ) -> Member:
     """Fit a member on the data set's training rows, its validation rows deciding when to stop."""
     if isinstance(spec, TowerModelSpec):
-        recipe = PredictionRecipe(spec, FixedBalanceSpec(), Selection("loss", higher_is_better=False))
-        return predictor_of(spec, fit_recipe(recipe, dataset, training, progress, checkpoints))
+        return predictor_of(spec, fit_recipe(recipe_of(spec), dataset, training, progress, checkpoints))
     return spec.fit(dataset, training, progress)
+
+
+def recipe_of(spec: TowerModelSpec) -> PredictionRecipe:
+    """How a member that is a tower model is trained: its epochs are chosen by its own loss."""
+    return PredictionRecipe(spec, FixedBalanceSpec(), Selection("loss", higher_is_better=False))
 
 
 def predictor_of(spec: TowerModelSpec, trained: Trained) -> TaskPredictor:

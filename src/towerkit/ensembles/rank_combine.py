@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from towerkit.core.spec import Spec
+from towerkit.core.spec import Name, Spec
+from towerkit.heads.decision import Calibration
 
+Weight = Annotated[float, Field(ge=0.0)]
 Scores = NDArray[np.float32]
 Combine = Callable[[Sequence[Scores], Sequence[Scores]], NDArray[np.float64]]
 """Per member ``[queries, n]`` scores, and ``[queries, candidates]`` those of all known candidates, to ``[queries, n]``."""
@@ -22,12 +24,18 @@ class AverageSpec(Spec):
     """The mean of the members' probabilities, or of their numbers; of rankers, of their scores, standardized for each query."""
 
     kind: Literal["average"] = "average"
+    calibrate: Calibration = "none"
+    """``temperature``: each member's probabilities are first calibrated on validation rows; not for rankers."""
 
 
 class WeightedSpec(Spec):
-    """For rankers: the weighted mean of their standardized scores, with weights chosen on validation."""
+    """The weighted mean of the members' probabilities or numbers; of rankers, of their standardized scores."""
 
     kind: Literal["weighted"] = "weighted"
+    weights: dict[Name, Weight] | None = None
+    """Member -> weight, of which only the proportions count; chosen on validation when not given."""
+    calibrate: Calibration = "none"
+    """As of ``average``."""
 
 
 class RRFSpec(Spec):
@@ -36,6 +44,12 @@ class RRFSpec(Spec):
     kind: Literal["rrf"] = "rrf"
     offset: int = Field(60, ge=1)
     """Larger values make the first places count less against the others."""
+
+
+def proportions(weights: Mapping[str, float]) -> dict[str, float]:
+    """Weights that sum to one."""
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in sorted(weights.items())}
 
 
 def standardized(scores: Scores, against: Scores) -> NDArray[np.float64]:

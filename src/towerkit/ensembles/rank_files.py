@@ -10,7 +10,8 @@ from typing import Any
 from towerkit.artifact.catalogues import check_titles, load_known, save_known, shown_columns, with_key
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import parse
-from towerkit.ensembles.late import LATE_FUSION_KEYS, LateFusion, load_late_fusion
+from towerkit.ensembles.late import LateFusion
+from towerkit.ensembles.late_files import LATE_FUSION_KEYS, load_late_fusion
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rank_members import load_rank_member

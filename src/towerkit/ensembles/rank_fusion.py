@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.data.table import Table
-from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec
+from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec, VoteSpec
 from towerkit.ensembles.rank_combine import Combine, combination
 from towerkit.ensembles.rank_members import RankMember
 from towerkit.features.encoded import Catalogue
@@ -120,7 +120,7 @@ class RankFusion:
         """The fusion of one ranker per member."""
         names = sorted(rankers)
         weights = [self.weights[name] for name in names]
-        assert not isinstance(self.spec.combine, StackSpec)
+        assert not isinstance(self.spec.combine, StackSpec | VoteSpec)
         return FusedRanker([rankers[name] for name in names], combination(self.spec.combine, weights))
 
     def member_rankers(self) -> dict[str, Ranker]:

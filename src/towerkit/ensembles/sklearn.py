@@ -24,6 +24,7 @@ from towerkit.data.roles import EXAMPLE
 from towerkit.data.table import Table
 from towerkit.ensembles.estimators import AnyEstimatorSpec, Estimator, Goal
 from towerkit.ensembles.estimators.base import Arrays, Features, Floats
+from towerkit.ensembles.plain_tasks import check_plain
 from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategorySpec, NumberSpec
 from towerkit.features.cyclic import CyclicSpec
@@ -114,7 +115,8 @@ class SklearnSpec(Spec):
 
     @model_validator(mode="after")
     def _estimator_fits_the_task(self) -> SklearnSpec:
-        number, kind = self.task.kind == "regression", self.estimator.kind
+        number, kind = self.task.kind in ("regression", "count"), self.estimator.kind
+        check_plain(self.task, "an estimator of scikit-learn")
         if not (self.estimator.predicts_numbers if number else self.estimator.predicts_classes):
             other = (
                 "ridge, random_forest or hist_gradient_boosting" if number else "logistic_regression or random_forest"

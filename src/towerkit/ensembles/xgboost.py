@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from towerkit.artifact.models import load_encoder, save_encoder
-from towerkit.core.errors import RunError, SpecError, listed
+from towerkit.core.errors import RunError, SpecError
 from towerkit.core.optional import optional_import
 from towerkit.core.random import stream
 from towerkit.core.spec import Spec
@@ -24,6 +24,7 @@ from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
 from towerkit.data.table import values_of
+from towerkit.ensembles.plain_tasks import check_plain
 from towerkit.ensembles.trees import read_trees
 from towerkit.features.base import FeatureSpec
 from towerkit.features.columns import CategoryFeature, CategorySpec, NumberSpec, numbers
@@ -88,12 +89,7 @@ class XgboostSpec(Spec):
                 f"an xgboost member predicts one class or one number per row; received the multilabel task of '{task.column}'. "
                 "Use a tower_model as the member, or predict a column of one label."
             )
-        emphasis = sorted({"class_weights", "focal", "smoothing"} & task.model_fields_set)
-        if emphasis:
-            raise ValueError(
-                f"the trees of an xgboost member learn from each row alike; received {listed(emphasis)} in the task of "
-                f"'{task.column}'. Remove it, or use a tower_model as the member."
-            )
+        check_plain(task, "an xgboost member")
         return task
 
     def demand(self, dataset: Dataset) -> Demand:

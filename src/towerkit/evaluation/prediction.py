@@ -59,6 +59,7 @@ def evaluate_tasks(
     segments: Mapping[str, Valued] | None = None,
     segments_left_out: Mapping[str, str] | None = None,
     new_labels: Mapping[str, int] | None = None,
+    several: bool | None = None,
 ) -> Evaluation:
     """The metrics of each task, with intervals over rows.
 
@@ -74,6 +75,7 @@ def evaluate_tasks(
         segments: Name -> the value of each row; the rows of each value are measured apart too.
         segments_left_out: Those that these rows do not have -> why, for the protocol.
         new_labels: Task -> rows with a label, among several, that training never had; for the protocol.
+        several: Whether metrics carry the name of their task; where there are several tasks, when not given.
 
     Raises:
         DataError: If a task has no labelled row.
@@ -92,10 +94,11 @@ def evaluate_tasks(
         "interval": f"{INTERVAL} over rows, {_resamples(tasks)} resamples",
     }
     details = {task.name: task_details(task.label.kind, task.known, task.truth, task.predictions) for task in tasks}
-    within, table = _by_segment(tasks, segments or {}, seed)
+    in_full = len(tasks) > 1 if several is None else several
+    within, table = _by_segment(tasks, segments or {}, seed, in_full=in_full)
     return Evaluation(
         protocol,
-        _named(tasks, np.ones(rows, np.bool_), seed),
+        _named(tasks, np.ones(rows, np.bool_), seed, in_full=in_full),
         {**details, **({} if table is None else {SEGMENTS: table})},
         confusions({t.name: (t.label, t.truth, t.predictions, t.decision) for t in tasks}),
         within,
@@ -126,17 +129,17 @@ def _resamples(tasks: list[_Task]) -> str:
     return " to ".join(f"{number:,}" for number in sorted({default_resamples(int(t.known.sum())) for t in tasks}))
 
 
-def _named(tasks: list[_Task], rows: NDArray[np.bool_], seed: int) -> dict[str, Interval]:
-    """The metrics of all tasks over some rows, ``task/metric`` where there are several tasks."""
+def _named(tasks: list[_Task], rows: NDArray[np.bool_], seed: int, *, in_full: bool) -> dict[str, Interval]:
+    """The metrics of all tasks over some rows, ``task/metric`` in full."""
     return {
-        f"{task.name}/{name}" if len(tasks) > 1 else name: interval
+        f"{task.name}/{name}" if in_full else name: interval
         for task in tasks
         for name, interval in task.metrics(rows, seed).items()
     }
 
 
 def _by_segment(
-    tasks: list[_Task], segments: Mapping[str, Valued], seed: int
+    tasks: list[_Task], segments: Mapping[str, Valued], seed: int, *, in_full: bool
 ) -> tuple[dict[str, dict[str, dict[str, Interval]]], pa.Table | None]:
     """Segment -> value -> metrics, and the table in long form that says which rows stand where."""
     found: dict[str, dict[str, dict[str, Interval]]] = {}
@@ -145,7 +148,7 @@ def _by_segment(
         found[segment] = {}
         for code, value in enumerate(valued.values):
             rows = valued.codes == code
-            metrics = _named(tasks, rows, seed)
+            metrics = _named(tasks, rows, seed, in_full=in_full)
             if not metrics:
                 continue
             found[segment][value] = metrics
