@@ -247,7 +247,13 @@ def cases() -> list[ModelContract]:
         ),
         prediction(
             "tower_model_experts",
-            {"kind": "tower_model", "towers": with_product, "heads": heads, "backbone": {"kind": "ple"}, "absent": 0.1},
+            {
+                "kind": "tower_model",
+                "towers": {"table": {**NUMBERS, "transformer": {"dim": 8, "heads": 2}}, "product": PRODUCT},
+                "heads": heads,
+                "backbone": {"kind": "ple"},
+                "absent": 0.1,
+            },
             {"product_id": products},
         ),
         prediction(

@@ -6,6 +6,7 @@ Invariants:
 - leaving a tower out is the same as a table without its columns, and as a table in which they are all null;
 - a column that another tower still reads must be given; a model without learned vectors refuses to leave a tower out, and so does
   any model for a tower that it does not have;
+- trained so, every subset is calibrated on rows that training never saw, and knows the more the more towers there are;
 - in training a share of the rows, and no more, gets the vector, and only then; the vector and all weights get a gradient;
 - a side of a two-tower has it too, for towers that read columns; a model without ``absent`` has no weight of it.
 """
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+import towerkit as tk
 from towerkit.core.errors import DataError, SpecError
 from towerkit.data.batch import take
 from towerkit.data.dataset import Dataset, make_dataset
@@ -186,6 +188,38 @@ def test_every_vector_learns(dataset: Dataset) -> None:
     for name in MODEL["towers"]:
         gradient = model.absent.vector(name).grad
         assert gradient is not None and bool((gradient != 0).any()), name
+
+
+def test_every_subset_is_calibrated() -> None:
+    """Trained with towers left out, a model without some of them still says the base rate on the whole, and what comes true."""
+    numbers = np.random.default_rng(0)
+    signs = numbers.integers(0, 2, size=(3, 4000))
+    liked = numbers.random(4000) < np.array([0.1, 0.35, 0.65, 0.9])[signs[:3].sum(axis=0)]
+    columns = {name: [("no", "yes")[each] for each in values] for name, values in zip("abc", signs, strict=True)}
+    rows = pa.table({**columns, "liked": liked})
+    model = {
+        "kind": "tower_model",
+        "towers": {name: {"kind": "table", "columns": [name], "layers": [], "dim": 4} for name in "abc"},
+        "backbone": {"kind": "concat", "dim": 16},
+        "heads": {"liked": {"kind": "binary", "column": "liked"}},
+        "absent": 0.3,
+    }
+    training = {"epochs": 12, "batch_size": 200, "optimizer": {"kind": "adam", "lr": 0.01}, "patience": 12}
+    run = tk.fit({"model": model, "training": training}, tk.read(rows.slice(0, 3000)))
+    fresh, truth = rows.slice(3000), liked[3000:].astype(np.float64)
+    losses = {}
+    for size in range(4):
+        for without in combinations("abc", size):
+            said = run.predict(fresh.drop_columns(list(without))).column("liked=1").to_numpy()
+            assert said.mean() == pytest.approx(truth.mean(), abs=0.05), without
+            for low in (0.0, 0.4, 0.7):  # what is said comes true
+                chosen = (said >= low) & (said < low + 0.35)
+                if chosen.sum() > 100:
+                    assert said[chosen].mean() == pytest.approx(truth[chosen].mean(), abs=0.09), (without, low)
+            losses[without] = float(-np.log(np.where(truth == 1, said, 1 - said)).mean())
+    for without, loss in losses.items():
+        for more in losses:
+            assert loss < losses[more] + 0.02 if set(without) < set(more) else True  # each tower helps
 
 
 def test_a_side_of_a_two_tower_has_it_for_towers_that_read_columns(dataset: Dataset) -> None:

@@ -16,6 +16,7 @@ from towerkit.features.base import FeatureSpec
 from towerkit.towers.base import Tower, TowerContext, TowerSpec
 from towerkit.towers.column_parts import ColumnPart
 from towerkit.towers.column_specs import ColumnEntry, ColumnSpec, usual
+from towerkit.towers.column_tokens import ColumnTransformerSpec
 from towerkit.towers.layers import Activation, Norm, perceptron
 
 
@@ -29,6 +30,7 @@ class TableTower(Tower):
         dropout: Share of hidden units dropped in training.
         activation: Of the hidden units.
         norm: Of the hidden units.
+        transformer: Over the columns, in place of putting them side by side.
     """
 
     def __init__(
@@ -40,13 +42,16 @@ class TableTower(Tower):
         dropout: float = 0.0,
         activation: Activation = "relu",
         norm: Norm = "none",
+        transformer: ColumnTransformerSpec | None = None,
     ) -> None:
         super().__init__()
         self.out_dim = out_dim
         self.parts = nn.ModuleList(parts)
-        width = sum(part.out_dim for part in parts)
+        self.tokens = transformer.build(parts) if transformer else None
+        width = self.tokens.out_dim if self.tokens else sum(part.out_dim for part in parts)
         self.mlp = perceptron(width, layers, out_dim, dropout=dropout, activation=activation, norm=norm)
-        self._start_silent(parts)
+        if self.tokens is None:
+            self._start_silent(parts)
 
     @torch.no_grad()
     def _start_silent(self, parts: Sequence[ColumnPart]) -> None:
@@ -59,8 +64,9 @@ class TableTower(Tower):
                 first.weight[:, end - 1] = 0.0
 
     def forward(self, columns: Columns) -> Tensor:
-        """Concatenate and transform."""
-        return self.mlp(torch.cat([part(columns) for part in self.parts], dim=1))  # [rows, out_dim]
+        """Concatenate, or let the columns look at each other, and transform."""
+        said = [part(columns) for part in self.parts]  # columns x [rows, dim_i]
+        return self.mlp(torch.cat(said, dim=1) if self.tokens is None else self.tokens(said))  # [rows, out_dim]
 
 
 class TableTowerSpec(TowerSpec):
@@ -73,6 +79,8 @@ class TableTowerSpec(TowerSpec):
     dropout: float = Field(0.0, ge=0.0, lt=1.0)
     activation: Activation = "relu"
     norm: Norm = "none"
+    transformer: ColumnTransformerSpec | None = None
+    """Let the columns look at each other before the hidden layers; side by side when not given."""
 
     @field_validator("columns")
     @classmethod
@@ -106,6 +114,7 @@ class TableTowerSpec(TowerSpec):
             dropout=self.dropout,
             activation=self.activation,
             norm=self.norm,
+            transformer=self.transformer,
         )
 
 
