@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from towerkit.artifact.models import check_labels
 from towerkit.core.errors import DataError, RunError
 from towerkit.core.random import generator
+from towerkit.core.remarks import collecting
 from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
@@ -151,7 +152,9 @@ def out_of_fold(
             stage = f"member {name}, fold {fold + 1}/{spec.combine.folds}:"
             inside_it = _part(checkpoints, f"{name}.fold-{fold + 1}")
             member = fit_member(member_spec, part, within, Staged(progress, stage), inside_it)
-            for task, values in aligned(member, member.predict(table), tasks).items():
+            with collecting():  # what is odd about these rows is told when all are read, by their place in the file
+                answers = member.predict(table)
+            for task, values in aligned(member, answers, tasks).items():
                 found[name][task][outside] = values
     return found
 
