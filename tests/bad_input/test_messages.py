@@ -16,6 +16,7 @@ import pytest
 
 import towerkit as tk
 
+from . import files  # noqa: F401 - it adds its cases
 from .cases import CASES, Case
 
 MESSAGES = Path(__file__).with_name("messages.md")
@@ -33,7 +34,7 @@ def said(case: Case, folder: Path) -> str:
     except tk.TowerkitError as error:
         text = f"{type(error).__name__}: {error}"
     text = text.replace(str(folder), "FOLDER").replace(tk.__version__, "VERSION")
-    return re.sub(r"/[^ ']*/(ranker|predictor)\b", r"FOLDER/\1", text)
+    return re.sub(r"/[^ ']*/(ranker|predictor|seer)\b", r"FOLDER/\1", text)
 
 
 def stored(text: str) -> dict[str, str]:

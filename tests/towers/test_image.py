@@ -133,6 +133,8 @@ def test_predictions_from_paths_of_the_request(tmp_path: Path) -> None:
     pa.parquet.write_table(rows, tmp_path / "rows.parquet")
     spec = {"data": {"examples": {"path": str(tmp_path / "rows.parquet")}}, "model": model, "training": TRAINING}
     run = tk.load(tk.fit(spec, run=tmp_path / "run").path)
+    (warning,) = run.evaluate().protocol["split"]["warnings"]  # of all rows, and not again of those held out
+    assert "2 of 80 pictures" in warning
     answer = run.predict(tmp_path / "rows.parquet")
     (note,) = tk.notes_of(answer)
     assert "rows.parquet: 2 of 80 pictures" in note

@@ -10,6 +10,7 @@ import numpy as np
 
 from towerkit.core.errors import DataError, MissingExtraError, SpecError
 from towerkit.core.random import generator
+from towerkit.core.remarks import collecting
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import rows_fingerprint
 from towerkit.data.readers import Table
@@ -222,7 +223,9 @@ def out_of_fold(
             stage = Staged(progress, f"member {name}, fold {fold + 1}/{spec.combine.folds}:")
             with named_member(name):
                 member = fit_any(member_spec, part, within, stage, part_of(checkpoints, f"{name}.fold-{fold + 1}"))
-            for task, values in rounded(asked(name, member, table, tasks)).items():
+            with collecting():  # what is odd about these rows is told when all are read, by their place in the file
+                answers = asked(name, member, table, tasks)
+            for task, values in rounded(answers).items():
                 empty = np.zeros((len(rows), values.shape[1]), values.dtype)
                 found[name].setdefault(task, empty)[outside] = values
     return found

@@ -185,7 +185,7 @@ class Encoder:
             unknown = pa.table({name: pa.nulls(1, _type_of(table.data, name)) for name in columns})
             feature = fitted.feature
             encoded[feature.name] = joined(
-                feature.encode(unknown), named(table.name, partial(feature.read, kept=kept), table)
+                named(table.name, feature.encode, unknown), named(table.name, partial(feature.read, kept=kept), table)
             )
         return encoded
 

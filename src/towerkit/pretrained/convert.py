@@ -48,7 +48,8 @@ def convert_encoder(source: Path, target: Path, kind: str = MODEL_TYPE) -> int:
     """
     if kind not in KINDS:
         raise SpecError(f"Weights of {short(kind)} cannot be converted; the networks are {listed(KINDS)}.")
-    network = EfficientNetLite0()
+    with torch.device("meta"):
+        network = EfficientNetLite0()
     weights = _fitting(source, _tensors(source), network)
     with atomic_folder(target) as folder:
         save_tensors(folder / "model.safetensors", weights)

@@ -94,9 +94,11 @@ def picture_module(pretrained: Pretrained, pooling: PicturePooling) -> PictureMo
     if pretrained.json("config.json").get("model_type") != MODEL_TYPE:
         network = load_module(pretrained) if pretrained.has_weights else new_module(pretrained)
         return PictureModule(network, pooling).eval()
-    network = EfficientNetLite0()
-    if pretrained.has_weights:
-        load_checked(network, pretrained)
+    if not pretrained.has_weights:
+        return PictureModule(EfficientNetLite0(), pooling).eval()
+    with torch.random.fork_rng(devices=[]):  # its start is overwritten, and must cost no one a random number
+        network = EfficientNetLite0()
+    load_checked(network, pretrained)
     return PictureModule(network, pooling).eval()
 
 
@@ -175,7 +177,17 @@ class PictureEncoder:
             ``[n, dim]``.
         """
         run = _loaded(self.pretrained.fingerprint, str(self.pretrained.folder), self.pooling, self.precision)(self)
-        parts = [run(self.reader.normalized(part)) for part in torch.from_numpy(pixels).split(PICTURES_AT_A_TIME)]
+        try:
+            parts = [run(self.reader.normalized(part)) for part in torch.from_numpy(pixels).split(PICTURES_AT_A_TIME)]
+        except SpecError:
+            raise
+        except Exception as error:  # a network's own word on a size that it was not made for
+            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SpecError(
+                f"The encoder in {self.pretrained.folder} cannot look at {len(pixels):,} pictures of {self.reader.size} x "
+                f"{self.reader.size} pixels ({short(told, 200)}). Set size to what it was trained on; an ONNX file is exported for "
+                "any number of pictures."
+            ) from None
         return torch.cat(parts).numpy()
 
 
@@ -202,21 +214,15 @@ def _torch(encoder: PictureEncoder) -> Callable[[Tensor], Tensor]:
 
     def run(pictures: Tensor) -> Tensor:
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        try:
-            return module(pictures.to(torch.bfloat16) if is_half else pictures)
-        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-            told = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SpecError(
-                f"The encoder in {encoder.pretrained.folder} cannot look at pictures of {encoder.reader.size} x "
-                f"{encoder.reader.size} pixels ({short(told, 200)}); set size to what it was trained on."
-            ) from None
+        found: Tensor = module(pictures.to(torch.bfloat16) if is_half else pictures)
+        return found
 
     return run
 
 
 def _onnx(encoder: PictureEncoder) -> Callable[[Tensor], Tensor]:
     """The network of an ONNX file; from memory, so that it can name no other file."""
-    path = encoder.pretrained.path("model.onnx")
+    path, pooling = encoder.pretrained.path("model.onnx"), encoder.pooling
     runtime = optional_import("onnxruntime", extra="image")
     try:
         session: Any = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
@@ -228,14 +234,7 @@ def _onnx(encoder: PictureEncoder) -> Callable[[Tensor], Tensor]:
         raise SpecError(f"{path} must take pictures and nothing else; it takes {listed(each.name for each in inputs)}.")
 
     def run(pictures: Tensor) -> Tensor:
-        try:
-            answer = session.run([session.get_outputs()[0].name], {inputs[0].name: pictures.numpy()})[0]
-        except Exception as error:
-            told = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SpecError(
-                f"{path} cannot look at {len(pictures)} pictures of {encoder.reader.size} x {encoder.reader.size} pixels "
-                f"({short(told, 200)}); it takes {inputs[0].shape}. Set size, and export it for any number of pictures."
-            ) from None
-        return pooled(torch.from_numpy(np.asarray(answer, np.float32)), encoder.pooling)
+        answer = session.run([session.get_outputs()[0].name], {inputs[0].name: pictures.numpy()})[0]
+        return pooled(torch.from_numpy(np.asarray(answer, np.float32)), pooling)
 
     return run

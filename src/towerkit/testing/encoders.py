@@ -73,3 +73,43 @@ def as_sentence_transformer(folder: Path, *, pooling: str = "cls", normalize: bo
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({key: True}), encoding="utf-8")
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 32}), encoding="utf-8")
     return folder
+
+
+def small_picture_encoder(folder: Path, kind: str = "resnet", *, seed: int = 0, size: int = 32) -> Path:
+    """Write a ResNet or a ViT of some thousand weights, in the files that the hub has.
+
+    Args:
+        folder: Made if it is not there.
+        kind: ``resnet`` or ``vit``.
+        seed: Of the weights; torch's own generator is left as it was.
+        size: Of the pictures that it takes.
+
+    Returns:
+        The folder.
+    """
+    transformers = optional_import("transformers", extra="text")
+    if kind == "resnet":
+        config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+        model = transformers.ResNetModel
+    else:
+        config = transformers.ViTConfig(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            image_size=size,
+            patch_size=8,
+        )
+        model = transformers.ViTModel
+    told = {
+        "size": {"height": size, "width": size},
+        "resample": 2,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(told), encoding="utf-8")
+    return folder

@@ -20,7 +20,7 @@ from towerkit.pretrained.pictures import PictureModule, PicturePooling, picture_
 from towerkit.pretrained.reading import PictureReader
 from towerkit.pretrained.source import PretrainedSource
 from towerkit.pretrained.texts import Precision
-from towerkit.towers.adapters import add_lora, train_last
+from towerkit.towers.adapters import LoraLinear, add_lora, train_last
 from towerkit.towers.augmentation import Augmentation, AugmentationSpec
 from towerkit.towers.base import Tower
 from towerkit.towers.media import MediaTower
@@ -159,6 +159,11 @@ class PretrainedImageSpec(PretrainedSource):
             trained = train_last(module, self.train.last)
         if isinstance(self.train, LoraSpec):
             add_lora(module, self.train.lora, self.train.alpha)
+            if not any(isinstance(each, LoraLinear) for each in module.modules()):
+                raise SpecError(
+                    f"train: {{lora: {self.train.lora}}} corrects linear layers, and the blocks of a "
+                    f"{type(module.network).__name__} have none; use {{last: …}} or full."
+                )
         pictures = TrainedPictures(
             module, encoder.reader, None if self.augment is None else self.augment.build(), trained
         )
