@@ -118,7 +118,7 @@ def test_a_bad_key_kind_or_value_of_a_two_tower(setting: str, message: str) -> N
         ("model.heads.liked.weight=0", "model.heads.liked.weight: input should be greater than 0; received 0."),
         ("model.towers={}", "model.towers: needs 1 or more entries; received {}."),
         ("model.towers.id.columns=[]", "model.towers.id.columns: needs 1 or more entries; received []."),
-        ("model.towers.id.encoder.kind=glove", "towers.id.encoder: unknown kind 'glove'. The kinds here are 'convolution', 'hashed_"),
+        ("model.towers.id.encoder.kind=glove", "id.encoder: unknown kind 'glove'. The kinds here are 'convolution', 'hashed_"),
         ("model.backbone.kind=gatd", "model.backbone: unknown kind 'gatd'; did you mean 'gated'?"),
         ("model.towers.9a={kind: table, columns: [a]}", "model.towers.9a: a name must begin with a letter"),
         ("model.kind=late_fusion", "model.members: is required and was not given."),
