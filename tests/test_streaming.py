@@ -10,6 +10,7 @@ Pinned here:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from towerkit import cli
 from towerkit.api import fit
 from towerkit.core.errors import DataError, RunError, SpecError, TrainingError
 from towerkit.core.spec import parse
@@ -261,3 +263,18 @@ def test_an_estimate_and_a_doctor(folder: Path, tmp_path: Path) -> None:
     found = examine(str(tmp_path / "spec.yaml"))
     assert found["problems"] == [] and not (tmp_path / "elsewhere").exists()
     assert any("is streamed: 600 rows in 3 files" in note and "user (string)" in note for note in found["notes"])
+
+
+def test_the_command_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = log_spec(folder).model_dump(mode="json", exclude_unset=True)
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    words = ["towerkit", "train", str(tmp_path / "spec.json"), "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", words)
+    with contextlib.suppress(SystemExit):
+        cli.main()
+    told = " ".join(capsys.readouterr().err.split())
+    assert "encoding 600 rows of" in told
+    assert "600 rows, streamed from" in told and "train 479 · validation 61 · test 60" in told
+    assert Run.load(tmp_path / "run").evaluation.metrics["ndcg@5"].value > 0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,30 @@ def test_a_miss_without_a_note_is_an_error(write: Any) -> None:
         write.why([line(ratios=ratios)], notes)
 
 
-def test_what_is_not_built_is_missed(write: Any) -> None:
+def test_what_is_not_built_is_missed(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = replace(write.TARGETS[0], key="a-dream", read=write.not_built)
+    monkeypatch.setattr(write, "TARGETS", (*write.TARGETS, one))
     assert "| **missed**: not built |" in write.table([line()])
     notes = notes_of(write)
-    del notes["missed"]["streamed-time"]
-    with pytest.raises(SystemExit, match=r"streamed-time is missed"):
+    del notes["missed"]["a-dream"]
+    with pytest.raises(SystemExit, match=r"a-dream is missed"):
         write.why([line()], notes)
+
+
+def test_streaming_is_read_with_its_load_and_its_pages(write: Any) -> None:
+    sides = {name: {"median_s": value} for name, value in (("10 rows", 2e-6), ("100 rows", 2.2e-6))}
+    ratios = {
+        "100 rows / 10 rows": {"median": 1.1, "q1": 1.0, "q3": 1.2},
+        "100 rows / 10 rows, processor time": {"median": 1.05, "q1": 1.0, "q3": 1.1},
+    }
+    timed = {"benchmark": "streamed interactions", "sides": sides, "ratios": ratios, "load": 2.0}
+    memory = {"benchmark": "streamed peak memory", "resident_bytes": 3e9, "peak_bytes": 1e9, "whole": False}
+    rows = write.table([timed, memory])
+    assert (
+        "| <= 1.15x | 1.1x [1, 1.2] | per interaction 100 rows 2.20 µs, 10 rows 2.00 µs; of processor time 1.05x"
+        in rows
+    )
+    assert "| <= 4 GB | 3 GB | from the files to the second window of training; 1.00 GB without the pages" in rows
 
 
 def test_presets_are_read_as_quality(write: Any, tmp_path: Path) -> None:

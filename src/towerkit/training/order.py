@@ -78,4 +78,4 @@ class Order:
         blocks = np.sort(self._blocks[first : first + self._blocks_each])
         places = (blocks[:, None] * self._block + np.arange(self._block)).ravel()  # the last block may be short
         places = places[places < len(self)]
-        return places[generator(*self._key, window).permutation(len(places))]
+        return generator(*self._key, window).permutation(places)

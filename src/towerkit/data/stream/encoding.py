@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
 from towerkit.data.roles import Roles
@@ -16,7 +17,7 @@ from towerkit.data.stream.arrays import chunks, opened, written
 from towerkit.data.stream.files import LogFiles
 from towerkit.data.stream.keys import Keys
 from towerkit.data.stream.log import PARTS
-from towerkit.data.stream.parting import StreamedSplit, decider
+from towerkit.data.stream.parting import Decide, StreamedSplit, decider
 from towerkit.data.table import Table
 from towerkit.data.times import times_of
 
@@ -41,29 +42,36 @@ def encode_log(files: LogFiles, roles: Roles, split: StreamedSplit, seed: int, f
     """
     pair = [str(roles.query), str(roles.candidate)]
     columns = _encode(files, roles, pair, folder)
+    for place, role in enumerate(("query", "candidate")):
+        _check_distinct(files, role, pair[place], columns[place])
+        _write_keys(folder / f"{place}.arrow", columns[place].values)
     time_file = folder / "time.npy"
     times = opened(time_file) if time_file.exists() else None
-    counts: list[np.ndarray] = []
-    for place, role in enumerate(("query", "candidate")):
-        keys, rows_of_each = columns[place].values, columns[place].counts
-        if len(keys) < 2:
-            raise DataError(
-                f"{files.name}: the {role} column '{pair[place]}' holds one value only ({keys[0].as_py()!r}); a ranking model "
-                f"needs at least two. Is '{pair[place]}' the right column?"
-            )
-        _write_keys(folder / f"{place}.arrow", keys)
-        counts.append(rows_of_each)
-    decide = decider(split, seed, opened(folder / "0.npy"), counts[0], times)
-    sizes: np.ndarray = np.zeros(len(PARTS), np.int64)
-    with written(folder / "part.npy", np.uint8, (files.num_rows,)) as append:
-        for part in chunks(files.num_rows):
+    sizes = _write_parts(
+        folder, decider(split, seed, opened(folder / "0.npy"), columns[0].counts, times), files.num_rows
+    )
+    time_file.unlink(missing_ok=True)
+    _check_sizes(files, split, sizes)
+    return {"sizes": sizes, "columns": _described(files, roles)}
+
+
+def _write_parts(folder: Path, decide: Decide, num_rows: int) -> dict[str, int]:
+    """The part of every row; how many rows each part has."""
+    sizes: NDArray[np.int64] = np.zeros(len(PARTS), np.int64)
+    with written(folder / "part.npy", np.uint8, (num_rows,)) as append:
+        for part in chunks(num_rows):
             numbers = decide(part)
             sizes += np.bincount(numbers, minlength=len(PARTS))
             append(numbers)
-    time_file.unlink(missing_ok=True)
-    found = dict(zip(PARTS, sizes.tolist(), strict=True))
-    _check_sizes(files, split, found)
-    return {"sizes": found, "columns": _described(files, roles)}
+    return dict(zip(PARTS, sizes.tolist(), strict=True))
+
+
+def _check_distinct(files: LogFiles, role: str, column: str, keys: Keys) -> None:
+    if len(keys) < 2:
+        raise DataError(
+            f"{files.name}: the {role} column '{column}' holds one value only ({keys.values[0].as_py()!r}); a ranking model "
+            f"needs at least two. Is '{column}' the right column?"
+        )
 
 
 def read_keys(path: Path) -> pa.Array:

@@ -58,16 +58,9 @@ def open_log(spec: DataSpec, *, base: Path | None = None, seed: int = 0, say: Sa
         RunError: If the encoded log cannot be written.
     """
     roles = Roles(spec.examples.query, spec.examples.candidate, spec.examples.time)
-    split, columns = spec.resolved_split(), tuple(roles.by_column())
-    files = LogFiles.open(spec.examples, columns, base)
-    about = {
-        "format": _FORMAT,
-        "files": files.seal(),
-        "columns": {name: str(files.schema.field(name).type) for name in columns},
-        "roles": vars(roles),
-        "split": split.model_dump(),
-        "seed": seed,
-    }
+    files = LogFiles.open(spec.examples, tuple(roles.by_column()), base)
+    split = spec.resolved_split()
+    about = _about(files, roles, split, seed)
     folder = cache_folder(spec, base) / content_hash(about)[:32]
 
     def make(draft: Path) -> dict[str, Any]:
@@ -79,12 +72,24 @@ def open_log(spec: DataSpec, *, base: Path | None = None, seed: int = 0, say: Sa
         folder,
         files.name,
         roles,
-        {name: read_keys(folder / f"{place}.arrow") for place, name in enumerate(columns[:2])},
+        {name: read_keys(folder / f"{place}.arrow") for place, name in enumerate(files.schema.names[:2])},
         tuple(ColumnInfo(**column) for column in manifest.extra["columns"]),
         manifest.extra["sizes"],
         {**_settings(split), "seed": seed, "streamed": True},
         seal_of(manifest),
     )
+
+
+def _about(files: LogFiles, roles: Roles, split: Any, seed: int) -> dict[str, Any]:
+    """All that an encoded log is made from: what its folder is called by."""
+    return {
+        "format": _FORMAT,
+        "files": files.seal(),
+        "columns": {field.name: str(field.type) for field in files.schema},
+        "roles": vars(roles),
+        "split": split.model_dump(),
+        "seed": seed,
+    }
 
 
 def kept(folder: Path, make: Callable[[Path], dict[str, Any]], say: Say = lambda text: None) -> Manifest:
