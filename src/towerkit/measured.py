@@ -1,0 +1,103 @@
+"""What a trained model is worth on the held-out rows: measured once, its members and baselines on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from towerkit.baselines.ranking import interactions_of, last_times, ranking_baselines
+from towerkit.baselines.tasks import task_baselines
+from towerkit.core.remarks import collecting
+from towerkit.data.dataset import Dataset
+from towerkit.data.repeats import repeated_rows
+from towerkit.data.roles import EXAMPLE
+from towerkit.data.splits import Rows
+from towerkit.data.stream.log import Log
+from towerkit.ensembles.late import LateFusion
+from towerkit.ensembles.rank_fusion import RankFusion
+from towerkit.evaluation.prediction import evaluate_tasks
+from towerkit.evaluation.prediction_segments import prediction_segments
+from towerkit.evaluation.ranking import evaluate_ranking
+from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.selection import graded
+from towerkit.features.encoder import Demand
+from towerkit.features.labels import Labels
+from towerkit.measurable import held_out_part
+from towerkit.models.answer import TaskPredictor
+from towerkit.spec import ModelingSpec
+from towerkit.trained import RankingModel, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
+
+
+def ranked_beside_baselines(
+    model: RankingModel, spec: ModelingSpec, dataset: Dataset | Log, learned: Rows | range
+) -> tuple[Evaluation, dict[str, Evaluation]]:
+    """Evaluate what ranks, then its members and baselines, on the same queries."""
+    part, held_out, _ = held_out_part(dataset)
+    keys = (dataset.labelled(entity, held_out) for entity in (model.query_entity, model.candidate_entity))
+    grades = graded(dataset, held_out)
+    task = ranking_task_of(model, *keys, exclude_seen=spec.evaluation.exclude_seen, grades=grades)
+    about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
+    about |= {"gain": spec.evaluation.gain, "segments": segments_of(model, spec.evaluation)}
+    times = None if isinstance(dataset, Log) else last_times(model, dataset, np.asarray(learned))
+    specs = spec.evaluation.ranking_baselines(has_time=times is not None)
+    if isinstance(dataset, Log) and spec.evaluation.baselines is None:
+        specs = {"popularity": specs["popularity"]}  # item-kNN multiplies all pairs with each other
+    interactions = interactions_of(model.seen, times, model.query, model.candidate)
+    members = model.member_rankers() if isinstance(model, RankFusion) else {}
+    others = chain(members.items(), ranking_baselines(interactions, specs))
+    baselines = {name: evaluate_ranking(ranker, task, spec.evaluation.k, **about) for name, ranker in others}
+    left_out = {name: reason for name, one in specs.items() if (reason := one.obstacle(interactions))}
+    evaluation = evaluate_ranking(ranker_of(model), task, spec.evaluation.k, **about)
+    if left_out:
+        evaluation = replace(evaluation, protocol={**evaluation.protocol, "baselines_left_out": left_out})
+    return evaluation, baselines
+
+
+def predicted_beside_baselines(
+    model: TaskPredictor | LateFusion,
+    demand: Demand,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    alone: Mapping[str, TaskPredictor] = MappingProxyType({}),
+) -> tuple[Evaluation, dict[str, Evaluation]]:
+    """Evaluate a predictor through its raw-row path; on the same rows its members, models of single tasks, and baselines."""
+    part, held_out, final = held_out_part(dataset)
+    learned = final if spec.training.refit else dataset
+    table = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
+    about: dict[str, Any] = {"part": part, "split": dataset.split, "seed": spec.training.seed}
+    about["repeats"] = repeated_rows(dataset.examples.data, read_columns(demand), learned.parts.train, held_out)
+    about["new_labels"] = new_labels_of(model.tasks, table)
+    about["segments"] = prediction_segments(spec.evaluation.segments, table, dataset.entities)
+    truth = truth_of(model.tasks, table)
+    others = dict(task_baselines(demand, learned, learned.parts.train, held_out, model.tasks))
+    with collecting():  # what is odd about these rows was told when all were read, by their place in the file
+        if alone:
+            others["single_task"] = {task: each.predict(table)[task] for task, each in alone.items()}
+        if isinstance(model, LateFusion):
+            members = model.all_predictions(table)
+            others |= {f"member {name}": values for name, values in members.items()}
+            found = model.combined({name: values for name, values in members.items() if name in model.members})
+        else:
+            found = model.predict(table)
+    baselines = {
+        name: evaluate_tasks(values, truth, _those_of(values, model.tasks), several=len(model.tasks) > 1, **about)
+        for name, values in others.items()
+    }
+    return evaluate_tasks(found, truth, model.tasks, decisions=model.decisions, **about), baselines
+
+
+def _those_of(values: Mapping[str, Any], tasks: Mapping[str, Labels]) -> dict[str, Labels]:
+    """The tasks that were answered: a member of a late fusion need not have all."""
+    return {task: labels for task, labels in tasks.items() if task in values}
+
+
+def read_columns(demand: Demand) -> list[str]:
+    """The example columns that a model reads or predicts; an entity counts by its key."""
+    features = [name for spec in demand.features.get(EXAMPLE, []) for name in spec.column_names()]
+    entities = [entity for entity in demand.features if entity != EXAMPLE]
+    return list(dict.fromkeys([*features, *entities, *(label.column for label in demand.labels.values())]))
