@@ -168,13 +168,14 @@ class Killer:
     def go_on(self, way: Way, root: Path, reached: int) -> list[str]:
         """Resume to the end and compare."""
         saved = checkpoint_folder(root / "run").exists()
+        is_done = seed_of(root / "run") == "0"
         ending, _ = self.train(root, lambda call: 0)
         if ending.error is not None or ending.was_killed:
             return [f"going on fails: {ending.error}"]
         first, last = self.noted()
         bad = []
-        if saved:
-            lost = reached - (first - 1) if first else 0
+        if saved or not is_done:  # a finished training takes its checkpoints away
+            lost = reached - (first - 1) if first else 0  # it began anew where nothing was saved
             way.lost.append(lost)
             if lost > self.every or (last and last != self.steps):
                 bad.append(f"{lost} of {reached} steps were lost, and the interval is {self.every}; it ended at {last}")
