@@ -193,9 +193,15 @@ def test_the_run_says_what_it_was_made_of(folder: Path, tmp_path: Path) -> None:
     assert all("example" not in column for column in told["columns"]["example"])
 
 
-def test_popularity_is_the_baseline_where_none_is_chosen(folder: Path, tmp_path: Path) -> None:
-    run = fit(changed(log_spec(folder), evaluation={"k": [5]}), run=tmp_path / "run")
-    assert list(run.baselines) == ["popularity"]
+def test_the_baselines_are_those_of_a_table_without_times(folder: Path, tmp_path: Path) -> None:
+    runs = [
+        fit(
+            changed(log_spec(folder, stream=stream, split="per_query"), evaluation={"k": [5]}),
+            run=tmp_path / f"run-{stream}",
+        )
+        for stream in (False, True)
+    ]
+    assert [sorted(run.baselines) for run in runs] == [["item_knn", "popularity"]] * 2
 
 
 # --- what it cannot do --------------------------------------------------------------------------------------------

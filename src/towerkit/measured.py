@@ -45,8 +45,6 @@ def ranked_beside_baselines(
     about |= {"gain": spec.evaluation.gain, "segments": segments_of(model, spec.evaluation)}
     times = None if isinstance(dataset, Log) else last_times(model, dataset, np.asarray(learned))
     specs = spec.evaluation.ranking_baselines(has_time=times is not None)
-    if isinstance(dataset, Log) and spec.evaluation.baselines is None:
-        specs = {"popularity": specs["popularity"]}  # item-kNN multiplies all pairs with each other
     interactions = interactions_of(model.seen, times, model.query, model.candidate)
     members = model.member_rankers() if isinstance(model, RankFusion) else {}
     others = chain(members.items(), ranking_baselines(interactions, specs))

@@ -35,13 +35,25 @@ class Popularity(Ranker):
     exact = True
 
     def __init__(self, interactions: csr_array) -> None:
-        matrix = clean_interactions(interactions)
+        matrix = interactions if _is_plain(interactions) else clean_interactions(interactions)
         self.num_candidates: int = matrix.shape[1]
-        self.counts: NDArray[np.int64] = np.bincount(matrix.indices, minlength=self.num_candidates)
+        self.counts: NDArray[np.int64] = np.zeros(self.num_candidates, np.int64)
+        for start in range(0, matrix.nnz, _CHUNK):
+            self.counts += np.bincount(matrix.indices[start : start + _CHUNK], minlength=self.num_candidates)
 
     def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """The counts, once per query, as a read-only view."""
         return np.broadcast_to(self.counts.astype(np.float32), (len(queries), self.num_candidates))
+
+
+_CHUNK = 1 << 22
+
+
+def _is_plain(interactions: csr_array) -> bool:
+    """Whether every stored pair stands once and counts, so that many pairs need not be copied to be counted."""
+    data = interactions.data
+    counts = all(np.all(np.isfinite(part) & (part > 0)) for part in np.array_split(data, 1 + len(data) // _CHUNK))
+    return isinstance(interactions, csr_array) and counts and bool(interactions.has_canonical_format)
 
 
 class PopularitySpec(BaselineSpec):

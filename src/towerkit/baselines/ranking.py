@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from towerkit.baselines import (
     BaselineSpec,
@@ -69,7 +69,9 @@ def interactions_of(
         query: What is known of the queries; only baselines that read columns want it.
         candidate: What is known of the candidates.
     """
-    return Interactions(seen_with_unknown(seen)[:, 1:], times, query, candidate)
+    starts = np.concatenate([seen.indptr[:1], seen.indptr])  # the pairs themselves may be many, and are not copied
+    below = csr_array((seen.data, seen.indices, starts), shape=(seen.shape[0] + 1, seen.shape[1]))
+    return Interactions(below, times, query, candidate)
 
 
 class Learned(Protocol):
@@ -121,5 +123,5 @@ def last_times(model: Learned, dataset: Dataset, learned: Rows) -> NDArray[np.fl
 
 def seen_with_unknown(seen: csr_array) -> csr_array:
     """``[queries, candidates]`` with an empty row and an empty column in front, for the unknown ones."""
-    below = csr_array((seen.data, seen.indices + 1, seen.indptr), shape=(seen.shape[0], seen.shape[1] + 1))
-    return csr_array(vstack([csr_array((1, below.shape[1]), dtype=below.dtype), below], format="csr"))
+    starts = np.concatenate([seen.indptr[:1], seen.indptr])
+    return csr_array((seen.data, seen.indices + 1, starts), shape=(seen.shape[0] + 1, seen.shape[1] + 1))

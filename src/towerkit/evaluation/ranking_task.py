@@ -101,21 +101,37 @@ def ranking_task(
     shape = (len(keys), candidate.num_known)
     positives = csr_array((values[reachable], (owner[reachable], places[reachable] - 1)), shape=shape)
     positives.sort_indices()
-    known = csr_array(seen[:, 1 : candidate.num_known + 1])
+    popularity, num_trained = _trained(seen, candidate.num_known)
     return RankingTask(
         keys,
         queries,
         positives,
         owner[~reachable],
         values[~reachable],
-        csr_array(known[queries]) if exclude_seen else csr_array(shape, dtype=known.dtype),
-        np.bincount(known.indices, minlength=candidate.num_known),
-        int(np.count_nonzero(np.diff(known.indptr))),
+        csr_array(csr_array(seen[queries])[:, 1 : candidate.num_known + 1])
+        if exclude_seen
+        else csr_array(shape, dtype=seen.dtype),
+        popularity,
+        num_trained,
         repeats=int(repeated.sum()),
         not_asked=pc.count_distinct(pairs.column("query")).as_py() - len(keys),
         graded=grades is not None,
         exclude_seen=exclude_seen,
     )
+
+
+_CHUNK = 1 << 22
+
+
+def _trained(seen: csr_array, num_known: int) -> tuple[NDArray[np.int64], int]:
+    """``[candidates]`` queries that had each known one, and queries that had any; ``seen`` may be large, and is not copied."""
+    counts = np.zeros(seen.shape[1], np.int64)
+    for start in range(0, seen.nnz, _CHUNK):
+        counts += np.bincount(seen.indices[start : start + _CHUNK], minlength=len(counts))
+    within = counts[1 : num_known + 1]
+    all_within = within.sum() == seen.nnz
+    lengths = np.diff((seen if all_within else csr_array(seen[:, 1 : num_known + 1])).indptr)
+    return within, int(np.count_nonzero(lengths))
 
 
 def _distinct_pairs(query_keys: pa.Array, candidate_keys: pa.Array, grades: ArrayLike | None) -> pa.RecordBatch:
