@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-ENTRIES_AT_A_TIME = 8192
-"""Of a rectangle, padding included."""
+ENTRIES_AT_A_TIME = 1024
+"""Of a rectangle, padding included. MiniLM took 0.53 of the time that 8,192 took: what its layers pass on stays in the processor."""
 
 
 def by_length(
