@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-ENTRIES_AT_A_TIME = 8192
-"""Of a rectangle, padding included."""
+ENTRIES_AT_A_TIME = 1024
+"""Of a rectangle, padding included. MiniLM took 0.53 of the time that it took with 8,192: what its layers hand on stays in the
+processor's cache."""
 
 
 def by_length(
