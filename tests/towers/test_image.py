@@ -24,6 +24,7 @@ import towerkit as tk
 from towerkit.core.errors import DataError, SpecError
 from towerkit.core.spec import parse
 from towerkit.data.shop import shop_table
+from towerkit.experiment import estimates_of
 from towerkit.run_writer import train_run
 from towerkit.spec import ModelingSpec
 from towerkit.towers.augmentation import Augmentation, AugmentationSpec
@@ -208,6 +209,14 @@ def test_chunks_are_the_whole_batch() -> None:
             [record["loss"] for record in map(json.loads, (run.path / "history.jsonl").read_text().splitlines())]
         )
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
+def test_the_estimate_counts_the_pixels_of_a_batch() -> None:
+    table = shop_table("products", size="small").select(["category", "image"])
+    heads = {"category": {"kind": "multiclass", "column": "category"}}
+    spec = {"model": {"kind": "tower_model", "towers": {"image": IMAGE}, "heads": heads}, "training": TRAINING}
+    found = estimates_of(parse(ModelingSpec, spec), tk.read(table))["model"]
+    assert 32 * 3 * 12 * 12 < found.batch_bytes < 2 * 32 * 3 * 12 * 12
 
 
 def test_it_learns_what_pictures_show() -> None:

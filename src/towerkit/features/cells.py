@@ -52,6 +52,7 @@ class Opener:
 
     place: Place
     max_bytes: int = MAX_BYTES
+    _root: Path | None = None
     _archives: dict[Path, zipfile.ZipFile] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
@@ -89,12 +90,14 @@ class Opener:
         return self._member(path, member) if mark else self._file(path)
 
     def _within(self, written: str) -> bytes:
-        root = _found((self.place.folder or Path()) / Path(expand(str(self.place.root))).expanduser(), self.place)
-        if root.is_file():
-            return self._member(root, written)
+        if self._root is None:
+            given = (self.place.folder or Path()) / Path(expand(str(self.place.root))).expanduser()
+            self._root = _found(given, self.place).resolve()
+        if not self._root.is_dir():
+            return self._member(self._root, written)
         try:
-            path = (root / written).resolve()
-            inside = path.is_relative_to(root.resolve())
+            path = (self._root / written).resolve()
+            inside = path.is_relative_to(self._root)
         except (OSError, ValueError, RuntimeError):
             raise Unusable("is no path") from None
         if not inside:

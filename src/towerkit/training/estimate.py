@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from towerkit.core.random import stream
-from towerkit.data.batch import Batch
+from towerkit.data.batch import Batch, Stored
 from towerkit.data.splits import Rows
 from towerkit.training.fit import D, Prepared, Recipe, batches_of
 from towerkit.training.spec import TrainingSpec
@@ -134,6 +135,11 @@ def _size(value: Any) -> int:
         return sum(map(_size, value.values()))
     if isinstance(value, tuple | list):
         return sum(map(_size, value))
+    if isinstance(value, Stored):  # what a tower will read, the same for every row
+        present = torch.nonzero(~value.is_empty)[:1, 0]
+        return _bytes(value.places) + (
+            _bytes(value.read(present)) * int((~value.is_empty).sum()) if len(present) else 0
+        )
     if is_dataclass(value):
         return sum(_size(getattr(value, field.name)) for field in fields(value))
     return 0
