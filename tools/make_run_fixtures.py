@@ -50,6 +50,18 @@ def _member(tower: Mapping[str, Any]) -> dict[str, Any]:
     return {"kind": "tower_model", "towers": {"only": tower}, "heads": {"liked": LIKED}}
 
 
+def _estimator(**keys: Any) -> dict[str, Any]:
+    return {"kind": "sklearn", "estimator": keys, "columns": ["age", "category", "helpful_count"], "task": LIKED}
+
+
+ESTIMATORS: Mapping[str, Mapping[str, Any]] = {
+    "linear": {"kind": "logistic_regression"},
+    "forest": {"kind": "random_forest", "n_estimators": 3, "max_depth": 3},
+    "boosted": {"kind": "hist_gradient_boosting", "max_iter": 3, "max_leaf_nodes": 6},
+    "near": {"kind": "knn"},
+    "margin": {"kind": "svm"},
+    "bayes": {"kind": "naive_bayes"},
+}
 MODELS: Mapping[str, Mapping[str, Any]] = {
     "two_tower": {
         "model": {
@@ -95,6 +107,20 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
             "kind": "late_fusion",
             "members": {"words": _member(WORDS), "trees": TREES},
             "combine": {"kind": "stack", "folds": 2},
+        }
+    },
+    "late_fusion_groups": {
+        "model": {
+            "kind": "late_fusion",
+            "members": {
+                "words": _member(WORDS),
+                "group": {
+                    "kind": "late_fusion",
+                    "members": {name: _estimator(**keys) for name, keys in ESTIMATORS.items()},
+                    "combine": {"kind": "vote", "votes": "soft"},
+                },
+            },
+            "combine": {"kind": "weighted", "calibrate": "temperature"},
         }
     },
     "late_fusion_ranks": {

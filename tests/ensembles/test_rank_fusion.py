@@ -477,3 +477,12 @@ def test_texts_and_pairs_are_needed(tmp_path: Path) -> None:
 def test_a_fusion_is_fitted_anew(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is a late_fusion, which is fitted anew"):
         fit(spec_of(), dataset(), run=tmp_path / "more", base=run.path)
+
+
+def test_given_weights_are_taken_by_their_proportions_and_nothing_is_chosen() -> None:
+    model = train_and_evaluate(
+        spec_of({"kind": "weighted", "weights": {"vectors": 3, "words": 1}}), dataset(), Silent()
+    ).model
+    assert isinstance(model, RankFusion) and model.weights == {"vectors": 0.75, "words": 0.25}
+    with pytest.raises(SpecError, match=r"combine\.weights must not all be 0"):
+        spec_of({"kind": "weighted", "weights": {"vectors": 0, "words": 0}})

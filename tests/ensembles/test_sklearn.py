@@ -285,6 +285,17 @@ def test_a_version_that_keeps_its_numbers_otherwise_is_noticed() -> None:
         agreeing(found, Theirs(), np.zeros((3, 1), np.float32), Goal(1, 0))
 
 
+def test_what_scikit_learn_refuses_is_told_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise ValueError("Input X is odd.\nSee the manual.")
+
+    monkeypatch.setattr("towerkit.ensembles.estimators.neighbors.KNNSpec.fit", fails)
+    with pytest.raises(
+        TrainingError, match=r"scikit-learn could not fit knn on 225 rows and 8 columns: Input X is odd\.\. Change"
+    ):
+        member_of({"kind": "knn"}, data())
+
+
 def test_missing_labels_are_left_out() -> None:
     dataset = data()
     values = dataset.examples.data.column("is_up").to_pylist()

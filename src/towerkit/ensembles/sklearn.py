@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from towerkit.artifact.models import load_encoder, save_encoder
-from towerkit.core.errors import DataError, RunError, SpecError
+from towerkit.core.errors import DataError, RunError, SpecError, TowerkitError, TrainingError
 from towerkit.core.nesting import below
 from towerkit.core.random import stream
 from towerkit.core.spec import Spec
@@ -200,7 +200,16 @@ class SklearnSpec(Spec):
                 f"The label column '{self.task.column}' has {goal.classes} classes in the training rows, and rows of a weight "
                 f"above 0 have {len(present)} of them; an estimator of scikit-learn needs a row of each."
             )
-        return self.estimator.fit(features, truth, weight, goal, seed)
+        try:
+            return self.estimator.fit(features, truth, weight, goal, seed)
+        except TowerkitError:
+            raise
+        except (ValueError, ArithmeticError, MemoryError) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrainingError(
+                f"scikit-learn could not fit {self.estimator.kind} on {features.shape[0]:,} rows and {features.shape[1]:,} "
+                f"columns: {why}. Change its keys, or use another estimator."
+            ) from error
 
     def _classes(self, labels: Labels) -> int:
         return 2 if self.is_multilabel else len(labels.classes)
