@@ -89,6 +89,19 @@ def test_a_file_of_pairs_to_a_run(call: Call, folder: Path) -> None:
     assert status == 1 and "already exists" in err
 
 
+def test_the_best_preset(call: Call, folder: Path) -> None:
+    pairs = "builtin:shop-small/purchases"
+    status, out, err = call("best", "--data", pairs, "--run", "best")
+    assert status == 0, err
+    assert "Chosen on validation: " in out and "spectral share 0." in out and "cooccurrence share 0." in out
+    assert "member spectral" in out and "search epoch 1" in err
+    settings = ("--set", "model.members.spectral.query.dim=4", "--set", "model.members.spectral.candidate.dim=4")
+    status, out, err = call("best", "--data", pairs, "--run", "held", "--json", *settings)
+    assert status == 0, err
+    found = json.loads(out)["chosen"]
+    assert found["spectral"]["dim"] == 4 and sum(part["share"] for part in found.values()) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("name", ["pairs.parquet", "pairs.txt"])
 def test_other_forms(call: Call, name: str) -> None:
     status, out, err = call("spectral", "--data", name, "--run", f"run-{name}", "--json")

@@ -83,6 +83,15 @@ def search(name: str, **combine: Any) -> ModelContract:
     return replace(base, spec={**base.spec, "model": model}, entities=entities)
 
 
+def pairs(name: str) -> ModelContract:
+    """A fusion of what is fitted on pairs alone."""
+    base = retrieval(name, SPECTRAL, SPECTRAL, update={"kind": "two_backprop"}, entities=False, is_random=False)
+    members = {"towers": base.spec["model"], "counts": {"kind": "cooccurrence"}, "linear": {"kind": "ease", "l2": 50}}
+    weights = {"towers": 0.5, "counts": 0.3, "linear": 0.2}
+    model = {"kind": "late_fusion", "members": members, "combine": {"kind": "weighted", "weights": weights}}
+    return replace(base, spec={**base.spec, "model": model})
+
+
 def prediction(name: str, model: Any, entities: dict[str, pa.Table] | None = None) -> ModelContract:
     """A predictor over the shop's reviews."""
     return ModelContract(
@@ -347,7 +356,11 @@ def cases() -> list[ModelContract]:
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),
         search("rank_fusion_reciprocal", kind="rrf"),
+<<<<<<< HEAD
         prediction("late_fusion_count", {"kind": "late_fusion", "members": COUNTERS, "combine": stack}),
+=======
+        pairs("rank_fusion_pairs"),
+>>>>>>> 8f38734 (Preset best: spectral vectors, co-occurrence and EASE blended with weights from validation; members of pairs in a fusion of rankers)
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
         prediction(
             "late_fusion_nested",

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from towerkit.presets.search import NARROW, WIDE, Search
+from towerkit.presets.trials import Trials
 from towerkit.towers import SpectralTowerSpec
 from towerkit.training.loop import Selection
 from towerkit.training.progress import Silent
@@ -51,49 +52,52 @@ class Hill:
         return {"ndcg@20": -loss, "other": loss}
 
 
-def search_on(hill: Hill, **options: Any) -> Search:
-    return Search(hill, Selection("ndcg@20", higher_is_better=True), options.pop("progress", Silent()), **options)
+def search_on(hill: Hill, **options: Any) -> tuple[Search, Trials]:
+    trials = Trials(Selection("ndcg@20", higher_is_better=True), options.pop("progress", Silent()))
+    return Search(hill, trials, **options), trials
 
 
 @pytest.mark.parametrize("dim", [32, 128, 384, 1024])
 def test_it_climbs_to_the_peak(dim: int) -> None:
     hill, told = Hill(dim), Told()
-    search = search_on(hill, progress=told)
+    search, trials = search_on(hill, progress=told)
     best = search.run(START)
     assert best.dim == dim
     for name, value in PEAK.items():
         assert getattr(best, name) == pytest.approx(value, abs=0.15), name
-    figures = [record["validation/ndcg@20"] for record in search.records]
+    figures = [record["validation/ndcg@20"] for record in trials.records]
     assert max(figures) == figures[[each.dim == best.dim and each == best for each in hill.asked].index(True)]
-    assert len(search.records) == len(hill.asked) == len(set(hill.asked)) == len(told.best)
+    assert len(trials.records) == len(hill.asked) == len(set(hill.asked)) == len(told.best)
     assert told.best[0] and figures[len(told.best) - 1 - told.best[::-1].index(True)] == max(figures)
 
 
 def test_wide_vectors_only_where_narrow_ones_ask_for_them() -> None:
     hill = Hill(64)
-    search_on(hill).run(START)
+    search_on(hill)[0].run(START)
     assert {tower.dim + tower.spare for tower in hill.asked} == {NARROW[-1] + 16}
     hill = Hill(768)
-    best = search_on(hill).run(START)
+    best = search_on(hill)[0].run(START)
     assert best.dim + best.spare == WIDE[-1] + 16  # the width at which it was measured goes with it
 
 
 def test_no_more_directions_than_there_are() -> None:
     hill = Hill(1024)
-    assert search_on(hill, most=400).run(START).dim == 384
+    assert search_on(hill, most=400)[0].run(START).dim == 384
     hill = Hill(16)
-    assert search_on(hill, most=7).run(START).dim == 7 and all(tower.dim == 7 for tower in hill.asked)
+    assert search_on(hill, most=7)[0].run(START).dim == 7 and all(tower.dim == 7 for tower in hill.asked)
 
 
 def test_held_settings_stay() -> None:
     hill = Hill(32)
     start = START.model_copy(update={"dim": 50, "power": 0.7})
-    best = search_on(hill, held=frozenset({"dim", "power"})).run(start)
+    best = search_on(hill, held=frozenset({"dim", "power"}))[0].run(start)
     assert {(tower.dim, tower.power, tower.spare) for tower in hill.asked} == {(50, 0.7, 16)}
     assert best.query_exponent == pytest.approx(0.5, abs=0.15)
 
 
 def test_a_deadline_in_the_past_leaves_one_trial() -> None:
     hill = Hill(32)
-    assert search_on(hill).run(START, deadline=0.0) == hill.asked[0]
+    search, trials = search_on(hill)
+    trials.deadline = 0.0
+    assert search.run(START) == hill.asked[0]
     assert len(hill.asked) == 1

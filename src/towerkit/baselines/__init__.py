@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from towerkit.baselines.base import BaselineSpec, Interactions
 from towerkit.baselines.bm25 import BM25, BM25Spec
+from towerkit.baselines.cooccurrence import Cooccurrence, CooccurrenceSpec
 from towerkit.baselines.ease import EASE, EASESpec
 from towerkit.baselines.ials import IALS, IALSSpec
 from towerkit.baselines.item_knn import ItemKNN, ItemKNNSpec
@@ -20,7 +21,7 @@ def _by_name(value: Any) -> Any:
 
 AnyBaselineSpec = Annotated[
     Annotated[
-        PopularitySpec | RecentPopularitySpec | ItemKNNSpec | EASESpec | IALSSpec | BM25Spec,
+        PopularitySpec | RecentPopularitySpec | ItemKNNSpec | CooccurrenceSpec | EASESpec | IALSSpec | BM25Spec,
         Field(discriminator="kind"),
     ],
     BeforeValidator(_by_name),
@@ -33,6 +34,8 @@ __all__ = [
     "AnyBaselineSpec",
     "BM25Spec",
     "BaselineSpec",
+    "Cooccurrence",
+    "CooccurrenceSpec",
     "EASESpec",
     "IALSSpec",
     "Interactions",

@@ -102,7 +102,7 @@ def train_preset(
     from towerkit.cli.app import described, print_json, show_run
     from towerkit.data.dataset import read_dataset
     from towerkit.preset_run import preset_run
-    from towerkit.presets import held_settings
+    from towerkit.presets import held_settings, told
     from towerkit.spec import plain
 
     if run is None:
@@ -114,12 +114,15 @@ def train_preset(
     with console.ConsoleProgress() as progress:
         held = held_settings(settings)
         written, outcome = preset_run(run, spec, dataset, progress, held=held, budget_s=budget_s, overwrite=overwrite)
-    chosen = plain(outcome.model.spec)["query"]
+    chosen = told(plain(outcome.model.spec))
     if as_json:
         print_json({**described(written), "seconds": round(outcome.seconds, 2), "chosen": chosen})
         return
     show_run(written)
-    console.say(
-        "Chosen on validation: " + ", ".join(f"{k} {v}" for k, v in chosen.items() if k not in ("kind", "entity"))
-    )
+    parts = chosen if isinstance(next(iter(chosen.values())), dict) else {"": chosen}
+    lines = [
+        f"{name} ".lstrip() + ", ".join(f"{key} {value:g}" for key, value in part.items() if key != "kind")
+        for name, part in parts.items()
+    ]
+    console.say("Chosen on validation: " + "; ".join(lines))
     console.say(f"Run: {written.path}")

@@ -11,6 +11,7 @@ from towerkit.baselines.bm25 import BM25Spec
 from towerkit.baselines.ranking import seen_with_unknown
 from towerkit.data.dataset import Dataset
 from towerkit.ensembles.late_spec import LateFusionSpec
+from towerkit.ensembles.pair_members import AnyPairsSpec, fit_pairs
 from towerkit.ensembles.rank_combine import WeightedSpec, chosen_weights, proportions
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rank_members import RankMember, TowersMember, fit_words
@@ -53,6 +54,8 @@ class RankFitting:
     def fit(self, dataset: Dataset) -> RankFusion:
         """Fit the members on the training rows and choose the weights on the validation rows, then fit them on both.
 
+        Weights that the spec gives are taken as they are.
+
         Args:
             dataset: Raw tables; test rows are not read.
         """
@@ -94,13 +97,15 @@ class RankFitting:
         query, candidate = map(known_part, whole)
         places = [each.rows(dataset.labelled(entity, rows)) - 1 for each, entity in zip(whole, entities, strict=True)]
         titles = {name: dataset.entities[name].title if name in dataset.entities else None for name in entities}
+        seen = ones_at(places[0], places[1], (len(query.keys), len(candidate.keys)))
         members: dict[str, RankMember] = {}
         for name, spec in self.spec.members.items():
             if isinstance(spec, BM25Spec):
                 members[name] = fit_words(spec, query, candidate)
+            elif isinstance(spec, AnyPairsSpec):
+                members[name] = fit_pairs(spec, seen, query, candidate)
             else:
                 members[name] = self._member(name, trained[name], dataset, titles)
-        seen = ones_at(places[0], places[1], (len(query.keys), len(candidate.keys)))
         return RankFusion(self.spec, members, weights, query, candidate, seen, titles, *entities)
 
     def _member(self, name: str, trained: Trained, dataset: Dataset, titles: Mapping[str, str | None]) -> TowersMember:

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal, TypeAlias, Union
 
 from pydantic import Field, model_validator
 
-from towerkit.baselines.bm25 import BM25Spec
+from towerkit.baselines import BaselineSpec, BM25Spec
 from towerkit.core.errors import SpecError, listed
 from towerkit.core.spec import Name, Spec
 from towerkit.data.dataset import Dataset
 from towerkit.ensembles.members import RANKERS, AnyPredictorSpec
 from towerkit.ensembles.mixtures import Votes
+from towerkit.ensembles.pair_members import AnyPairsSpec
 from towerkit.ensembles.rank_combine import AverageSpec, RRFSpec, Weight, WeightedSpec
 from towerkit.ensembles.run_spec import RunMemberSpec
 from towerkit.features.encoder import Demand, LabelSpec
@@ -134,11 +135,11 @@ class LateFusionSpec(Spec):
         return self
 
     def demand(self, dataset: Dataset) -> Demand:
-        """What all members read together, and the labels that they predict; BM25 reads texts as they are.
+        """What all members read together, and the labels that they predict; baselines read texts and keys as they are.
 
         A task need not be every member's, but each member shares one with another.
         """
-        demands = {name: each.demand(dataset) for name, each in self.members.items() if not isinstance(each, BM25Spec)}
+        demands = {name: each.demand(dataset) for name, each in self.members.items() if not isinstance(each, BaselineSpec)}
         _check_labels({name: list(demand.labels.values()) for name, demand in demands.items()}, SpecError)
         shared = Demand(labels=_shared_labels(demands))
         for name, demand in demands.items():
@@ -158,7 +159,7 @@ AnyPredictingSpec: TypeAlias = AnyPredictorSpec | RunMemberSpec | LateFusionSpec
 """Everything that can predict as a member."""
 
 AnyMemberSpec = Annotated[
-    Union[AnyPredictorSpec, RunMemberSpec, TwoTowerSpec, BM25Spec, "LateFusionSpec"], Field(discriminator="kind")
+    Union[AnyPredictorSpec, RunMemberSpec, TwoTowerSpec, BM25Spec, AnyPairsSpec, "LateFusionSpec"], Field(discriminator="kind")
 ]
 """The menu of members: those that predict, and those that rank (:mod:`towerkit.ensembles.rank_members`)."""
 

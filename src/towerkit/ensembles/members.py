@@ -55,7 +55,7 @@ class SavedMember(Protocol):
 AnyPredictorSpec = TowerModelSpec | XgboostSpec | SklearnSpec
 """Members that predict. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
 
-RANKERS = ("bm25", "two_tower")
+RANKERS = ("bm25", "cooccurrence", "ease", "two_tower")
 """The kinds of members that rank."""
 
 

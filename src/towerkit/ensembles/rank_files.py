@@ -76,7 +76,7 @@ def load_rank_fusion(folder: Path, version: int = FORMAT_VERSION) -> RankFusion:
     spec = parse(LateFusionSpec, content["spec"], str(where))
     query, candidate, seen = load_known(folder)
     members = {
-        name: load_rank_member(folder / "members" / name, member, query, candidate, version)
+        name: load_rank_member(folder / "members" / name, member, query, candidate, seen, version)
         for name, member in spec.members.items()
     }
     titles, weights = content["titles"], content["weights"]

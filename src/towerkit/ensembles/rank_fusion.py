@@ -12,9 +12,10 @@ from scipy.sparse import csr_array
 
 from towerkit.data.table import Table
 from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec, VoteSpec
-from towerkit.ensembles.rank_combine import Combine, combination
+from towerkit.ensembles.rank_combine import Combine, RRFSpec, combination
 from towerkit.ensembles.rank_members import RankMember
 from towerkit.features.encoded import Catalogue
+from towerkit.index.fused import is_worth_compiling
 from towerkit.index.ranker import Ranker
 
 _SCORES = 1 << 22
@@ -29,10 +30,11 @@ class FusedRanker(Ranker):
     Args:
         rankers: Of the same queries and candidates, column 0 the unknown candidate.
         combine: Makes their scores one.
+        weights: One per ranker, where ``combine`` is the weighted mean of standardized scores: large rankings then take a kernel.
     """
 
-    def __init__(self, rankers: Sequence[Ranker], combine: Combine) -> None:
-        self._rankers, self._combine = tuple(rankers), combine
+    def __init__(self, rankers: Sequence[Ranker], combine: Combine, weights: Sequence[float] | None = None) -> None:
+        self._rankers, self._combine, self._weights = tuple(rankers), combine, weights
         self.num_candidates = rankers[0].num_candidates - 1
         self.exact = all(ranker.exact for ranker in rankers)
 
@@ -42,8 +44,23 @@ class FusedRanker(Ranker):
 
     def with_unknown(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """``[n, candidates + 1]`` scores; column 0 is the unknown candidate."""
+        if self._weights is not None and is_worth_compiling(len(queries), self.num_candidates):
+            return self._mixed(queries, self._weights)
         scores = [ranker.scores(queries) for ranker in self._rankers]
         return self._combine(scores, [each[:, 1:] for each in scores]).astype(np.float32)
+
+    def _mixed(self, queries: NDArray[np.int64], weights: Sequence[float]) -> NDArray[np.float32]:
+        """The weighted mean by a kernel, one member after the other."""
+        from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
+        from towerkit.kernels.mixing import add_standardized
+
+        total = np.zeros((len(queries), self.num_candidates + 1))
+        for ranker, weight in zip(self._rankers, weights, strict=True):
+            if weight:
+                scores = np.ascontiguousarray(ranker.scores(queries))
+                with torch_threads():
+                    add_standardized(scores, weight, total)
+        return total.astype(np.float32)
 
     def of_newcomers(self, newcomers: Sequence[Ranker], queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """``[n, newcomers]`` scores of candidates that are not in the catalogue, measured against those that are.
@@ -121,7 +138,8 @@ class RankFusion:
         names = sorted(rankers)
         weights = [self.weights[name] for name in names]
         assert not isinstance(self.spec.combine, StackSpec | VoteSpec)
-        return FusedRanker([rankers[name] for name in names], combination(self.spec.combine, weights))
+        mean = None if isinstance(self.spec.combine, RRFSpec) else weights
+        return FusedRanker([rankers[name] for name in names], combination(self.spec.combine, weights), mean)
 
     def member_rankers(self) -> dict[str, Ranker]:
         """``member NAME`` -> the member's own ranker."""

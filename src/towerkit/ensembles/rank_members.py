@@ -1,4 +1,4 @@
-"""Members that rank: a two-tower, or BM25 on the texts of both tables."""
+"""Members that rank: a two-tower, BM25 on the texts of both tables, or a baseline of pairs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from towerkit.baselines.words import WordIndex
 from towerkit.core.errors import RunError, SpecError, listed
 from towerkit.core.spec import parse
 from towerkit.data.table import Table, values_of
+from towerkit.ensembles.pair_members import AnyPairsSpec, load_pairs
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
@@ -165,7 +166,12 @@ def fit_words(spec: BM25Spec, query: Catalogue, candidate: Catalogue) -> WordsMe
 
 
 def load_rank_member(
-    folder: Path, spec: Any, query: Catalogue, candidate: Catalogue, version: int = FORMAT_VERSION
+    folder: Path,
+    spec: Any,
+    query: Catalogue,
+    candidate: Catalogue,
+    seen: csr_array,
+    version: int = FORMAT_VERSION,
 ) -> RankMember:
     """Read a member of this spec from its folder.
 
@@ -174,11 +180,14 @@ def load_rank_member(
         spec: What it was fitted from.
         query: What the fusion knows of the queries.
         candidate: What it knows of the candidates.
+        seen: ``[queries, candidates]`` the trained pairs.
         version: The format of its Run.
 
     Raises:
         RunError: If a file is missing, damaged, or does not fit the catalogues.
     """
+    if isinstance(spec, AnyPairsSpec):
+        return load_pairs(folder, spec, seen, query, candidate)
     if not isinstance(spec, BM25Spec):
         retriever = load_retriever(folder, version)
         for name, own, other in (("query", retriever.query, query), ("candidate", retriever.candidate, candidate)):

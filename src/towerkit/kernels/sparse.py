@@ -1,4 +1,4 @@
-"""A sparse matrix times a dense one, both cores at it: rows of the sparse matrix in parallel, the dense ones read whole."""
+"""A sparse matrix times a dense or a sparse one, both cores at it: rows of the first in parallel, those of the other read whole."""
 
 from __future__ import annotations
 
@@ -74,3 +74,65 @@ def rows_times_dense(
                 value, vector = values[entry], dense[indices[entry]]
                 for place in range(len(vector)):
                     total[place] += value * vector[place]
+
+
+def rows_of_product(left: csr_array, right: csr_array) -> NDArray[np.float32]:
+    """``left @ right`` as a dense array, without a sparse one in between.
+
+    Args:
+        left: ``[rows, inner]`` float32.
+        right: ``[inner, columns]`` float32.
+
+    Returns:
+        ``[rows, columns]``; the same bits for any number of threads and any choice of rows.
+    """
+    out = np.zeros((left.shape[0], right.shape[1]), np.float32)
+    work = int(np.diff(right.indptr)[left.indices].sum())
+    multiply = rows_times_rows if work >= _WORTH_IT else _rows_times_rows
+    with torch_threads():
+        multiply(left.indptr, left.indices, left.data, right.indptr, right.indices, right.data, out)
+    return out
+
+
+def _rows_times_rows(
+    indptr: NDArray[np.integer],
+    indices: NDArray[np.integer],
+    values: NDArray[np.float32],
+    others: NDArray[np.integer],
+    columns: NDArray[np.integer],
+    weights: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """:func:`rows_times_rows` for little work: each row of the right side is added at once, in the same order."""
+    for row in range(len(indptr) - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
+            its = slice(others[indices[entry]], others[indices[entry] + 1])
+            out[row, columns[its]] += values[entry] * weights[its]  # a column stands once in a row
+
+
+@compiled(parallel=True, exact=True)
+def rows_times_rows(
+    indptr: NDArray[np.integer],
+    indices: NDArray[np.integer],
+    values: NDArray[np.float32],
+    others: NDArray[np.integer],
+    columns: NDArray[np.integer],
+    weights: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """``out[r] += sum_e values[e] * W[indices[e]]`` over the entries ``e`` of row ``r``, in their stored order.
+
+    Args:
+        indptr: ``[rows + 1]`` where the entries of each row begin.
+        indices: ``[entries]`` rows of ``W``.
+        values: ``[entries]``.
+        others: ``[inner + 1]`` where the entries of each row of ``W`` begin.
+        columns: ``[entries of W]``.
+        weights: ``[entries of W]``.
+        out: ``[rows, columns]``, added to.
+    """
+    for row in numba.prange(len(indptr) - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
+            value, inner = values[entry], indices[entry]
+            for place in range(others[inner], others[inner + 1]):
+                out[row, columns[place]] += value * weights[place]

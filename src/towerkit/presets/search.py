@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from towerkit.presets.trials import Trials
 from towerkit.towers import SpectralTowerSpec
-from towerkit.training.loop import Selection
-from towerkit.training.progress import Progress
 
 NARROW, WIDE = (16, 32, 48, 64, 96, 128), (192, 256, 384, 512, 768, 1024)
 """Widths that are tried: the wide ones only where the widest narrow one is the best of them."""
 _BOUNDS = {"power": 3.0, "weight": 1.0, "candidate_exponent": 1.0, "query_exponent": 1.0}
 """No setting is below 0."""
 _STEPS = {"power": 0.4, "weight": 0.1, "candidate_exponent": 0.1, "query_exponent": 0.15}
-_SETTINGS = ("dim", *_STEPS, "rounds")
+SETTINGS = ("dim", *_STEPS, "rounds")
 _SPARE = 16
 
 
@@ -27,43 +24,34 @@ class Search:
 
     Args:
         figures: What a tower is worth on validation.
-        selection: Which figure decides.
-        progress: Told of each trial, as of an epoch.
+        trials: Which figure decides, who is told, and when to end.
         held: Settings that stay as they are.
         most: Directions at most.
-
-    Attributes:
-        records: One per trial.
     """
 
     def __init__(
         self,
         figures: Callable[[SpectralTowerSpec], Mapping[str, float]],
-        selection: Selection,
-        progress: Progress,
+        trials: Trials,
         *,
         held: frozenset[str] = frozenset(),
         most: int = WIDE[-1],
     ) -> None:
-        self._figures, self._selection, self._progress = figures, selection, progress
+        self._figures, self._trials = figures, trials
         self._held, self._most = held, most
-        self.records: list[dict[str, Any]] = []
         self._tried: set[SpectralTowerSpec] = set()
         self._best: SpectralTowerSpec | None = None
         self._score: float | None = None
-        self._started, self._deadline = time.perf_counter(), float("inf")
 
-    def run(self, start: SpectralTowerSpec, deadline: float | None = None) -> SpectralTowerSpec:
+    def run(self, start: SpectralTowerSpec) -> SpectralTowerSpec:
         """Search from a tower on.
 
         Args:
-            start: At least this one is measured.
-            deadline: Of ``time.perf_counter``: no other trial begins after it.
+            start: At least this one is measured; no other trial begins after the deadline.
 
         Returns:
             The best tower that was measured.
         """
-        self._deadline = float("inf") if deadline is None else deadline
         narrow = self._ladder(NARROW)
         width = start.dim if "dim" in self._held else narrow[-1]
         self._try(_within(start, width, width + _SPARE if "dim" not in self._held else start.dim + start.spare))
@@ -128,21 +116,15 @@ class Search:
 
     def _try(self, tower: SpectralTowerSpec) -> bool:
         """Whether a tower is the best so far; one that was tried before is not."""
-        if tower in self._tried or (self._best is not None and time.perf_counter() > self._deadline):
+        if tower in self._tried or (self._best is not None and self._trials.over()):
             return False
         self._tried.add(tower)
-        figures = self._figures(tower)
-        score = figures[self._selection.metric]
-        is_best = self._best is None or self._selection.better(score, self._score)
-        if is_best:
-            self._best, self._score = tower, score
-        record: dict[str, Any] = {"stage": "search", "epoch": len(self.records) + 1, "loss": float("nan")}
-        record |= {name: getattr(tower, name) for name in _SETTINGS}
-        record |= {f"validation/{name}": value for name, value in figures.items()}
-        record["seconds"] = round(time.perf_counter() - self._started, 3)
-        self.records.append(record)
-        self._progress.epoch(record, stage="search", epochs=len(self.records), is_best=is_best)
-        return is_best
+        settings = {name: getattr(tower, name) for name in SETTINGS}
+        score = self._trials.told(settings, self._figures(tower), self._score)
+        if not self._trials.better(score, self._score):
+            return False
+        self._best, self._score = tower, score
+        return True
 
 
 def _within(tower: SpectralTowerSpec, dim: int, width: int) -> SpectralTowerSpec:
