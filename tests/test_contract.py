@@ -356,11 +356,8 @@ def cases() -> list[ModelContract]:
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),
         search("rank_fusion_reciprocal", kind="rrf"),
-<<<<<<< HEAD
         prediction("late_fusion_count", {"kind": "late_fusion", "members": COUNTERS, "combine": stack}),
-=======
         pairs("rank_fusion_pairs"),
->>>>>>> 8f38734 (Preset best: spectral vectors, co-occurrence and EASE blended with weights from validation; members of pairs in a fusion of rankers)
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),
         prediction(
             "late_fusion_nested",
