@@ -37,9 +37,11 @@ fi
 say "Gowalla, --preset spectral: chosen on validation, the test file read once"
 gowalla="$data/gowalla/light_gcn_gowalla.zip::light_gcn_gowalla"
 time $towerkit train --preset spectral --data "$gowalla/train.txt" --test "$gowalla/test.txt" --run "$out/gowalla"
+say "Gowalla, --preset best: a blend, chosen on validation too"
+time $towerkit train --preset best --budget 180s --data "$gowalla/train.txt" --test "$gowalla/test.txt" --run "$out/gowalla-best"
 
 if [ -z "${QUICK:-}" ]; then
-  say "the preset beside iALS, EASE, item-kNN and popularity on other data"
+  say "both presets beside iALS, EASE, item-kNN and popularity on other data"
   cp benchmarks/results/presets.json "$out/kept.json"
   $python benchmarks/results/presets.py ml-1m ml-100k last.fm beauty
   mv "$out/kept.json" benchmarks/results/presets.json

@@ -58,13 +58,16 @@ def presets(path: Path) -> list[dict[str, Any]]:
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     lines = []
     for data, row in rows.items():
-        figures = dict(row["figures"])
-        own = figures.pop("spectral")
-        beside = ", ".join(f"{name.replace('_', ' ')} {values['ndcg@20']:.4f}" for name, values in figures.items())
-        metrics = {name: dict.fromkeys(("value", "low", "high"), value) for name, value in own.items()}
-        about = {"benchmark": "quality", "data": data, "model": "spectral", "seconds": row["command_seconds"]}
-        told = f"NDCG@20 of {beside}; load {row['load_before']}, commit {row['commit']}"
-        lines.append({**about, "metrics": metrics, "beside": told, "sides": {}})
+        for preset, timed in (("spectral", "command_seconds"), ("best", "best_seconds")):
+            figures = dict(row["figures"])
+            own = figures.pop(preset, None)
+            if own is None:
+                continue
+            beside = ", ".join(f"{name.replace('_', ' ')} {values['ndcg@20']:.4f}" for name, values in figures.items())
+            metrics = {name: dict.fromkeys(("value", "low", "high"), value) for name, value in own.items()}
+            about = {"benchmark": "quality", "data": data, "model": preset, "seconds": row[timed]}
+            told = f"NDCG@20 of {beside}; load {row['load_before']}, commit {row['commit']}"
+            lines.append({**about, "metrics": metrics, "beside": told, "sides": {}})
     return lines
 
 

@@ -130,7 +130,7 @@ def fit(
         resume: Save the training beside ``run`` on the way; True goes on where an interrupted one was saved, False begins
             at the start. Nothing is saved when not given.
         base: A Run to go on from, for new data: its weights are carried over by key, its vocabularies grow.
-        preset: For a table of pairs: choose the settings on validation, as this preset does (``spectral``).
+        preset: For a table of pairs: choose the settings on validation, as this preset does (``spectral``, ``best``).
         progress: Told after each step and epoch, and at the end.
         **roles: For a table of pairs, the arguments of :func:`read`.
 

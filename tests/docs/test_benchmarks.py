@@ -115,7 +115,12 @@ def test_presets_are_read_as_quality(write: Any, tmp_path: Path) -> None:
     (tmp_path / "presets.json").write_text(json.dumps({"gowalla": row}))
     rows = write.table(write.presets(tmp_path / "presets.json"))
     assert "| <= 60 s | 50.5 s | NDCG@20 of item knn 0.1000; load 1.0, commit c | met |" in rows
-    assert "| >= 0.192 | 0.2 |" in rows
+    assert "| >= 0.192 | 0.2 |" in rows and "| <= 180 s | - |" in rows
+    figures["best"] = {"recall@20": 0.21, "ndcg@20": 0.17}
+    row = row | {"figures": figures, "best_seconds": 170.2}
+    (tmp_path / "presets.json").write_text(json.dumps({"gowalla": row}))
+    rows = write.table(write.presets(tmp_path / "presets.json"))
+    assert "| <= 180 s | 170 s | NDCG@20 of spectral 0.1600, item knn 0.1000;" in rows and "| >= 0.195 | 0.21 |" in rows
     assert write.presets(tmp_path / "nothing.json") == []
 
 

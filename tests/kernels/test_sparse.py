@@ -3,7 +3,8 @@
 Pinned here:
 - the compiled loop gives what SciPy gives in float64, for empty rows, one row, one popular row, and odd widths;
 - the bits do not depend on the number of threads, and a product repeats;
-- small products go through SciPy and give the same.
+- small products go through SciPy and give the same;
+- a product of two sparse matrices has the same bits by the kernel, by plain Python, and for any choice of rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.kernels.compiled import torch_threads
-from towerkit.kernels.sparse import SparseRows, rows_times_dense
+from towerkit.kernels import sparse
+from towerkit.kernels.sparse import SparseRows, rows_of_product, rows_times_dense
 
 
 def random_sparse(seed: int, rows: int, columns: int, entries: int) -> csr_array:
@@ -64,3 +66,14 @@ def test_a_popular_row_and_a_wide_product() -> None:
     np.testing.assert_array_equal(found, SparseRows(matrix).times(dense))
     one = compiled_product(matrix, dense, 1)
     np.testing.assert_array_equal(found, one)  # the parts, and with them the threads, change no bit
+
+
+def test_two_sparse_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = (csr_array(random_sparse(seed, 40, 40, 300).astype(np.float32)) for seed in (5, 6))
+    plain = rows_of_product(left, right)
+    np.testing.assert_allclose(plain, (left @ right).toarray(), atol=1e-5)
+    monkeypatch.setattr(sparse, "_WORTH_IT", 0)
+    np.testing.assert_array_equal(rows_of_product(left, right), plain)
+    np.testing.assert_array_equal(rows_of_product(csr_array(left[[7, 3]]), right), plain[[7, 3]])
+    empty = csr_array((2, 40), dtype=np.float32)
+    assert not rows_of_product(empty, right).any()

@@ -17,7 +17,9 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset", help="In place of a spec: 'spectral' chooses its own on validation.", show_default=False
+            "--preset",
+            help="In place of a spec: 'spectral' or 'best' choose their own on validation.",
+            show_default=False,
         ),
     ] = None,
     data: Annotated[
