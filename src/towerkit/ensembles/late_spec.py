@@ -139,7 +139,9 @@ class LateFusionSpec(Spec):
 
         A task need not be every member's, but each member shares one with another.
         """
-        demands = {name: each.demand(dataset) for name, each in self.members.items() if not isinstance(each, BaselineSpec)}
+        demands = {
+            name: each.demand(dataset) for name, each in self.members.items() if not isinstance(each, BaselineSpec)
+        }
         _check_labels({name: list(demand.labels.values()) for name, demand in demands.items()}, SpecError)
         shared = Demand(labels=_shared_labels(demands))
         for name, demand in demands.items():
@@ -159,7 +161,8 @@ AnyPredictingSpec: TypeAlias = AnyPredictorSpec | RunMemberSpec | LateFusionSpec
 """Everything that can predict as a member."""
 
 AnyMemberSpec = Annotated[
-    Union[AnyPredictorSpec, RunMemberSpec, TwoTowerSpec, BM25Spec, AnyPairsSpec, "LateFusionSpec"], Field(discriminator="kind")
+    Union[AnyPredictorSpec, RunMemberSpec, TwoTowerSpec, BM25Spec, AnyPairsSpec, "LateFusionSpec"],
+    Field(discriminator="kind"),
 ]
 """The menu of members: those that predict, and those that rank (:mod:`towerkit.ensembles.rank_members`)."""
 
