@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from towerkit.kernels.compiled import torch_threads
 from towerkit.kernels import sparse
+from towerkit.kernels.compiled import torch_threads
 from towerkit.kernels.sparse import SparseRows, rows_of_product, rows_times_dense
 
 
