@@ -131,23 +131,30 @@ def presets_part(rows: dict[str, dict[str, Any]]) -> str:
         chosen = row["chosen"]
         settings = f"{chosen['dim']}, {chosen['query_exponent']:g} and {chosen['candidate_exponent']:g}"
         settings += f", {chosen['power']:g}, {chosen['weight']:g}"
-        told = f"{took(row, '')}, {took(row, 'best_')} ({row['load_before']:g})"
-        blend = ", ".join(f"{each} {part['share']:g}" for each, part in shares(row["chosen_best"]).items())
+        took = ", ".join(times(row, preset) for preset in ("", "best_") if f"{preset or 'command_'}seconds" in row)
+        told = f"{took} ({row['load_before']:g})"
+        blend = ", ".join(f"{each} {part['share']:g}" for each, part in shares(row.get("chosen_best", {})).items())
         lines.append(f"| {name}, {row['queries']:,} queries | {' | '.join(cells)} | {settings} | {blend} | {told} |")
     left_out = {f"{name}: {each} {why}" for name, row in rows.items() for each, why in row["left_out"].items()}
     lines += ["", *(f"Left out of {each}." for each in sorted(left_out))]
+    last = [name for name, row in rows.items() if row["split"].get("take") == "last"]
+    if last:
+        lines.append(f"Chosen on each query's last rows, before presets drew them: {', '.join(last)}.")
     marks = sorted({f"{row['date']} at {row['commit']}" for row in rows.values()})
     return "\n".join([*lines, f"Measured {', '.join(marks)}.", ""])
 
 
-def took(row: dict[str, Any], preset: str) -> str:
-    """Seconds on the clock, and of processors."""
-    clock = row["best_seconds" if preset else "command_seconds"]
-    return f"{clock:g} [{row[f'{preset}processor_seconds']:g}]"
+def times(row: dict[str, Any], preset: str) -> str:
+    """Seconds on the clock, and of processors where these were counted."""
+    processor = row.get(f"{preset}processor_seconds")
+    clock = row[f"{preset or 'command_'}seconds"]
+    return f"{clock:g}" + ("" if processor is None else f" [{processor:g}]")
 
 
 def shares(chosen: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The members of a blend; the towers alone where nothing helped them."""
+    if not chosen:
+        return {}
     return chosen if all(isinstance(part, dict) for part in chosen.values()) else {"spectral": {"share": 1.0}}
 
 
