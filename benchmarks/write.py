@@ -67,6 +67,8 @@ def presets(path: Path) -> list[dict[str, Any]]:
             metrics = {name: dict.fromkeys(("value", "low", "high"), value) for name, value in own.items()}
             about = {"benchmark": "quality", "data": data, "model": preset, "seconds": row[timed]}
             told = f"NDCG@20 of {beside}; load {row['load_before']}, commit {row['commit']}"
+            if row.get("split", {}).get("test") == "given" and row["split"].get("take") != "last":
+                told += ", chosen on drawn rows"
             lines.append({**about, "metrics": metrics, "beside": told, "sides": {}})
     return lines
 

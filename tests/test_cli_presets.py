@@ -3,7 +3,7 @@
 Pinned here:
 - any file of pairs goes: CSV, Parquet, adjacency text, columns without names; roles are guessed, or given with ``--query``
   and ``--candidate``; what cannot be told apart is refused;
-- with a test file the validation rows are a drawn tenth of each query's;
+- with a test file the validation rows are each query's last ones, unless the file is sorted by candidate;
 - ``--dry-run`` prints the spec that it starts from and writes nothing; ``--set`` fixes a setting, of the data too;
 - ``--json`` says what was chosen; every wrong word ends with its message.
 """
@@ -41,6 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = pa.table({"customer_id": [u for u, _ in rows], "sku": [f"s{i}" for _, i in rows]})
     pq.write_table(table, path / "pairs.parquet")
     _text(path / "pairs.csv", ["user,item", *(f"{u},{i}" for u, i in rows)])
+    _text(path / "sorted.csv", ["user,item", *(f"{u},{i}" for u, i in sorted(rows))])
     _text(path / "odd.csv", ["who,what", *(f"{u},{i}" for u, i in rows)])
     _text(path / "pairs.txt", _lines(rows))
     _text(path / "same.txt", [f"{u} {u + 1} {u + 2}" for u in range(20)])
@@ -83,7 +84,7 @@ def test_a_file_of_pairs_to_a_run(call: Call, folder: Path) -> None:
     assert "Chosen on validation: query_exponent" in out and "Run: run" in out and "popularity" in out
     assert "search epoch 1" in err
     spec = json.loads((folder / "run" / "spec.json").read_text())
-    assert spec["data"]["split"] == {"kind": "per_query", "validation": 0.1, "test": 0.0, "take": "random"}
+    assert spec["data"]["split"] == {"kind": "per_query", "validation": 0.1, "test": 0.0, "take": "last"}
     status, _, err = call("spectral", "--data", "pairs.csv", "--run", "run")
     assert status == 1 and "already exists" in err
 
@@ -164,7 +165,10 @@ def test_options_of_a_preset_need_one(
         assert stop.value.code == 2 and message in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
-def test_lines_that_are_all_as_long_say_nothing_of_users(folder: Path) -> None:
+def test_sorted_rows_say_nothing_of_time(folder: Path) -> None:
+    assert describe_pairs(str(folder / "pairs.csv"), {}, with_time=True).in_order
+    assert describe_pairs(str(folder / "pairs.txt"), {}, with_time=True).in_order
+    assert not describe_pairs(str(folder / "sorted.csv"), {}, with_time=True).in_order
     with pytest.raises(DataError, match="whole numbers with blanks"):
         describe_pairs(str(folder / "same.txt"), {}, with_time=True)
     given = describe_pairs(str(folder / "same.txt"), {"format": "adjacency"}, with_time=False)

@@ -139,7 +139,7 @@ def presets_part(rows: dict[str, dict[str, Any]]) -> str:
     lines += ["", *(f"Left out of {each}." for each in sorted(left_out))]
     last = [name for name, row in rows.items() if row["split"].get("take") == "last"]
     if last:
-        lines.append(f"Chosen on each query's last rows, before presets drew them: {', '.join(last)}.")
+        lines.append(f"Chosen on each query's last rows: {', '.join(last)}; with a test file the others on drawn ones.")
     marks = sorted({f"{row['date']} at {row['commit']}" for row in rows.values()})
     return "\n".join([*lines, f"Measured {', '.join(marks)}.", ""])
 

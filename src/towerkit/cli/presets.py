@@ -81,10 +81,11 @@ def preset_spec(
 
 
 def _split(found: DescribedPairs, *, has_test: bool) -> dict[str, Any]:
-    """Validation rows like the test rows that are held out; with a test file a tenth of each query's, drawn."""
-    if has_test:
-        return {"kind": "per_query", "validation": 0.1}
-    return {"kind": "time" if "time" in found.examples else "per_query", "validation": 0.1, "test": 0.1}
+    """Validation rows that are like the test rows, as far as the training file tells."""
+    if not has_test:
+        return {"kind": "time" if "time" in found.examples else "per_query", "validation": 0.1, "test": 0.1}
+    take = {"take": "last"} if found.in_order else {}  # what comes next, if the order is one of time; else any rows
+    return {"kind": "per_query", "validation": 0.1, **take}
 
 
 def train_preset(

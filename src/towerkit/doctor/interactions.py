@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError, listed
 from towerkit.core.spec import parse
 from towerkit.data.readers import SourceSpec, Table, read_table
+from towerkit.data.table import values_of
 from towerkit.doctor.guesses import guess_roles
 from towerkit.doctor.opening import OpenedFile, open_file
 
 _READING = ("format", "separator", "encoding", "header", "names", "columns", "quoted", "decimal", "sql")
+_NEARLY_ALL = 0.9
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class DescribedPairs:
 
     examples: dict[str, Any]
     """The ``data.examples`` of a spec."""
+    in_order: bool
+    """Whether the rows of a query may be in the order in which they happened: they are not sorted by candidate."""
     notes: list[str]
     """What a person should know."""
 
@@ -60,7 +65,8 @@ def describe_pairs(path: str, given: Mapping[str, Any], *, with_time: bool) -> D
             )
     if with_time and "time" not in given and "time" in roles:
         found["time"] = roles["time"]
-    return DescribedPairs(found, [note for note in opened.notes if opened.has_names])
+    in_order = not _is_sorted(opened.table, found["query"], found["candidate"])
+    return DescribedPairs(found, in_order, [note for note in opened.notes if opened.has_names])
 
 
 def _opened(path: str, reading: Mapping[str, Any]) -> OpenedFile:
@@ -87,3 +93,20 @@ def _is_ragged(table: Table) -> bool:
     """Whether users have different numbers of items: lines that are all as long may be columns of something else."""
     counts = np.asarray(pc.value_counts(table.data.column(0)).field("counts"))
     return bool(counts.max() != counts.min() or counts.max() == 1)
+
+
+def _is_sorted(table: Table, query: str, candidate: str) -> bool:
+    """Whether nearly all neighboring rows of a query go the same way by candidate key: the order then says nothing of time."""
+    queries, candidates = (_ranks(table, column) for column in (query, candidate))
+    order = np.argsort(queries, kind="stable")
+    steps = np.diff(candidates[order])[np.diff(queries[order]) == 0]
+    steps = steps[steps != 0]
+    return len(steps) > 0 and not 1 - _NEARLY_ALL < (steps > 0).mean() < _NEARLY_ALL
+
+
+def _ranks(table: Table, column: str) -> NDArray[np.int64]:
+    """``[rows]`` the place of each value among the distinct ones."""
+    values = values_of(table.data, column)
+    names = pc.unique(values)
+    names = names.take(pc.sort_indices(names))
+    return np.asarray(pc.fill_null(pc.index_in(values, value_set=names), -1), np.int64)
