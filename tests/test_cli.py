@@ -330,7 +330,7 @@ def test_a_stopped_training_says_so(call: Call, monkeypatch: pytest.MonkeyPatch)
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("towerkit.data.dataset.read_dataset", stop)
+    monkeypatch.setattr("towerkit.data.stream.opening.read_dataset", stop)
     status, out, err = call("train", "spec.yaml", "--run", "runs/stopped", "--json")
     assert status == 130 and json.loads(out)["error"]["type"] == "Interrupted"
     assert err == "error: stopped by the user\n"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.test_contract import CASES
+from tests.test_contract import CASES, the_encoder
 
 import towerkit as tk
 from towerkit import experiment
@@ -32,6 +32,9 @@ from towerkit.features.encoder import Encoder
 from towerkit.spec import ModelingSpec
 from towerkit.testing.leaks import assert_no_leak, parts_move, replaced_rows
 from towerkit.training import recipes
+
+__all__ = ["the_encoder"]
+"""A fixture: cases that read by a pretrained encoder find it."""
 
 
 def case(name: str) -> tuple[ModelingSpec, Dataset]:

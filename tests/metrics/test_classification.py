@@ -300,7 +300,7 @@ def test_macro_auc_leaves_out_classes_without_rows() -> None:
 # ---------------------------------------------------------------- direction
 
 
-LOSSES = ["log_loss", "brier", "ece", "mae", "rmse", "medae", "hamming_loss"]
+LOSSES = ["log_loss", "brier", "ece", "mae", "rmse", "medae", "deviance", "hamming_loss"]
 
 
 @pytest.mark.parametrize("name", [*LOSSES, "rating/mae", "a/b/log_loss"])

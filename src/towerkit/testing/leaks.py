@@ -23,6 +23,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EntityTable
 from towerkit.data.splits import Parts, Rows
 from towerkit.data.table import Table, values_of
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.experiment import train_and_evaluate
 from towerkit.models.wiring import pair_of
 from towerkit.run_writer import save_model
@@ -37,8 +38,9 @@ def assert_no_leak(spec: ModelingSpec, dataset: Dataset) -> None:
     """Train on the data and on changed copies of it; what is learned must not move.
 
     The changes, each by itself: every value of the test rows; every column of the entity rows that no learned row points
-    to; every value of the validation rows, for a model that takes no validation. A candidate of a model that ranks and has a row
-    in a table is known and may be drawn as a negative, so of its entity rows only the fitted features are compared.
+    to; every value of the validation rows, for a model that takes no validation (not asked of a late fusion whose combiner
+    is fitted on them). A candidate of a model that ranks and has a row in a table is known and may be drawn as a negative, so of
+    its entity rows only the fitted features are compared.
 
     Args:
         spec: A model of any kind, and its training; a few epochs are enough.
@@ -59,10 +61,15 @@ def assert_no_leak(spec: ModelingSpec, dataset: Dataset) -> None:
         _require_same(
             spec, before, replace(whole, entities=changed), what, among=_FITTED if name == candidate else _ALL
         )
-    if len(whole.parts.validation):
+    if len(whole.parts.validation) and not _reads_validation(spec):
         alone = _without_validation(whole)
         changed_rows = replaced_rows(alone, alone.parts.test, among_known=labels)
         _require_same(spec, fingerprint(spec, alone), changed_rows, "the validation rows")
+
+
+def _reads_validation(spec: ModelingSpec) -> bool:
+    """Whether a model fits something on validation rows, and so cannot be trained without them."""
+    return isinstance(spec.model, LateFusionSpec) and spec.model.reads_validation
 
 
 _FITTED = r"(.*/)?(encoder\.json|vocabulary-\d+\.arrow)"
