@@ -72,7 +72,13 @@ def test_a_planted_log_q_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         assert_no_leak(*popular())
 
 
-@pytest.mark.parametrize("name", CASES)
+HEAVY = [name for name, each in CASES.items() if "'pretrained'" in str(each.spec["model"])]
+"""Each trains an encoder or asks it, several times over."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in HEAVY else ()) for name in CASES]
+)
 def test_no_kind_learns_from_held_out_rows(name: str) -> None:
     assert_no_leak(*case(name))
 
