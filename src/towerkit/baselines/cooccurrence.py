@@ -34,9 +34,6 @@ class Cooccurrence(Ranker):
         candidate_exponent: ``c``: how much less a popular candidate is answered; 0 favors popular ones, as counts do.
         counts: What :func:`together` gave for these interactions and this ``query_exponent``, where it is at hand.
 
-    Attributes:
-        weights: ``[candidates, candidates]``, sparse, or whole where most places are filled.
-
     Raises:
         DataError: If a weight is negative or not finite.
         SpecError: If an exponent is below 0 or above 4.
