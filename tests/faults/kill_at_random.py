@@ -165,10 +165,17 @@ class Killer:
             return ["what was between two renames cannot be recovered"]
         return []
 
+    def is_done(self, run: Path) -> bool:
+        """Whether the Run of this training is there."""
+        try:
+            return seed_of(run) == "0"
+        except Exception:  # unreadable, which was told
+            return False
+
     def go_on(self, way: Way, root: Path, reached: int) -> list[str]:
         """Resume to the end and compare."""
         saved = checkpoint_folder(root / "run").exists()
-        is_done = seed_of(root / "run") == "0"
+        is_done = self.is_done(root / "run")
         ending, _ = self.train(root, lambda call: 0)
         if ending.error is not None or ending.was_killed:
             return [f"going on fails: {ending.error}"]

@@ -49,10 +49,11 @@ def test_equals_the_plain_twin() -> None:
     assert (total[1:3] == 2.0).all() and (total[0] != 2.0).any()
 
 
+@pytest.mark.skipif(not hasattr(add_standardized, "py_func"), reason="kernels are plain Python here")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_large_fusion_is_a_small_one(threads: int) -> None:
     members = [Fixed(drawn(seed, 70, 60_001)) for seed in (1, 2)]
-    assert is_worth_compiling(70, 60_000) or not torch.get_num_threads()
+    assert is_worth_compiling(70, 60_000)
     weights = [0.3, 0.7]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
