@@ -137,7 +137,7 @@ def test_stored_features_that_no_training_wrote(small_picture_encoder: Path) -> 
         ({"augment": {}}, "'lr_factor' and 'augment' are for an encoder that is trained"),
         ({"train": "full", "layers": [3]}, "'precision' and 'layers' are for a frozen encoder"),
         ({"train": {"last": 9}}, "asks for more blocks than the encoder has, 2"),
-        ({"train": {"lora": 2}}, "corrects linear layers, and the blocks of a ResNetModel have none"),
+        ({"train": {"lora": 2}}, "corrects linear layers, and the blocks of this encoder have none"),
         ({"path": "/nowhere"}, "cannot be read"),
     ],
 )

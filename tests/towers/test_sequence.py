@@ -128,7 +128,7 @@ def test_ages_are_days_to_the_newest_event() -> None:
 
 
 def test_heads_share_the_width() -> None:
-    with pytest.raises(SpecError, match=r"dim 6 and heads 4\. Use heads: 1, 2, 3 or 6"):
+    with pytest.raises(SpecError, match=r"dim: 6 and heads: 4\. Use heads: 1, 2, 3 or 6, or another dim"):
         parse(SequenceTowerSpec, {"kind": "sequence", "dim": 6, "encoder": {"kind": "attention", "heads": 4}})
 
 

@@ -133,7 +133,10 @@ def test_words_are_hashed_alike_wherever_they_stand() -> None:
     ("keys", "told"),
     [
         ({"kind": "convolution", "reach": 4}, "'reach' must be odd, .*; received 4"),
-        ({"kind": "transformer", "channels": 10}, "'heads' must divide 'channels'; received 4 heads and 10 channels"),
+        (
+            {"kind": "transformer", "channels": 10},
+            "received channels: 10 and heads: 4. Use heads: 1, 2, 5 or 10",
+        ),
         ({"kind": "convolutional"}, "unknown kind 'convolutional'; did you mean 'convolution'"),
         ({"kind": "convolution", "together": True}, "unknown key 'together'"),
     ],

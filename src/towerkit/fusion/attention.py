@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from towerkit.fusion.base import Backbone, BackboneSpec
 from towerkit.fusion.projection import Projection
-from towerkit.towers.attention import Block
+from towerkit.towers.attention import Block, check_heads
 from towerkit.towers.layers import Norm
 
 
@@ -96,11 +96,7 @@ class HeadedSpec(BackboneSpec):
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(
-                f"the heads of an attention share its dim; received dim: {self.dim} and heads: {self.heads}. Take a dim that is a "
-                "multiple of heads."
-            )
+        check_heads(self.dim, self.heads)
         return self
 
 

@@ -4,12 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Literal, TypeAlias
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from towerkit.core.errors import SpecError
+from towerkit.core.spec import Spec
+
+
+class LastSpec(Spec):
+    """The last blocks are trained, and what comes behind them."""
+
+    last: int = Field(ge=1, le=512)
+    """How many."""
+
+
+class LoraSpec(Spec):
+    """A correction of low rank beside every matrix of the blocks is trained, the rest is frozen."""
+
+    lora: int = Field(ge=1, le=1024)
+    """The rank."""
+    alpha: float = Field(16.0, gt=0.0)
+    """The corrections count ``alpha / rank``."""
+
+
+Training: TypeAlias = Literal["frozen", "full"] | LastSpec | LoraSpec
+"""How much of an encoder is trained."""
+
+
+def adapted(module: nn.Module, training: Training) -> list[nn.Module]:
+    """Freeze what is not trained.
+
+    Args:
+        module: The encoder; changed in place.
+        training: How much of it is trained.
+
+    Returns:
+        Its parts that have dropout in training.
+
+    Raises:
+        SpecError: If it has not so many blocks, or none with a linear layer to correct.
+    """
+    if isinstance(training, LastSpec):
+        return train_last(module, training.last)
+    if isinstance(training, LoraSpec):
+        add_lora(module, training.lora, training.alpha)
+    return [module]
 
 
 def blocks_of(module: nn.Module) -> nn.ModuleList:
@@ -89,9 +132,18 @@ def add_lora(module: nn.Module, rank: int, alpha: float) -> None:
         module: The encoder; changed in place.
         rank: Of the corrections.
         alpha: Their weight; see :class:`LoraLinear`.
+
+    Raises:
+        SpecError: If the blocks have no linear layer.
     """
     module.requires_grad_(False)
-    for parent, name, layer in list(_linears(blocks_of(module))):
+    linears = list(_linears(blocks_of(module)))
+    if not linears:
+        raise SpecError(
+            f"train: {{lora: {rank}}} corrects linear layers, and the blocks of this encoder have none; use "
+            "{last: …} or full."
+        )
+    for parent, name, layer in linears:
         setattr(parent, name, LoraLinear(layer, rank, alpha))
 
 

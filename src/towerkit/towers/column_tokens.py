@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from towerkit.core.spec import Spec
-from towerkit.towers.attention import Block
+from towerkit.towers.attention import Block, check_heads
 from towerkit.towers.column_parts import ColumnPart
 
 
@@ -64,11 +64,7 @@ class ColumnTransformerSpec(Spec):
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(
-                f"the heads of an attention share its dim; received dim: {self.dim} and heads: {self.heads}. Take a dim that is a "
-                "multiple of heads."
-            )
+        check_heads(self.dim, self.heads)
         return self
 
     def build(self, parts: Sequence[ColumnPart]) -> ColumnTokens:

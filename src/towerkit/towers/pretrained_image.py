@@ -20,11 +20,11 @@ from towerkit.pretrained.pictures import PictureModule, PicturePooling, picture_
 from towerkit.pretrained.reading import PictureReader
 from towerkit.pretrained.source import PretrainedSource
 from towerkit.pretrained.texts import Precision
-from towerkit.towers.adapters import LoraLinear, add_lora, train_last
+from towerkit.towers.adapters import Training, adapted
 from towerkit.towers.augmentation import Augmentation, AugmentationSpec
 from towerkit.towers.base import Tower
 from towerkit.towers.media import MediaTower
-from towerkit.towers.pretrained_text import LastSpec, LoraSpec, Projection, VectorsTower
+from towerkit.towers.pretrained_text import Projection, VectorsTower
 
 
 class TrainedPictures(nn.Module):
@@ -34,7 +34,7 @@ class TrainedPictures(nn.Module):
         module: The encoder.
         reader: What it takes.
         augment: What is changed in training.
-        trained: Its parts that have dropout in training; all of it when not given.
+        trained: Its parts that have dropout in training.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class TrainedPictures(nn.Module):
         module: PictureModule,
         reader: PictureReader,
         augment: Augmentation | None,
-        trained: list[nn.Module] | None,
+        trained: list[nn.Module],
     ) -> None:
         super().__init__()
         self.module, self.reader, self.augment = module, reader, augment
-        self._trained = [module] if trained is None else trained
+        self._trained = trained
 
     def train(self, mode: bool = True) -> TrainedPictures:
         """Switch modes; what is frozen has no dropout, and no statistics of batches are taken."""
@@ -101,7 +101,7 @@ class PretrainedImageSpec(PretrainedSource):
     """A pretrained encoder: its vectors, computed once and kept on disk, or trained on with the tower."""
 
     kind: Literal["pretrained"] = "pretrained"
-    train: Literal["frozen", "full"] | LastSpec | LoraSpec = "frozen"
+    train: Training = "frozen"
     """How much of the encoder is trained."""
     pooling: Literal["auto"] | PicturePooling = "auto"
     """Of an encoder that sees patches: its vector of the whole picture (``cls``, as is ``auto``), or their ``mean``."""
@@ -154,19 +154,8 @@ class PretrainedImageSpec(PretrainedSource):
         assert isinstance(feature, EncoderPixelsFeature)
         encoder = feature.built_from()
         module = picture_module(encoder.pretrained, encoder.pooling)
-        trained: list[nn.Module] | None = None
-        if isinstance(self.train, LastSpec):
-            trained = train_last(module, self.train.last)
-        if isinstance(self.train, LoraSpec):
-            add_lora(module, self.train.lora, self.train.alpha)
-            if not any(isinstance(each, LoraLinear) for each in module.modules()):
-                raise SpecError(
-                    f"train: {{lora: {self.train.lora}}} corrects linear layers, and the blocks of a "
-                    f"{type(module.network).__name__} have none; use {{last: …}} or full."
-                )
-        pictures = TrainedPictures(
-            module, encoder.reader, None if self.augment is None else self.augment.build(), trained
-        )
+        augment = None if self.augment is None else self.augment.build()
+        pictures = TrainedPictures(module, encoder.reader, augment, adapted(module, self.train))
         return TrainedImageTower(
             feature.name, pictures, width_of_module(module), dim, dropout=dropout, lr_factor=self.lr_factor
         )

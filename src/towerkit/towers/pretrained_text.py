@@ -10,16 +10,14 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from towerkit.core.errors import SpecError
-from towerkit.core.spec import Spec
 from towerkit.data.batch import Bag, Columns, dense
 from towerkit.features.base import Feature, FeatureSpec
 from towerkit.features.text import TextVectorsFeature, TextVectorsSpec, TokensFeature, TokensSpec
-from towerkit.pretrained.folder import Pretrained
 from towerkit.pretrained.modules import load_module, new_module, width_of
 from towerkit.pretrained.pooling import Pooled, Pooling
 from towerkit.pretrained.source import PretrainedSource
 from towerkit.pretrained.texts import Precision, encode_tokens
-from towerkit.towers.adapters import add_lora, train_last
+from towerkit.towers.adapters import Training, adapted
 from towerkit.towers.layers import perceptron
 from towerkit.towers.text_base import TextEncoderSpec, TextPlan, TextTower
 
@@ -102,7 +100,7 @@ class TokensTower(TextTower):
         out_dim: That width.
         in_dim: Width of the encoder's vectors.
         lr_factor: Of the step size of the encoder's parameters.
-        trained: Its parts that have dropout in training; what is frozen has none. All of it when not given.
+        trained: Its parts that have dropout in training; what is frozen has none.
     """
 
     def __init__(
@@ -115,13 +113,13 @@ class TokensTower(TextTower):
         *,
         in_dim: int,
         lr_factor: float,
-        trained: list[nn.Module] | None = None,
+        trained: list[nn.Module],
     ) -> None:
         super().__init__()
         self.feature, self.out_dim, self.in_dim = feature, out_dim, in_dim
         self.pooled, self.lr_factor = pooled, lr_factor
         self.module, self.projection = module, projection
-        self._trained = [module] if trained is None else trained
+        self._trained = trained
 
     def train(self, mode: bool = True) -> TokensTower:
         """Switch modes; what is frozen has no dropout."""
@@ -150,27 +148,11 @@ class TokensTower(TextTower):
         return self.projection(vectors, is_missing)
 
 
-class LastSpec(Spec):
-    """The last blocks are trained, and what comes behind them."""
-
-    last: int = Field(ge=1, le=512)
-    """How many."""
-
-
-class LoraSpec(Spec):
-    """A correction of low rank beside every matrix of the blocks is trained, the rest is frozen."""
-
-    lora: int = Field(ge=1, le=1024)
-    """The rank."""
-    alpha: float = Field(16.0, gt=0.0)
-    """The corrections count ``alpha / rank``."""
-
-
 class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
     """A pretrained encoder: its vectors, computed once and kept on disk, or trained on with the tower."""
 
     kind: Literal["pretrained"] = "pretrained"
-    train: Literal["frozen", "full"] | LastSpec | LoraSpec = "frozen"
+    train: Training = "frozen"
     """How much of the encoder is trained."""
     pooling: Literal["auto"] | Pooling = "auto"
     """How tokens become a vector; ``auto`` as the encoder's folder says, else the mean."""
@@ -224,8 +206,9 @@ class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
         if isinstance(feature, TextVectorsFeature):
             return VectorsTower(feature.name, self._projection(feature.dim, plan), plan.dim)
         assert isinstance(feature, TokensFeature)
-        module, trained = self._module(feature.reader.pretrained)
-        width = width_of(feature.reader.pretrained)
+        pretrained = feature.reader.pretrained  # without weights of its own the module gets those of the Run afterwards
+        module = load_module(pretrained) if pretrained.has_weights else new_module(pretrained)
+        width = width_of(pretrained)
         return TokensTower(
             feature.name,
             module,
@@ -234,7 +217,7 @@ class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
             plan.dim,
             in_dim=width,
             lr_factor=self.lr_factor,
-            trained=trained,
+            trained=adapted(module, self.train),
         )
 
     def _projection(self, width: int, plan: TextPlan) -> Projection:
@@ -244,12 +227,3 @@ class PretrainedTextSpec(TextEncoderSpec, PretrainedSource):
                 f"{plan.dim}. Set dim: {width}, or projection: linear."
             )
         return Projection(width, plan.dim, kind=self.projection, layers=self.layers, dropout=plan.dropout)
-
-    def _module(self, pretrained: Pretrained) -> tuple[nn.Module, list[nn.Module] | None]:
-        """The encoder and its parts that are trained; without weights of its own it gets those of the Run afterwards."""
-        module = load_module(pretrained) if pretrained.has_weights else new_module(pretrained)
-        if isinstance(self.train, LastSpec):
-            return module, train_last(module, self.train.last)
-        if isinstance(self.train, LoraSpec):
-            add_lora(module, self.train.lora, self.train.alpha)
-        return module, None

@@ -13,6 +13,7 @@ from towerkit.data.batch import Bag, Columns, spread
 from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
 from towerkit.features.history import Reach
+from towerkit.towers.attention import check_heads
 from towerkit.towers.base import Tower, TowerContext
 from towerkit.towers.causal import AttentionSpec, ConvolutionSpec, GruSpec, last_of_each
 from towerkit.towers.history import ReadsHistory
@@ -104,13 +105,8 @@ class SequenceTowerSpec(ReadsHistory):
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> SequenceTowerSpec:
-        heads = self.encoder.heads if isinstance(self.encoder, AttentionSpec) else 1
-        if self.dim % heads:
-            fitting = [count for count in range(1, 17) if self.dim % count == 0]
-            raise ValueError(
-                f"the heads of an attention share the width, so dim is a multiple of heads; received dim {self.dim} and "
-                f"heads {heads}. Use heads: {' or '.join(', '.join(map(str, fitting)).rsplit(', ', 1))}."
-            )
+        if isinstance(self.encoder, AttentionSpec):
+            check_heads(self.dim, self.encoder.heads)
         return self
 
     @property

@@ -13,6 +13,7 @@ from towerkit.data.batch import Bag, Columns
 from towerkit.data.padding import by_length
 from towerkit.features.base import Feature
 from towerkit.features.words import WordsFeature, WordsSpec
+from towerkit.towers.attention import Block, check_heads
 from towerkit.towers.text_base import TextEncoderSpec, TextPlan, TextTower
 
 
@@ -47,24 +48,19 @@ class WordTransformer(nn.Module):
         heads: Of attention; they divide the channels.
         dropout: In the blocks.
 
-    Reference: Vaswani et al., Attention Is All You Need, NeurIPS 2017 (arXiv 1706.03762), normalized before each part.
     """
 
     def __init__(self, channels: int, places: int, *, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.places = nn.Parameter(torch.randn(places, channels) * 0.02)
-        shape = {"dim_feedforward": 2 * channels, "dropout": dropout, "activation": "gelu"}
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(channels, heads, batch_first=True, norm_first=True, **shape)  # type: ignore[arg-type]
-            for _ in range(layers)
-        )
+        self.blocks = nn.ModuleList(Block(channels, heads, dropout=dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
         """``[rows, channels]`` of ``[rows, words, channels]`` and ``[rows, words]``."""
         states = words + self.places[: words.shape[1]]
         for block in self.blocks:
-            states = block(states, src_key_padding_mask=~mask)
+            states = block(states, mask)
         states = self.norm(states) * mask[:, :, None]
         return states.sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
@@ -163,10 +159,7 @@ class TransformerSpec(_WordsSpec):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TransformerSpec:
-        if self.channels % self.heads:
-            raise ValueError(
-                f"'heads' must divide 'channels'; received {self.heads} heads and {self.channels} channels."
-            )
+        check_heads(self.channels, self.heads, "channels")
         return self
 
     def encoder(self, plan: TextPlan) -> WordTransformer:

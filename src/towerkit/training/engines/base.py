@@ -134,6 +134,7 @@ class KernelEngine(ABC):
         return _NOTHING, _NOTHING
 
     def rates(self, num_steps: int) -> NDArray[np.float64]:
+        """``[steps]`` the step size of each of the next steps."""
         optimizer = self.state.optimizer
         factors = [1.0 if optimizer.factor is None else optimizer.factor(optimizer.steps + i) for i in range(num_steps)]
         return optimizer.lr * np.array(factors)
@@ -166,22 +167,27 @@ def table_of(side: nn.Module) -> nn.Parameter:
 
 
 def place_of(optimizer: Optimizer, table: nn.Parameter) -> int | None:
+    """Where a table stands among what an optimizer moves; None where it rests."""
     return next((place for place, each in enumerate(optimizer.parameters) if each is table), None)
 
 
 def optimizer_settings(optimizer: Optimizer) -> tuple[int, float, float, float, float]:
     """The kernel's number, weight decay, Adam's decays and epsilon."""
+    from towerkit.kernels.pairwise import ADAGRAD, ADAM, ROWWISE, SGD  # Numba takes half a second to import
+
     if isinstance(optimizer, RowAdam):
-        return 1, optimizer.weight_decay, *optimizer.betas, optimizer.eps
+        return ADAM, optimizer.weight_decay, *optimizer.betas, optimizer.eps
     if isinstance(optimizer, Adagrad):
-        return (3 if optimizer.per_row else 2), optimizer.weight_decay, 0.0, 0.0, optimizer.eps
-    return 0, optimizer.weight_decay, 0.0, 0.0, 0.0
+        return (ROWWISE if optimizer.per_row else ADAGRAD), optimizer.weight_decay, 0.0, 0.0, optimizer.eps
+    return SGD, optimizer.weight_decay, 0.0, 0.0, 0.0
 
 
 def aggregation(update: Any) -> tuple[tuple[int, float], NDArray[np.float32]]:
     """How queries move without a gradient: the kernel's number and beta; and what each has met, where that counts."""
+    from towerkit.kernels.pairwise import GROUPED, LAST, NO_MOVE  # Numba takes half a second to import
+
     if not isinstance(update, OneBackprop):
-        return (0, 0.0), np.empty(0, np.float32)
+        return (NO_MOVE, 0.0), np.empty(0, np.float32)
     met = np.empty(0, np.float32) if update.met is None else update.met.numpy()
-    kind = 0 if update.refresh == "epoch" else (1 if update.duplicates == "grouped" else 2)
+    kind = NO_MOVE if update.refresh == "epoch" else (GROUPED if update.duplicates == "grouped" else LAST)
     return (kind, update.beta), met

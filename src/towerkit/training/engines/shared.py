@@ -74,7 +74,7 @@ class SharedEngine(KernelEngine):
     def _advance(self, chosen: Rows, size: int) -> NDArray[np.float64]:
         """Take one step; its loss, which leaves the tables alone where it is no number."""
         from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
-        from towerkit.kernels.pairwise import aggregate, grouped, move_rows
+        from towerkit.kernels.pairwise import LAST, NO_MOVE, aggregate, grouped, move_rows
 
         model, update = self.state.model, self.state.update
         batch = self._batch(chosen)
@@ -100,11 +100,11 @@ class SharedEngine(KernelEngine):
                         *place, arrays[side], *slots, move, rate, optimizer_settings(self.state.optimizer), cosine
                     )
             (kind, beta), met = aggregation(update)
-            if kind:
+            if kind != NO_MOVE:
                 named, rows, starts, entries = grouped(codes[0], len(codes[0]), len(arrays[0]), False)
                 own = codes[1][: len(codes[0])]
                 about = named[0], rows[0], starts[0], entries, own, batch.weights
-                aggregate(*about, arrays[0], arrays[1], self._lengths[1], cosine, kind == 2, beta, met)
+                aggregate(*about, arrays[0], arrays[1], self._lengths[1], cosine, kind == LAST, beta, met)
         looked = seen[:_LOOKED_AT]
         self.count(tables, moves, 1, np.array([[*looked.sum(axis=0), len(looked)]]))
         return np.array([loss])
