@@ -92,6 +92,27 @@ def pairs(name: str) -> ModelContract:
     return replace(base, spec={**base.spec, "model": model})
 
 
+def ranker(name: str, **model: Any) -> ModelContract:
+    """A ranker over the shop's ratings: towers of both sides, and of what is known of a request."""
+    base = retrieval(name, ID, ID, update={"kind": "two_backprop"}, entities=True)
+    spec = {key: part for key, part in base.spec.items() if key != "update"}
+    examples = shop_table("ratings", size="small").select(["user_id", "product_id", "rating", "time"]).slice(0, 1200)
+    return replace(base, spec={**spec, "model": {"kind": "ranker", **model}}, examples=examples)
+
+
+def reranked(name: str) -> ModelContract:
+    """A two-tower that retrieves, and a ranker that orders what it found."""
+    base = retrieval(name, PROFILE, ATTRIBUTES, update={"kind": "two_backprop"}, entities=True)
+    spec = {key: part for key, part in base.spec.items() if key != "update"}
+    members = {"retriever": base.spec["model"], "ranker": {"kind": "ranker", "towers": BOTH, "layers": [8]}}
+    model = {
+        "kind": "late_fusion",
+        "members": members,
+        "combine": {"kind": "rerank", "first": "retriever", "depth": 20},
+    }
+    return replace(base, spec={**spec, "model": model})
+
+
 def prediction(name: str, model: Any, entities: dict[str, pa.Table] | None = None) -> ModelContract:
     """A predictor over the shop's reviews."""
     return ModelContract(
@@ -122,6 +143,13 @@ ATTRIBUTES = {
         "words": {"kind": "text", "columns": ["title"], "encoder": {"kind": "hashed_ngrams", "buckets": 512}, "dim": 8},
     }
 }
+BOTH = {
+    "user": {**ID, "entity": "user_id"},
+    "profile": {**PROFILE["towers"]["profile"], "entity": "user_id"},
+    "product": {**ID, "entity": "product_id"},
+    "attributes": {**ATTRIBUTES["towers"]["attributes"], "entity": "product_id"},
+}
+WHEN = {"kind": "table", "columns": ["time"], "layers": [], "dim": 4}
 MET = {"kind": "history", "dim": 8, "half_life_days": 30.0}
 PROFILE_AND_MET = {"towers": {"met": MET, "profile": PROFILE["towers"]["profile"]}}
 IN_ORDER = {"kind": "sequence", "dim": 8, "length": 6, "ages": True}
@@ -356,6 +384,11 @@ def cases() -> list[ModelContract]:
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),
         search("rank_fusion_reciprocal", kind="rrf"),
+        ranker("ranker", towers=BOTH, backbone={"kind": "cross", "layers": 1}, layers=[8]),
+        ranker(
+            "ranker_tasks", towers={**BOTH, "when": WHEN}, backbone={"kind": "mmoe"}, absent=0.1, heads={"stars": STARS}
+        ),
+        reranked("rank_fusion_rerank"),
         prediction("late_fusion_count", {"kind": "late_fusion", "members": COUNTERS, "combine": stack}),
         pairs("rank_fusion_pairs"),
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),

@@ -99,7 +99,7 @@ def test_set_reaches_into_parts_that_the_file_leaves_to_their_defaults() -> None
         ("data=null", "data: must be a mapping of keys; received None."),
         ("model.query=5", "model.query: must be a mapping of keys; received 5."),
         ("update={beta: 0.5}", "update: needs a key 'kind' that says which part this is; received {'beta': 0.5}."),
-        ("balance.kind=uncertainty", "'balance' belongs to a tower_model, but the model is a two_tower: only a tower"),
+        ("balance.kind=uncertainty", "'balance' belongs to a tower_model or a ranker, but the model is a two_tower"),
         ("training.seed=-1", "training.seed: input should be greater than or equal to 0; received -1."),
     ],
 )  # fmt: skip

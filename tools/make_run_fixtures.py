@@ -123,6 +123,38 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
             "combine": {"kind": "weighted", "calibrate": "temperature"},
         }
     },
+    "ranker": {
+        "model": {
+            "kind": "ranker",
+            "towers": {
+                "user": {**ID, "entity": "user_id"},
+                "buyer": {**BUYER, "entity": "user_id"},
+                "item": {**ID, "entity": "product_id"},
+                "product": {**PRODUCT, "entity": "product_id"},
+                "when": {"kind": "table", "columns": ["time"], "dim": 4},
+            },
+            "backbone": {"kind": "cross", "layers": 1, "dim": 8},
+            "absent": 0.1,
+            "layers": [4],
+            "heads": {"pieces": {"kind": "regression", "column": "quantity"}},
+        },
+        "objective": {"loss": {"kind": "bpr"}},
+        "evaluation": {"k": [5], "segments": ["user_id.plan"], "baselines": ["popularity"]},
+    },
+    "late_fusion_rerank": {
+        "model": {
+            "kind": "late_fusion",
+            "members": {
+                "vectors": {"kind": "two_tower", "query": {"towers": {"id": ID, "buyer": BUYER}}, "candidate": ID},
+                "pairs": {
+                    "kind": "ranker",
+                    "towers": {"buyer": {**BUYER, "entity": "user_id"}, "item": {**ID, "entity": "product_id"}},
+                },
+            },
+            "combine": {"kind": "rerank", "first": "vectors", "depth": 10},
+        },
+        "evaluation": {"k": [5], "baselines": ["popularity"]},
+    },
     "late_fusion_ranks": {
         "model": {
             "kind": "late_fusion",
@@ -135,7 +167,7 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
         "evaluation": {"k": [5], "segments": ["user_id.plan"], "baselines": ["popularity"]},
     },
 }
-RANKING = ("two_tower", "history", "late_fusion_ranks")
+RANKING = ("two_tower", "history", "ranker", "late_fusion_ranks", "late_fusion_rerank")
 
 
 def main() -> None:

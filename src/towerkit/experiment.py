@@ -18,13 +18,14 @@ from towerkit.data.stream.log import Log
 from towerkit.ensembles.fit_late import Known, fit_late_fusion
 from towerkit.ensembles.fit_ranks import RankFitting
 from towerkit.ensembles.late_spec import LateFusionSpec
-from towerkit.ensembles.members import predictor_of
+from towerkit.ensembles.members import pair_scorer, predictor_of
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.measurable import check_measurable, held_out_part
-from towerkit.measured import predicted_beside_baselines, ranked_beside_baselines
+from towerkit.measured import pairs_beside_baselines, predicted_beside_baselines, ranked_beside_baselines
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
+from towerkit.models.ranker import RankerSpec
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import FixedBalanceSpec
@@ -37,6 +38,7 @@ from towerkit.training.estimate import Estimate, estimate
 from towerkit.training.fit import Trained, fit_recipe
 from towerkit.training.log_recipe import LogRecipe, check_streamable
 from towerkit.training.loop import History, Selection
+from towerkit.training.pair_recipe import RankerRecipe
 from towerkit.training.progress import Progress, Several, Staged, Step
 from towerkit.training.recipes import PredictionRecipe, RetrievalRecipe, pairs_matrix
 from towerkit.training.signals import StopSignals
@@ -110,6 +112,8 @@ def _of_tables(
     kind = spec.model
     if isinstance(kind, TwoTowerSpec):
         return _retrieval(kind, spec, dataset, progress, checkpoints, base)
+    if isinstance(kind, RankerSpec):
+        return _pair_ranking(kind, spec, dataset, progress, checkpoints, base)
     if isinstance(kind, TowerModelSpec):
         return _prediction(kind, spec, dataset, progress, checkpoints, base)
     if kind.ranks:
@@ -226,9 +230,9 @@ def _rank_fusion(
 ) -> Outcome:
     history = _Recorder(progress)
 
-    def recipe(member: TwoTowerSpec) -> RetrievalRecipe:
+    def recipe(member: TwoTowerSpec | RankerSpec) -> RetrievalRecipe | RankerRecipe:
         found = recipe_of(spec.model_copy(update={"model": member}), dataset)
-        assert isinstance(found, RetrievalRecipe)
+        assert isinstance(found, RetrievalRecipe | RankerRecipe)
         return found
 
     fitting = RankFitting(model, recipe, spec.training, spec.evaluation, history, checkpoints)
@@ -238,12 +242,36 @@ def _rank_fusion(
     return Outcome(fusion, evaluation, baselines, history.history, 0.0)
 
 
-def recipe_of(spec: ModelingSpec, dataset: Dataset, base: Base | None = None) -> RetrievalRecipe | PredictionRecipe:
+def _pair_ranking(
+    model: RankerSpec,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    base: Base | None,
+) -> Outcome:
+    _, _, final = held_out_part(dataset)
+    trained = fit_recipe(recipe_of(spec, dataset, base), dataset, spec.training, progress, checkpoints)
+    learned = final.parts.train if spec.training.refit else dataset.parts.train
+    seen = pairs_matrix(trained.prepared.encoded, learned, model.entities(dataset))
+    if base is not None:
+        seen = base.with_seen(seen, trained.prepared.encoded.catalogues, model.entities(dataset))
+    scorer = pair_scorer(model, dataset, trained, seen)
+    evaluation, baselines = pairs_beside_baselines(scorer, model.demand(dataset), spec, dataset, learned)
+    return Outcome(scorer, evaluation, baselines, trained.history, 0.0)
+
+
+def recipe_of(
+    spec: ModelingSpec, dataset: Dataset, base: Base | None = None
+) -> RetrievalRecipe | RankerRecipe | PredictionRecipe:
     """How a model that is one training is prepared and validated; a late fusion is several."""
     model = spec.model
     if isinstance(model, TwoTowerSpec):
         validator = ranking_validator(dataset, spec.evaluation)
         return RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator, base)
+    if isinstance(model, RankerSpec):
+        validator, selection = ranking_validator(dataset, spec.evaluation), ranking_selection(spec.evaluation)
+        return RankerRecipe(model, spec.objective, spec.balance, selection, validator, base)
     assert isinstance(model, TowerModelSpec)
     return PredictionRecipe(model, spec.balance, task_selection(spec.evaluation, model.heads), base)
 
@@ -261,8 +289,9 @@ def estimates_of(spec: ModelingSpec, dataset: Dataset | Log) -> dict[str, Estima
     if not isinstance(spec.model, LateFusionSpec):
         recipe: Any = recipe_of(spec, dataset)
         return {"model": estimate(recipe, dataset, spec.training)}
-    members: dict[str, TowerModelSpec | TwoTowerSpec] = dict(spec.model.towers())
-    members |= {name: each for name, each in spec.model.members.items() if isinstance(each, TwoTowerSpec)}
+    members: dict[str, TowerModelSpec | TwoTowerSpec | RankerSpec] = dict(spec.model.towers())
+    ranking = TwoTowerSpec | RankerSpec
+    members |= {name: each for name, each in spec.model.members.items() if isinstance(each, ranking)}
     each = {name: spec.model_copy(update={"model": member}) for name, member in members.items()}
     return {f"member {name}": estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in each.items()}
 

@@ -13,9 +13,8 @@ from towerkit.core.errors import RunError
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.ensembles.late import LateFusion
-from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.models.answer import Retriever, TaskPredictor
-from towerkit.trained import Model, ranker_of
+from towerkit.models.answer import TaskPredictor
+from towerkit.trained import Model, RankingModel, ranker_of
 
 _TOLERANCE = 1e-4
 """How far a replayed answer may be from the stored one: float32 sums differ a little between machines."""
@@ -47,7 +46,7 @@ def replay_golden(model: Model, golden: Mapping[str, Any], path: Path) -> None:
 
 
 def _answers(model: Model) -> dict[str, list[Any]]:
-    if isinstance(model, Retriever | RankFusion):
+    if isinstance(model, RankingModel):
         rows = np.arange(min(3, len(model.query.keys) + 1))
         scores = ranker_of(model).rank(rows, _DEPTH).scores
         return {"scores": [[float(score) for score in row if np.isfinite(score)] for row in scores]}

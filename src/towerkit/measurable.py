@@ -17,6 +17,8 @@ from towerkit.evaluation.prediction import SEGMENTS
 from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, prediction_segments
 from towerkit.evaluation.segments import check_segments
 from towerkit.evaluation.spec import EvaluationSpec
+from towerkit.features.encoder import LabelSpec
+from towerkit.models.ranker import RankerSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.models.wiring import pair_of
 from towerkit.spec import ModelingSpec, ranks
@@ -34,15 +36,18 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
     if isinstance(dataset, Log):
         _check_log(spec, dataset)
         return
-    part, held_out, _ = held_out_part(dataset)
+    _, held_out, _ = held_out_part(dataset)
     if ranks(spec.model):
         entities = pair_of(dataset)
         _check_baselines(spec, dataset)
         check_segments(spec.evaluation.segments, entities, dataset.entities)
         if spec.evaluation.exclude_seen:
             _check_new_pairs(dataset)
+        if isinstance(spec.model, RankerSpec):
+            check_decidable(spec.model.heads, dataset)
+            _check_labelled(spec.model.demand(dataset).labels, dataset)
         return
-    assert not isinstance(spec.model, TwoTowerSpec)
+    assert not isinstance(spec.model, TwoTowerSpec | RankerSpec)
     if "positive" in dataset.split:
         raise SpecError(
             f"data.examples.positive says which rows are pairs of a two_tower, and the model is a {spec.model.kind}: it "
@@ -53,12 +58,7 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
     towers = dict(spec.model.towers()).values() if isinstance(spec.model, LateFusionSpec) else [spec.model]
     for model in towers:
         check_decidable(model.heads, dataset)
-    for task, label in labels.items():
-        if _is_empty(dataset, label.column, held_out):
-            raise DataError(
-                f"{dataset.examples.name}: the label column '{label.column}' of the task '{task}' is empty in all "
-                f"{len(held_out):,} rows of the {part} part, so nothing could be measured. Give labelled rows."
-            )
+    _check_labelled(labels, dataset)
     selected = (spec.evaluation.select_by or "").removesuffix("/loss")
     deciding = [label.column for task, label in labels.items() if selected in (task, "loss", "")]
     if len(validation) and deciding and all(_is_empty(dataset, column, validation) for column in deciding):
@@ -66,6 +66,16 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
             f"{dataset.examples.name}: {listed(deciding)} without a value in all {len(validation):,} rows of the validation "
             "part, so no epoch could be chosen. Give labelled rows, another split, or set split.validation to 0."
         )
+
+
+def _check_labelled(labels: Mapping[str, LabelSpec], dataset: Dataset) -> None:
+    part, held_out, _ = held_out_part(dataset)
+    for task, label in labels.items():
+        if _is_empty(dataset, label.column, held_out):
+            raise DataError(
+                f"{dataset.examples.name}: the label column '{label.column}' of the task '{task}' is empty in all "
+                f"{len(held_out):,} rows of the {part} part, so nothing could be measured. Give labelled rows."
+            )
 
 
 def _check_log(spec: ModelingSpec, log: Log) -> None:

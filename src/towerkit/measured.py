@@ -29,6 +29,7 @@ from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
 from towerkit.measurable import held_out_part
 from towerkit.models.answer import TaskPredictor
+from towerkit.models.pair_scorer import PairScorer
 from towerkit.spec import ModelingSpec
 from towerkit.trained import RankingModel, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
 
@@ -56,14 +57,38 @@ def ranked_beside_baselines(
     return evaluation, baselines
 
 
+def pairs_beside_baselines(
+    model: PairScorer, demand: Demand, spec: ModelingSpec, dataset: Dataset, learned: Rows
+) -> tuple[Evaluation, dict[str, Evaluation]]:
+    """Evaluate a ranker among baselines, and the tasks beside its ranking among theirs, which are other ones."""
+    ranking, baselines = ranked_beside_baselines(model, spec, dataset, learned)
+    if not model.tasks:
+        return ranking, baselines
+    plain = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"segments": ()})})
+    tasks, others = predicted_beside_baselines(model.predictor, demand, plain, dataset, several=True)
+    return ranking.beside(tasks), {**baselines, **others}
+
+
 def predicted_beside_baselines(
     model: TaskPredictor | LateFusion,
     demand: Demand,
     spec: ModelingSpec,
     dataset: Dataset,
     alone: Mapping[str, TaskPredictor] = MappingProxyType({}),
+    *,
+    several: bool | None = None,
 ) -> tuple[Evaluation, dict[str, Evaluation]]:
-    """Evaluate a predictor through its raw-row path; on the same rows its members, models of single tasks, and baselines."""
+    """Evaluate a predictor through its raw-row path; on the same rows its members, models of single tasks, and baselines.
+
+    Args:
+        model: What predicts.
+        demand: What it reads.
+        spec: How it is measured.
+        dataset: Raw tables with their split.
+        alone: Task -> a model of that task alone.
+        several: Whether metrics carry the name of their task; where there are several tasks, when not given.
+    """
+    several = len(model.tasks) > 1 if several is None else several
     part, held_out, final = held_out_part(dataset)
     learned = final if spec.training.refit else dataset
     table = replace(dataset.examples, data=dataset.examples.data.take(held_out), first_row=0)
@@ -83,10 +108,10 @@ def predicted_beside_baselines(
         else:
             found = model.predict(table)
     baselines = {
-        name: evaluate_tasks(values, truth, _those_of(values, model.tasks), several=len(model.tasks) > 1, **about)
+        name: evaluate_tasks(values, truth, _those_of(values, model.tasks), several=several, **about)
         for name, values in others.items()
     }
-    return evaluate_tasks(found, truth, model.tasks, decisions=model.decisions, **about), baselines
+    return evaluate_tasks(found, truth, model.tasks, decisions=model.decisions, several=several, **about), baselines
 
 
 def _those_of(values: Mapping[str, Any], tasks: Mapping[str, Labels]) -> dict[str, Labels]:

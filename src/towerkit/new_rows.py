@@ -19,6 +19,7 @@ from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.robustness import Curve, robustness
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.models.answer import TaskPredictor
+from towerkit.models.pair_scorer import PairScorer
 from towerkit.trained import (
     RankingModel,
     column_groups,
@@ -50,11 +51,30 @@ def evaluate_pairs(model: RankingModel, pairs: Measured, spec: EvaluationSpec) -
     keys = [values_of(pairs.table.data, name) for name in (model.query_entity, model.candidate_entity)]
     task = ranking_task_of(model, *keys, exclude_seen=spec.exclude_seen, grades=pairs.grades)
     about = _about(pairs.table, {"left_out": pairs.left_out} if pairs.left_out else {})
-    return evaluate_ranking(ranker_of(model), task, spec.k, gain=spec.gain, segments=segments_of(model, spec), **about)
+    ranking = evaluate_ranking(
+        ranker_of(model), task, spec.k, gain=spec.gain, segments=segments_of(model, spec), **about
+    )
+    if not isinstance(model, PairScorer) or not _has_labels(model, pairs.table):
+        return ranking
+    plain = spec.model_copy(update={"segments": ()})
+    return ranking.beside(evaluate_answers(model.predictor, pairs.table, plain, several=True))
 
 
-def evaluate_answers(model: TaskPredictor | LateFusion, table: Table, spec: EvaluationSpec) -> Evaluation:
+def _has_labels(model: PairScorer, table: Table) -> bool:
+    """Whether pairs have a label of a task beside the ranking: those that have none are measured as a ranking alone."""
+    return any(label.column in table.data.column_names for label in model.tasks.values())
+
+
+def evaluate_answers(
+    model: TaskPredictor | LateFusion, table: Table, spec: EvaluationSpec, *, several: bool | None = None
+) -> Evaluation:
     """A model that answers tasks on new rows with their labels.
+
+    Args:
+        model: What answers.
+        table: The rows.
+        spec: How it is measured.
+        several: Whether metrics carry the name of their task; where there are several tasks, when not given.
 
     Raises:
         DataError: If the rows cannot be used.
@@ -66,7 +86,7 @@ def evaluate_answers(model: TaskPredictor | LateFusion, table: Table, spec: Eval
     segments, left_out = known_segments(spec.segments, table, kept)
     about: dict[str, Any] = {"segments": segments, "segments_left_out": left_out, "decisions": model.decisions}
     about |= {"new_labels": new_labels_of(model.tasks, table), **_about(table)}
-    return evaluate_tasks(model.predict(table), truth, model.tasks, **about)
+    return evaluate_tasks(model.predict(table), truth, model.tasks, several=several, **about)
 
 
 def evaluate_losses(

@@ -22,6 +22,7 @@ from towerkit.ensembles.members import Member
 from towerkit.ensembles.run_spec import RunMemberSpec, TrainedRun
 from towerkit.experiment import Outcome, train_and_evaluate
 from towerkit.models.answer import TaskPredictor
+from towerkit.models.tower_model import TowerModelSpec
 from towerkit.run import Run
 from towerkit.run_writer import write_run
 from towerkit.spec import ExperimentSpec, ModelingSpec, beside, parse_yaml
@@ -171,7 +172,9 @@ def _as_trained(spec: AnyPredictingSpec, member: Member) -> AnyPredictingSpec:
     """The spec of a member without the paths of Runs, which may be gone: its model went into this one."""
     if isinstance(spec, RunMemberSpec):
         assert isinstance(member, TaskPredictor | LateFusion)
-        return _as_trained(member.spec, member)
+        own = member.spec
+        assert isinstance(own, TowerModelSpec | LateFusionSpec)
+        return _as_trained(own, member)
     if not isinstance(spec, LateFusionSpec):
         return spec
     assert isinstance(member, LateFusion)

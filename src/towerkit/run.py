@@ -16,6 +16,7 @@ from towerkit.artifact.arrow import load_table
 from towerkit.artifact.layout import check_layout
 from towerkit.artifact.misfits import damaged_is_a_run_error
 from towerkit.artifact.models import RETRIEVER_KEYS, load_predictor, load_retriever
+from towerkit.artifact.rankers import load_pair_scorer
 from towerkit.artifact.space import hashes_in_manifest, space_id
 from towerkit.core.errors import RunError, SpecError, listed
 from towerkit.core.remarks import collecting
@@ -26,13 +27,12 @@ from towerkit.data.search.spec import CollectionSpec
 from towerkit.data.table import Table
 from towerkit.ensembles.rank_files import load_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.evaluation.answers import answer_columns
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.robustness import SHARES, Curve, Loss
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.golden import replay_golden
-from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.pair_scorer import PairScorer
 from towerkit.new_rows import evaluate_answers, evaluate_losses, evaluate_pairs, pairs_of
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import content_hash, read_json
@@ -43,6 +43,7 @@ from towerkit.trained import Model, RankingModel, column_groups
 LOADERS: Mapping[str, Callable[[Path, int], Model]] = {
     "two_tower": load_retriever,
     "tower_model": load_predictor,
+    "ranker": load_pair_scorer,
     "late_fusion": load_fusion,
 }
 """Kind -> how its model is read from a folder."""
@@ -84,7 +85,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """``two_tower``, ``tower_model`` or ``late_fusion``."""
+        """``two_tower``, ``tower_model``, ``ranker`` or ``late_fusion``."""
         return self.manifest.kind
 
     @cached_property
@@ -241,17 +242,12 @@ class Run:
         Raises:
             DataError: If a column is missing or a value is of another kind.
         """
-        table = self._read(rows)
-        if isinstance(self.model, Retriever | RankFusion):
-            return asking.pair_scores(self.model, table)
-        columns: dict[str, Any] = {}
-        for task, probabilities in self.model.predict(table).items():
-            decision = self.model.decisions.get(task, UNTOUCHED)
-            columns |= answer_columns(task, self.model.tasks[task], probabilities, decision)
-        cold = self.model.cold(table)
-        if cold is not None:
-            columns["is_cold" if "cold" in columns else "cold"] = cold
-        return pa.table(columns)
+        table, model = self._read(rows), self.model
+        if isinstance(model, Retriever | RankFusion):
+            return asking.pair_scores(model, table)
+        if isinstance(model, PairScorer):
+            return asking.scored_with_tasks(model, table)
+        return asking.task_answers(model, table)
 
     @_with_remarks
     def recommend(
@@ -403,9 +399,12 @@ class Run:
         given = candidate if query is None else query
         keys = list(given) if isinstance(given, list | tuple) else [given]
         model = self._retriever()
-        if isinstance(model, RankFusion):
+        if not isinstance(model, Retriever):
+            why = (
+                "its members share no vector" if isinstance(model, RankFusion) else "it scores pairs and has no vectors"
+            )
             raise RunError(
-                f"{self.path} is a {self.kind}: its members share no vector, and likeness is measured by vectors. Ask a two_tower."
+                f"{self.path} is a {self.kind}: {why}, and likeness is measured by vectors. Ask a two_tower."
             )
         return asking.similar(model, "candidate" if query is None else "query", keys, k, choice)
 
@@ -436,9 +435,8 @@ class Run:
             table = asking.embedded(model, side, None if rows is None else self._read(rows, entity))
             return asking.with_space(table, self.space)
         if not isinstance(model, TaskPredictor):
-            raise RunError(
-                f"{self.path} is a {self.kind}: its members share no vector. Embed with one tower_model or two_tower."
-            )
+            why = "it scores pairs" if isinstance(model, PairScorer) else "its members share no vector"
+            raise RunError(f"{self.path} is a {self.kind}: {why}. Embed with one tower_model or two_tower.")
         if side is not None:
             raise SpecError(f"A tower_model has one vector per row and no sides: leave side out; received {side!r}.")
         if rows is None:
@@ -468,7 +466,7 @@ class Run:
         return asking.key_list(self._read(given, entity), names, setting)
 
     def _retriever(self) -> RankingModel:
-        if not isinstance(self.model, Retriever | RankFusion):
+        if not isinstance(self.model, RankingModel):
             raise RunError(
                 f"{self.path} is a {self.kind}: it predicts {', '.join(self.tasks)} and does not rank candidates. "
                 "Use predict, or train a two_tower."

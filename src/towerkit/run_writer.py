@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from towerkit.artifact.arrow import save_table
 from towerkit.artifact.card import CardFacts, model_card
 from towerkit.artifact.models import save_predictor, save_retriever
+from towerkit.artifact.rankers import save_pair_scorer
 from towerkit.artifact.space import space_on_disk
 from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
@@ -22,13 +23,14 @@ from towerkit.ensembles.late import LateFusion
 from towerkit.ensembles.late_files import save_late_fusion
 from towerkit.ensembles.rank_files import save_rank_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.ensembles.rank_members import TowersMember
+from towerkit.ensembles.rank_members import PairsMember, TowersMember
 from towerkit.evaluation.result import protocol_line
 from towerkit.evaluation.segments import segment_columns
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.experiment import Outcome, checkpoints_of, train_and_evaluate
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.pair_scorer import PairScorer
 from towerkit.run import Run
 from towerkit.spec import ModelingSpec, plain, ranks
 from towerkit.storage.atomic import atomic_folder, check_target
@@ -116,6 +118,8 @@ def base_of(run: Run, spec: ModelingSpec) -> Base:
     if isinstance(model, TaskPredictor):
         return Base(str(run.path), model.encoder, weights, model.entities, seal)
     catalogues = {model.query_entity: model.query, model.candidate_entity: model.candidate}
+    if isinstance(model, PairScorer):
+        catalogues |= model.others
     return Base(str(run.path), model.encoder, weights, catalogues, seal, model.seen)
 
 
@@ -192,6 +196,8 @@ def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = N
         save_retriever(folder, model, query_columns=segment_columns(segments, model.query_entity))
     elif isinstance(model, TaskPredictor):
         save_predictor(folder, model, {entity: segment_columns(segments, entity) for entity in model.entities})
+    elif isinstance(model, PairScorer):
+        save_pair_scorer(folder, model, query_columns=segment_columns(segments, model.query_entity))
     elif isinstance(model, RankFusion):
         save_rank_fusion(folder, model, query_columns=segment_columns(segments, model.query_entity))
     else:
@@ -201,7 +207,9 @@ def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = N
 def num_parameters(model: Model) -> int:
     """Learned numbers of the modules, those that two towers share counted once; trees and counts of words have none."""
     if isinstance(model, RankFusion):
-        return sum(num_parameters(each.retriever) for each in model.members.values() if isinstance(each, TowersMember))
+        members = model.members.values()
+        two_towers = sum(num_parameters(each.retriever) for each in members if isinstance(each, TowersMember))
+        return two_towers + sum(num_parameters(each.scorer) for each in members if isinstance(each, PairsMember))
     if isinstance(model, LateFusion):
         return sum(num_parameters(each) for each in model.towers())
     return sum(parameter.numel() for parameter in model.model.parameters())

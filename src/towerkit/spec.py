@@ -16,6 +16,7 @@ from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.matching.updates import AnyUpdateSpec, TwoBackpropSpec
 from towerkit.matching.updates.base import UpdateSpec
+from towerkit.models.ranker import RankerSpec
 from towerkit.models.side import towers_of
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
@@ -25,13 +26,13 @@ from towerkit.towers import GraphTowerSpec
 from towerkit.training.engines.choice import unsupported
 from towerkit.training.spec import TrainingSpec
 
-AnyModelSpec = Annotated[TwoTowerSpec | TowerModelSpec | LateFusionSpec, Field(discriminator="kind")]
+AnyModelSpec = Annotated[TwoTowerSpec | TowerModelSpec | RankerSpec | LateFusionSpec, Field(discriminator="kind")]
 """The menu of model kinds."""
 
 _ONLY_FOR = {
-    "objective": ("two_tower", "a tower model's losses belong to its heads"),
-    "update": ("two_tower", "only a two-tower has a query side that can move without a gradient"),
-    "balance": ("tower_model", "only a tower model has several losses to balance"),
+    "objective": (("two_tower", "ranker"), "a tower model's losses belong to its heads"),
+    "update": (("two_tower",), "only a two-tower has a query side that can move without a gradient"),
+    "balance": (("tower_model", "ranker"), "only a model with heads has several losses to balance"),
 }
 
 
@@ -47,21 +48,23 @@ class ModelingSpec(Spec):
 
     @model_validator(mode="after")
     def _parts_fit_the_model(self) -> ModelingSpec:
-        for part, (kind, reason) in _ONLY_FOR.items():
-            if part in self.model_fields_set and kind not in (
-                self.model.kind,
-                *(each.kind for each in two_towers(self.model)),
-            ):
+        has = {self.model.kind}
+        has |= {each.kind for each in two_towers(self.model)} | {each.kind for each in rankers(self.model)}
+        for part, (kinds, reason) in _ONLY_FOR.items():
+            if part in self.model_fields_set and not has & set(kinds):
                 default = type(self).model_fields[part].default
                 if getattr(self, part) != default:
                     raise ValueError(
-                        f"'{part}' belongs to a {kind}, but the model is a {self.model.kind}: {reason}. Remove '{part}'."
+                        f"'{part}' belongs to a {' or a '.join(kinds)}, but the model is a {self.model.kind}: {reason}. Remove "
+                        f"'{part}'."
                     )
         for model in two_towers(self.model):
             refusal = self.objective.loss.refusal(model.match.kind)
             if refusal is not None:
                 raise ValueError(f"objective.loss does not fit model.match: {refusal}")
             _check_update(model, self.update)
+        if rankers(self.model):
+            _check_scores_pairs(self.objective)
         _check_training(self)
         if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec) and not self.model.ranks:
             raise ValueError(
@@ -87,9 +90,28 @@ def two_towers(model: AnyModelSpec) -> list[TwoTowerSpec]:
     return [part for part in parts if isinstance(part, TwoTowerSpec)]
 
 
+def rankers(model: AnyModelSpec) -> list[RankerSpec]:
+    """The rankers that a model is or has as members."""
+    parts = model.members.values() if isinstance(model, LateFusionSpec) else [model]
+    return [part for part in parts if isinstance(part, RankerSpec)]
+
+
 def ranks(model: AnyModelSpec) -> bool:
     """Whether a model ranks candidates; else it predicts labels."""
-    return isinstance(model, TwoTowerSpec) or (isinstance(model, LateFusionSpec) and model.ranks)
+    return isinstance(model, TwoTowerSpec | RankerSpec) or (isinstance(model, LateFusionSpec) and model.ranks)
+
+
+def _check_scores_pairs(objective: RetrievalObjectiveSpec) -> None:
+    refusal = objective.loss.refusal("dot")
+    if refusal is not None:
+        raise ValueError(
+            f"objective.loss does not fit a ranker, whose scores are those of no match and have no bounds: {objective.loss.kind} "
+            "wants cosines. Use loss: {kind: sampled_softmax}, softmax, bpr, bce or triplet."
+        )
+    if any(negatives.kind == "queue" for negatives in objective.negatives):
+        raise ValueError(
+            "the negatives 'queue' keep vectors of earlier steps, and a ranker scores pairs. Use negatives: [{kind: uniform}]."
+        )
 
 
 def _check_update(model: TwoTowerSpec, update: UpdateSpec) -> None:

@@ -20,14 +20,17 @@ from towerkit.evaluation.segments import Segment, ranking_segments
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoder import named
 from towerkit.features.labels import Labels, Truth
+from towerkit.index.pairs import PairRanker, pair_ranker, without_unknown
 from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.pair_scorer import PairScorer
 
 _RANKERS: WeakKeyDictionary[Retriever, VectorRanker] = WeakKeyDictionary()
-"""Goes with its retriever, which stands on a lower floor and cannot hold it."""
+_PAIR_RANKERS: WeakKeyDictionary[PairScorer, PairRanker] = WeakKeyDictionary()
+"""Go with their models, which stand on a lower floor and cannot hold them."""
 
-RankingModel = Retriever | RankFusion
+RankingModel = Retriever | PairScorer | RankFusion
 """What ranks the candidates of its catalogue."""
 
 Model = RankingModel | TaskPredictor | LateFusion
@@ -39,6 +42,10 @@ def ranker_of(model: Retriever) -> VectorRanker: ...
 
 
 @overload
+def ranker_of(model: PairScorer) -> PairRanker: ...
+
+
+@overload
 def ranker_of(model: RankFusion) -> FusedRanker: ...
 
 
@@ -46,10 +53,52 @@ def ranker_of(model: RankingModel) -> Ranker:
     """Ranks the catalogue for query rows; row 0 is the unknown query. A model's ranker is made once."""
     if isinstance(model, RankFusion):
         return model.ranker
+    if isinstance(model, PairScorer):
+        if model not in _PAIR_RANKERS:
+            _PAIR_RANKERS[model] = pair_ranker(model)
+        return _PAIR_RANKERS[model]
     if model not in _RANKERS:
         vectors = model.query_vectors, model.candidate_vectors[1:]
         _RANKERS[model] = VectorRanker(*vectors, model.model.match.similarity)
     return _RANKERS[model]
+
+
+def ranker_of_rows(model: PairScorer | RankFusion, table: Table) -> Ranker:
+    """Ranks the catalogue for raw query rows, by their place from 0.
+
+    Args:
+        model: One that has no vectors of its own to compare.
+        table: Rows with the columns that it reads, among them the key; it may be empty or unknown.
+
+    Raises:
+        DataError: If a column is missing or holds a value of another kind.
+    """
+    if isinstance(model, RankFusion):
+        return model.ranker_of_rows(table)
+    return ranker_of(model).with_queries(without_unknown(model.parts_of_rows(model.query_entity, table)))
+
+
+def ranker_of_newcomers(model: PairScorer | RankFusion, table: Table) -> Ranker:
+    """Ranks the known queries, from 0, for raw candidate rows, by their place from 0; see :func:`ranker_of_rows`."""
+    if isinstance(model, RankFusion):
+        return model.ranker_of_newcomers(table)
+    newcomers = model.parts_of_rows(model.candidate_entity, table)
+    return PairRanker(model.model, without_unknown(newcomers), without_unknown(model.query_parts))
+
+
+def scores_of_rows(
+    model: PairScorer | RankFusion, queries: NDArray[np.int64], candidates: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The score of each pair of catalogue rows; row 0 of either side is the unknown one.
+
+    Args:
+        model: One that has no vectors of its own to compare.
+        queries: ``[pairs]``.
+        candidates: ``[pairs]``.
+    """
+    if isinstance(model, RankFusion):
+        return model.pair_scores(queries, candidates)
+    return PairRanker(model.model, model.query_parts, model.candidate_parts).of_pairs(queries, candidates)
 
 
 def ranking_task_of(

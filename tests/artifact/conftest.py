@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from towerkit.api import fit, read
@@ -28,6 +29,16 @@ MODELS: Mapping[str, Any] = {
         "towers": {"words": WORDS, "numbers": NUMBERS, "product": PRODUCT},
         "heads": {"stars": STARS, "liked": LIKED},
     },
+    "ranker": {
+        "kind": "ranker",
+        "towers": {
+            "user": {**ID, "entity": "user_id"},
+            "words": {**WORDS, "columns": ["title"], "entity": "product_id"},
+            "store": {"kind": "table", "entity": "store", "columns": ["city"], "layers": [], "dim": 4},
+        },
+        "absent": 0.1,
+        "heads": {"many": {"kind": "binary", "column": "many"}},
+    },
     "late_fusion": {
         "kind": "late_fusion",
         "members": {
@@ -47,11 +58,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     reviews = shop_table("reviews", size="small").slice(0, 300)
     purchases = shop_table("purchases", size="small").slice(0, 400)
     entities = {"product_id": {"table": products, "key": "product_id", "title": "title"}}
-    pairs = read(purchases, query="user_id", candidate="product_id", time="time", entities=entities)
+    keys = [f"s{place % 5}" for place in range(len(purchases))]
+    many = [str(place % 3 > 0) for place in range(len(purchases))]
+    purchases = purchases.append_column("store", pa.array(keys)).append_column("many", pa.array(many))
+    stores = pa.table({"store": [f"s{number}" for number in range(5)], "city": ["Rome", "Oslo", None, "Bern", "Oslo"]})
+    of_pairs = {**entities, "store": {"table": stores, "key": "store"}}
+    pairs = read(purchases, query="user_id", candidate="product_id", time="time", entities=of_pairs)
     rows = read(reviews, entities=entities)
     return {
         name: fit(
-            {"model": model, "training": TRAINING}, pairs if name == "two_tower" else rows, run=folder / name
+            {"model": model, "training": TRAINING}, pairs if name in ("two_tower", "ranker") else rows, run=folder / name
         )
         for name, model in MODELS.items()
     }  # fmt: skip

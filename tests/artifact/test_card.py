@@ -65,6 +65,13 @@ def rendered(text: str) -> str:
     return str(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
 
 
+def test_the_card_of_a_fusion_with_a_new_member_says_where_it_comes_from() -> None:
+    replaced = {"run": "runs/week-1", "sha256": "d" * 64, "member": "text", "fitted": "the combiner"}
+    text = card(replaces=replaced)
+    assert "It is the Run `runs/week-1` (SHA-256 of its files `dddddddddddddddd…`) with another member `text`" in text
+    assert "Fitted: the combiner." in text and "It is the Run" not in card()
+
+
 def test_the_card_tells_what_it_should() -> None:
     text = card(continues={"run": "week-1", "sha256": "c" * 64}, warnings=["few rows"])
     for part in (

@@ -52,7 +52,7 @@ def test_strange_files_are_refused(name: str) -> None:
 def test_a_late_fusion_predicts_or_ranks_and_never_holds_files_of_both() -> None:
     ranking = [*ABOUT, "model/model.json", "model/seen.safetensors", "model/members/a/words.arrow"]
     check_layout("late_fusion", ranking, "the Run")
-    for other in ("model/combiner.safetensors", "model/members/b/trees.json", "model/members/b/entity-0.arrow"):
+    for other in ("model/combiner.safetensors", "model/members/b/trees.json", "model/held-out.safetensors"):
         with pytest.raises(RunError, match=f"knows no file '{other}' in a late_fusion"):
             check_layout("late_fusion", [*ranking, other], "the Run")
 

@@ -27,6 +27,7 @@ from towerkit.artifact.models import (
     save_predictor,
     save_retriever,
 )
+from towerkit.artifact.rankers import load_pair_scorer, save_pair_scorer
 from towerkit.core.errors import RunError
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.table import Table
@@ -35,7 +36,9 @@ from towerkit.ensembles.late_files import load_late_fusion, save_late_fusion
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
 from towerkit.features.encoder import Demand, Encoder, LabelSpec
 from towerkit.features.ngrams import NgramsSpec
+from towerkit.index.pairs import pair_ranker
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.pair_scorer import PairScorer
 from towerkit.run import Run
 from towerkit.storage.tensors import load_tensors, save_tensors
 
@@ -130,6 +133,27 @@ def test_a_predictor_comes_back_with_only_what_its_towers_read(runs: dict[str, R
     assert before.keys() == after.keys() == {"liked", "stars"}
     for task, values in before.items():
         assert np.array_equal(values, after[task])
+
+
+def test_a_ranker_comes_back(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["ranker"].model
+    assert isinstance(model, PairScorer)
+    save_pair_scorer(tmp_path / "again", model)
+    again = load_pair_scorer(tmp_path / "again")
+    assert again.spec == model.spec and again.titles == {"user_id": None, "product_id": "title"}
+    assert again.query.keys.equals(model.query.keys) and again.candidate.keys.equals(model.candidate.keys)
+    assert (again.seen != model.seen).nnz == 0 and again.seen.nnz > 100
+    assert again.decisions == model.decisions and again.tasks == model.tasks
+    assert again.others["store"].table.data.column_names == ["store", "city"]
+    pairs = np.arange(3)
+    assert np.array_equal(pair_ranker(again).scores(pairs), pair_ranker(model).scores(pairs))
+    rows = Table(pa.table({"user_id": ["u0001", "?"], "product_id": ["p0001", "p0002"], "store": ["s1", None]}), "rows")
+    assert np.array_equal(again.predictor.scores(rows), model.predictor.scores(rows))
+    with pytest.raises(RunError, match=r"model\.json"):
+        content = json.loads((tmp_path / "again" / "model.json").read_text(encoding="utf-8"))
+        del content["entities"]
+        (tmp_path / "again" / "model.json").write_text(json.dumps(content), encoding="utf-8")
+        load_pair_scorer(tmp_path / "again")
 
 
 def test_columns_that_are_asked_for_are_kept_where_they_are(runs: dict[str, Run], tmp_path: Path) -> None:

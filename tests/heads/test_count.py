@@ -4,7 +4,6 @@ Invariants:
 - the loss is half the deviance: minus the log-likelihood of a Poisson up to what no rate changes; 0 for the count itself;
 - a head starts at the mean of the training labels, learns rates that differ by factors, and stays finite at the extremes;
 - labels are whole numbers of 0 or more; others are refused with column, row and value, and so is a column of one value;
-- the deviance is scikit-learn's, weighted or not; an expectation that is not above 0 is refused with its row.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-import sklearn.metrics as sk
 import torch
 
 from towerkit.core.errors import DataError
@@ -20,7 +18,6 @@ from towerkit.features.encoder import LabelSpec
 from towerkit.features.labels import Labels
 from towerkit.heads.count import CountHeadSpec
 from towerkit.heads.heads import Head
-from towerkit.metrics.tasks import higher_is_better, task_metrics
 from towerkit.training.optimizers import RowAdam
 from towerkit.training.state import seeded_torch
 
@@ -98,17 +95,3 @@ def test_labels_survive_json() -> None:
     np.testing.assert_array_equal(labels.encode(pa.array(COUNTS)), [0, 3, np.nan, 1, 0, 8])
     assert labels.scale is not None
     assert labels.scale.outside(torch.tensor([-50.0])).item() > 0
-
-
-def test_the_deviance_is_that_of_scikit_learn() -> None:
-    truth, said = np.array([0.0, 1.0, 4.0, 2.0]), np.array([0.5, 1.0, 2.0, 3.5])
-    weight = np.array([1.0, 2.0, 0.5, 0.0])
-    for given in (None, weight):
-        found = task_metrics(truth, said[:, None], kind="count", weight=given)
-        assert found["deviance"] == pytest.approx(sk.mean_poisson_deviance(truth, said, sample_weight=given))
-        assert found["mae"] == pytest.approx(sk.mean_absolute_error(truth, said, sample_weight=given))
-    assert not higher_is_better("visits/deviance")
-    with pytest.raises(DataError, match=r"prediction must be above 0.*got 0\.0 in row 1"):
-        task_metrics(truth, np.array([[0.5], [0.0], [1.0], [1.0]]), kind="count")
-    with pytest.raises(DataError, match=r"truth must be 0 or more.*got -1\.0 in row 0"):
-        task_metrics([-1.0, 2.0], [[1.0], [1.0]], kind="count")

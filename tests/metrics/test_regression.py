@@ -2,7 +2,8 @@
 
 Pinned here: hand-worked values; scikit-learn's and SciPy's values to 1e-9, with and without weights; a weight is a
 repetition; R² does not change under shift and scale of both sides, Spearman under monotone maps; figures that are
-undefined are nan and never 0; impossible input is refused with row and value.
+undefined are nan and never 0; impossible input is refused with row and value. Of counts: the Poisson deviance is scikit-learn's,
+weighted or not, and an expectation that is not above 0 is refused with its row.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError, ShapeError
-from towerkit.metrics.regression import REGRESSION_METRICS, RegressionRows
-from towerkit.metrics.tasks import task_metrics
+from towerkit.metrics.regression import COUNT_METRICS, REGRESSION_METRICS, RegressionRows
+from towerkit.metrics.tasks import higher_is_better, task_metrics
 
 Floats = NDArray[np.float64]
 Case = tuple[Floats, Floats, Floats]
@@ -139,3 +140,23 @@ def test_impossible_input_is_refused() -> None:
         RegressionRows([1.0, 2.0], np.zeros((2, 2)))
     with pytest.raises(DataError, match="at least one row"):
         RegressionRows(np.zeros(0), np.zeros(0))
+
+
+@given(case=predictions())
+def test_the_deviance_is_that_of_scikit_learn(case: Case) -> None:
+    truth, said, weight = np.abs(case[0]), np.abs(case[1]) + 0.5, case[2]
+    for own in (None, weight):
+        if own is not None and not own.sum():
+            continue
+        found = task_metrics(truth, said[:, None], kind="count", weight=own)
+        assert tuple(found) == COUNT_METRICS
+        assert found["deviance"] == pytest.approx(sk.mean_poisson_deviance(truth, said, sample_weight=own), abs=1e-9)
+        assert found["mae"] == pytest.approx(sk.mean_absolute_error(truth, said, sample_weight=own))
+    assert not higher_is_better("visits/deviance")
+
+
+def test_counts_that_cannot_be_are_refused() -> None:
+    with pytest.raises(DataError, match=r"prediction must be above 0.*got 0\.0 in row 1"):
+        task_metrics([0.0, 1.0, 4.0, 2.0], [[0.5], [0.0], [1.0], [1.0]], kind="count")
+    with pytest.raises(DataError, match=r"truth must be 0 or more.*got -1\.0 in row 0"):
+        task_metrics([-1.0, 2.0], [[1.0], [1.0]], kind="count")

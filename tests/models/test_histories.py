@@ -194,7 +194,7 @@ def test_no_value_of_a_test_row_reaches_a_weight_and_planted_ones_do(monkeypatch
 def test_validation_ranks_with_all_trained_events_in_chunks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     data, learned = dataset_of(random_pairs()), np.arange(300)
     model, encoded = built(data, learned, {**HISTORY, "length": 100})
-    whole = model_ranker(model, encoded).scores(np.arange(21))
+    whole = model_ranker(model, encoded, (model.query_entity, model.candidate_entity)).scores(np.arange(21))
     table = model.candidate.id_towers()["id"].table.detach()
     codes = dense(encoded.tables["item"], "id")
     for user in range(1, 21):
@@ -202,7 +202,9 @@ def test_validation_ranks_with_all_trained_events_in_chunks_of_any_size(monkeypa
         known = table[codes[1 : encoded.catalogues["item"].num_known + 1]]
         np.testing.assert_allclose(whole[user], (known @ table[met].mean(dim=0)).numpy(), rtol=1e-4, atol=1e-6)
     monkeypatch.setattr(selection, "_CHUNK", 3)
-    np.testing.assert_array_equal(model_ranker(model, encoded).scores(np.arange(21)), whole)
+    np.testing.assert_array_equal(
+        model_ranker(model, encoded, (model.query_entity, model.candidate_entity)).scores(np.arange(21)), whole
+    )
 
 
 # --- updates ---------------------------------------------------------------------------------------------------------------

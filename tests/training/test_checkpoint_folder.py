@@ -36,6 +36,7 @@ from towerkit.training.signals import StopSignals, TrainingStopped
 from towerkit.training.snapshot import restore, snapshot
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
+from towerkit.training.steps import ANY_NUMBER
 
 IDENTITY = {"spec": {"model": {"dim": 2}}, "data": {"the table a": "1"}}
 
@@ -229,6 +230,13 @@ def test_when_it_is_saved(tmp_path: Path) -> None:
     assert saved_at(0, "after_step") == saved_at("epoch", "after_step") == []
     assert saved_at(3, "after_epoch") == saved_at(0, "after_epoch") == []
     assert saved_at("epoch", "after_epoch") == [1, 2, 3, 4, 5, 6, 7]  # in no time, so each is due
+
+
+def test_steps_are_taken_together_up_to_the_next_one_that_is_saved_after(tmp_path: Path) -> None:
+    every_three = Checkpoints(tmp_path, IDENTITY, every=3)
+    assert [every_three.steps_left(state_of(step=step)) for step in (0, 1, 2, 3, 7)] == [3, 2, 1, 3, 2]
+    for every in (0, "epoch"):
+        assert Checkpoints(tmp_path, IDENTITY, every=every).steps_left(state_of(step=5)) == ANY_NUMBER
 
 
 def test_writing_takes_a_twentieth_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

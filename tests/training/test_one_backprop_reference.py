@@ -179,7 +179,11 @@ class Measured(Silent):
         self.rows: list[tuple[float, float]] = []
 
     def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
-        values = ranking_values(model_ranker(self.model, self.encoded), self.task, [K])
+        values = ranking_values(
+            model_ranker(self.model, self.encoded, (self.model.query_entity, self.model.candidate_entity)),
+            self.task,
+            [K],
+        )
         self.rows.append((record["loss"], float(values[f"ndcg@{K}"].mean())))
 
 

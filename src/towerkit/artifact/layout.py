@@ -29,6 +29,7 @@ _ESTIMATOR = (*_PARTS, "estimator.safetensors")
 _FUSION = ("model.json", "combiner.safetensors", "held-out.safetensors")
 _RANKING = ("query.arrow", "candidate.arrow", "seen.safetensors")
 _RETRIEVER = (*_TOWERS, *_RANKING, "history.safetensors")
+_RANKER = (*_PREDICTOR, *_RANKING)
 _WORDS = ("model.json", "words.arrow", "counts.safetensors")
 
 
@@ -39,9 +40,10 @@ def _of_members(*files: tuple[str, ...]) -> tuple[str, ...]:
 MODEL_FILES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "two_tower": (_RETRIEVER,),
     "tower_model": (_PREDICTOR,),
+    "ranker": (_RANKER,),
     "late_fusion": (
         (*_FUSION, *_PRETRAINED, *_of_members(_PREDICTOR, _TREES, _ESTIMATOR, _FUSION)),
-        ("model.json", *_RANKING, *_PRETRAINED, *_of_members(_RETRIEVER, _WORDS)),
+        ("model.json", *_RANKING, *_PRETRAINED, *_of_members(_RETRIEVER, _RANKER, _WORDS)),
     ),
 }
 """Kind -> the files below ``model/``: one list for each form that the kind has (a late fusion predicts, or it ranks). ``N`` stands

@@ -57,9 +57,9 @@ def save_predictor(
         "entities": sorted(predictor.entities),
         "decisions": {task: decision.as_dict() for task, decision in predictor.decisions.items()},
     }
-    _save_parts(folder, predictor.spec, predictor.encoder, predictor.model, about)
+    save_parts(folder, predictor.spec, predictor.encoder, predictor.model, about)
     for number, name in enumerate(sorted(predictor.entities)):
-        kept = _needed(predictor.entities[name], predictor.encoder, name, columns.get(name, ()))
+        kept = kept_columns(predictor.entities[name], predictor.encoder, name, columns.get(name, ()))
         save_table(folder / f"entity-{number}.arrow", kept)
 
 
@@ -73,15 +73,25 @@ def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor
     Raises:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
-    content, spec, encoder = _load_parts(folder, TowerModelSpec, version, PREDICTOR_KEYS)
+    content, spec, encoder = load_parts(folder, TowerModelSpec, version, PREDICTOR_KEYS)
     model = built(folder, lambda: spec.build(encoder))
     entities = {
         name: load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
     }
-    return TaskPredictor(spec, encoder, model, entities, _decisions(folder, content.get("decisions", {}), encoder))
+    return TaskPredictor(spec, encoder, model, entities, decisions_in(folder, content.get("decisions", {}), encoder))
 
 
-def _decisions(folder: Path, stored: Mapping[str, Any], encoder: Encoder) -> dict[str, Decision]:
+def decisions_in(folder: Path, stored: Mapping[str, Any], encoder: Encoder) -> dict[str, Decision]:
+    """How the logits of each task become an answer, as ``model.json`` has it.
+
+    Args:
+        folder: Of the model, for messages.
+        stored: Task -> decision in plain data.
+        encoder: It knows the tasks.
+
+    Raises:
+        RunError: If a decision is none, or of a task that is not there.
+    """
     found = {}
     for task, told in stored.items():
         try:
@@ -109,7 +119,7 @@ def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequenc
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = retriever.model
-    _save_parts(
+    save_parts(
         folder,
         retriever.spec,
         retriever.encoder,
@@ -121,7 +131,7 @@ def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequenc
             "titles": dict(retriever.titles),
         },
     )
-    kept = _needed(retriever.query, retriever.encoder, model.query_entity, query_columns)
+    kept = kept_columns(retriever.query, retriever.encoder, model.query_entity, query_columns)
     shown = shown_columns(retriever.candidate, retriever.encoder.columns(model.candidate_entity))
     whole = retriever.encoder.portable(model.candidate_entity, retriever.candidate.table)
     save_known(folder, kept, with_key(replace(retriever.candidate, table=whole), shown), retriever.seen)
@@ -139,7 +149,7 @@ def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
     Raises:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
-    content, spec, encoder = _load_parts(folder, TwoTowerSpec, version, RETRIEVER_KEYS)
+    content, spec, encoder = load_parts(folder, TwoTowerSpec, version, RETRIEVER_KEYS)
     model = built(folder, lambda: spec.build(encoder, (content["query"], content["candidate"])))
     query, candidate, seen = load_known(folder)
     check_titles(folder / "model.json", content["titles"], candidate, content["candidate"])
@@ -236,7 +246,16 @@ def load_encoder(folder: Path, version: int = FORMAT_VERSION) -> Encoder:
         raise RunError(f"{folder / 'encoder.json'} is not an encoder this version wrote ({error!r}).") from None
 
 
-def _save_parts(folder: Path, spec: Spec, encoder: Encoder, model: nn.Module, extra: Mapping[str, Any]) -> None:
+def save_parts(folder: Path, spec: Spec, encoder: Encoder, model: nn.Module, extra: Mapping[str, Any]) -> None:
+    """Write ``model.json``, the fitted encoder and the weights.
+
+    Args:
+        folder: Where to.
+        spec: Of the model.
+        encoder: What it reads.
+        model: The trained module.
+        extra: Further keys of ``model.json``.
+    """
     write_json(folder / "model.json", {"spec": spec.model_dump(mode="json"), **extra})
     save_encoder(folder, encoder)
     save_tensors(folder / "weights.safetensors", dict(model.state_dict()))
@@ -257,16 +276,34 @@ def check_labels(path: Path, labels: Mapping[str, Labels]) -> None:
             )
 
 
-def _load_parts(
+def load_parts(
     folder: Path, spec_type: type[S], version: int, keys: tuple[str, ...]
 ) -> tuple[dict[str, Any], S, Encoder]:
+    """Read ``model.json`` and the fitted encoder.
+
+    Args:
+        folder: Their files.
+        spec_type: Of the model.
+        version: The format of its Run.
+        keys: Those of ``model.json``.
+
+    Raises:
+        RunError: If a file is missing or damaged, or the spec is none of this type.
+    """
     optional = OPTIONAL_KEYS if spec_type is TowerModelSpec else ()
     content = read_document(folder / "model.json", version, keys, optional)
     return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder, version)
 
 
-def _needed(catalogue: Catalogue, encoder: Encoder, entity: str, others: Sequence[str] = ()) -> pa.Table:
-    """The key, and only the columns that the towers read and those asked for: no more about a person than is needed."""
+def kept_columns(catalogue: Catalogue, encoder: Encoder, entity: str, others: Sequence[str] = ()) -> pa.Table:
+    """The key, and only the columns that the towers read and those asked for: no more about a person than is needed.
+
+    Args:
+        catalogue: The rows.
+        encoder: It knows what is read.
+        entity: Whose rows.
+        others: Columns to keep beside.
+    """
     wanted = dict.fromkeys([*encoder.columns(entity), *others])
     catalogue = replace(catalogue, table=encoder.portable(entity, catalogue.table))
     return with_key(catalogue, [name for name in wanted if name in catalogue.table.data.column_names])

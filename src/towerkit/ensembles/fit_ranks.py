@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,10 +11,12 @@ from towerkit.baselines.bm25 import BM25Spec
 from towerkit.baselines.ranking import seen_with_unknown
 from towerkit.data.dataset import Dataset
 from towerkit.ensembles.late_spec import LateFusionSpec
+from towerkit.ensembles.members import pair_scorer
 from towerkit.ensembles.pair_members import AnyPairsSpec, fit_pairs
-from towerkit.ensembles.rank_combine import WeightedSpec, chosen_weights, proportions
+from towerkit.ensembles.rank_combine import RerankSpec, WeightedSpec, chosen_weights, proportions
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.ensembles.rank_members import RankMember, TowersMember, fit_words
+from towerkit.ensembles.rank_members import PairsMember, RankMember, TowersMember, fit_words
+from towerkit.ensembles.rerank import Memory
 from towerkit.evaluation.ranking import ranking_values
 from towerkit.evaluation.ranking_task import ranking_task
 from towerkit.evaluation.selection import ranking_selection
@@ -22,10 +24,12 @@ from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoded import catalogue_of
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.models.answer import known_part, retriever_of
+from towerkit.models.ranker import RankerSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.models.wiring import pair_of
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.fit import Trained, fit_recipe, refit_recipe
+from towerkit.training.pair_recipe import RankerRecipe
 from towerkit.training.progress import Progress, Staged
 from towerkit.training.recipes import RetrievalRecipe, ones_at, pairs_matrix
 from towerkit.training.spec import TrainingSpec
@@ -37,15 +41,15 @@ class RankFitting:
 
     Attributes:
         spec: Members and combiner.
-        recipe_of: How a member that is a two-tower is trained.
-        training: The settings of every two-tower.
+        recipe_of: How a member with towers is trained.
+        training: The settings of each of these trainings.
         evaluation: The figure that weights are chosen by.
         progress: Told after each epoch of each member.
-        checkpoints: Where each two-tower's training is saved, and a finished one found again.
+        checkpoints: Where each training is saved, and a finished one found again.
     """
 
     spec: LateFusionSpec
-    recipe_of: Callable[[TwoTowerSpec], RetrievalRecipe]
+    recipe_of: Callable[[TwoTowerSpec | RankerSpec], RetrievalRecipe | RankerRecipe]
     training: TrainingSpec
     evaluation: EvaluationSpec
     progress: Progress
@@ -60,23 +64,25 @@ class RankFitting:
             dataset: Raw tables; test rows are not read.
         """
         trained = {name: self._trained(name, member, dataset) for name, member in self._towers().items()}
-        given = self.spec.combine.weights if isinstance(self.spec.combine, WeightedSpec) else None
+        weighs = isinstance(self.spec.combine, WeightedSpec | RerankSpec)
+        given = getattr(self.spec.combine, "weights", None)
         alike = dict.fromkeys(self.spec.members, 1.0)
         fusion = self._fusion(dataset, trained, proportions(alike if given is None else given))
         if not len(dataset.parts.validation):
             return fusion
         weights = fusion.weights
-        if isinstance(self.spec.combine, WeightedSpec) and given is None:
+        if weighs and given is None:
             weights = weights_on_validation(fusion, dataset, self.evaluation)
         if self.training.refit:
             again = {name: self._again(name, dataset, found) for name, found in trained.items()}
             return self._fusion(dataset.for_refit(), again, weights)
         return self._fusion(dataset, trained, weights)
 
-    def _towers(self) -> dict[str, TwoTowerSpec]:
-        return {name: member for name, member in self.spec.members.items() if isinstance(member, TwoTowerSpec)}
+    def _towers(self) -> dict[str, TwoTowerSpec | RankerSpec]:
+        members = self.spec.members.items()
+        return {name: member for name, member in members if isinstance(member, TwoTowerSpec | RankerSpec)}
 
-    def _trained(self, name: str, member: TwoTowerSpec, dataset: Dataset) -> Trained:
+    def _trained(self, name: str, member: TwoTowerSpec | RankerSpec, dataset: Dataset) -> Trained:
         once = self.training.model_copy(update={"refit": False})
         return fit_recipe(self.recipe_of(member), dataset, once, self._told(name), self._part(name))
 
@@ -108,16 +114,21 @@ class RankFitting:
                 members[name] = self._member(name, trained[name], dataset, titles)
         return RankFusion(self.spec, members, weights, query, candidate, seen, titles, *entities)
 
-    def _member(self, name: str, trained: Trained, dataset: Dataset, titles: Mapping[str, str | None]) -> TowersMember:
+    def _member(self, name: str, trained: Trained, dataset: Dataset, titles: Mapping[str, str | None]) -> RankMember:
         spec, encoded = self._towers()[name], trained.prepared.encoded
         entities = spec.entities(dataset)
+        seen = pairs_matrix(encoded, dataset.parts.train, entities)
+        if isinstance(spec, RankerSpec):
+            return PairsMember(pair_scorer(spec, dataset, trained, seen))
+        recipe = self.recipe_of(spec)
+        assert isinstance(recipe, RetrievalRecipe)
         retriever = retriever_of(
             spec,
             encoded.encoder,
             trained.model,
             encoded.catalogues,
-            pairs_matrix(encoded, dataset.parts.train, entities),
-            queries_average_candidates=isinstance(self.recipe_of(spec).update, OneBackpropSpec),
+            seen,
+            queries_average_candidates=isinstance(recipe.update, OneBackpropSpec),
             titles=titles,
             histories=encoded.histories.get(entities[0]),
         )
@@ -140,9 +151,11 @@ def weights_on_validation(fusion: RankFusion, dataset: Dataset, evaluation: Eval
     )
     metric = ranking_selection(evaluation).metric
 
+    memory: Memory = {}
+
     def figure(weights: Mapping[str, float]) -> float:
-        tried = replace(fusion, weights=weights)
-        values = ranking_values(tried.ranker, task, evaluation.k, auc=metric == "auc", gain=evaluation.gain)
+        ranker = fusion.weighed(weights, memory)
+        values = ranking_values(ranker, task, evaluation.k, auc=metric == "auc", gain=evaluation.gain)
         return float(np.mean(values[metric]))
 
     return chosen_weights(sorted(fusion.members), figure)

@@ -8,17 +8,18 @@ from typing import Annotated, Any, Literal, TypeAlias, Union
 from pydantic import Field, model_validator
 
 from towerkit.baselines import BaselineSpec, BM25Spec
-from towerkit.core.errors import SpecError, listed
+from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.core.spec import Name, Spec
 from towerkit.data.dataset import Dataset
 from towerkit.ensembles.members import RANKERS, AnyPredictorSpec
 from towerkit.ensembles.mixtures import Votes
 from towerkit.ensembles.pair_members import AnyPairsSpec
-from towerkit.ensembles.rank_combine import AverageSpec, RRFSpec, Weight, WeightedSpec
+from towerkit.ensembles.rank_combine import AverageSpec, RerankSpec, RRFSpec, Weight, WeightedSpec
 from towerkit.ensembles.run_spec import RunMemberSpec
 from towerkit.features.encoder import Demand, LabelSpec
 from towerkit.heads import HeadSpec
 from towerkit.heads.decision import UNTOUCHED, Calibration
+from towerkit.models.ranker import RankerSpec
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 
@@ -46,10 +47,12 @@ class StackSpec(Spec):
     l2: float = Field(1.0, ge=0.0)
 
 
-_COMBINE = {True: ("average", "weighted", "rrf"), False: ("average", "weighted", "vote", "stack")}
+_COMBINE = {True: ("average", "weighted", "rrf", "rerank"), False: ("average", "weighted", "vote", "stack")}
 """Whether the members rank -> the combiners that are for them."""
 
-AnyCombineSpec = Annotated[AverageSpec | VoteSpec | StackSpec | WeightedSpec | RRFSpec, Field(discriminator="kind")]
+AnyCombineSpec = Annotated[
+    AverageSpec | VoteSpec | StackSpec | WeightedSpec | RRFSpec | RerankSpec, Field(discriminator="kind")
+]
 """The menu of combiners."""
 
 
@@ -85,6 +88,7 @@ class LateFusionSpec(Spec):
             )
         _check_weights(self)
         _check_calibration(self)
+        _check_first(self)
         return self
 
     @property
@@ -161,7 +165,7 @@ AnyPredictingSpec: TypeAlias = AnyPredictorSpec | RunMemberSpec | LateFusionSpec
 """Everything that can predict as a member."""
 
 AnyMemberSpec = Annotated[
-    Union[AnyPredictorSpec, RunMemberSpec, TwoTowerSpec, BM25Spec, AnyPairsSpec, "LateFusionSpec"],
+    Union[AnyPredictorSpec, RunMemberSpec, TwoTowerSpec, RankerSpec, BM25Spec, AnyPairsSpec, "LateFusionSpec"],
     Field(discriminator="kind"),
 ]
 """The menu of members: those that predict, and those that rank (:mod:`towerkit.ensembles.rank_members`)."""
@@ -205,6 +209,21 @@ def _check_weights(spec: LateFusionSpec) -> None:
         )
     if not sum(weights.values()) > 0:
         raise ValueError(f"combine.weights must not all be 0; received {weights}. Give one member a weight above 0.")
+
+
+def _check_first(spec: LateFusionSpec) -> None:
+    combine = spec.combine
+    if isinstance(combine, RerankSpec) and combine.first not in spec.members:
+        raise ValueError(
+            f"combine.first names the member that retrieves; there is no '{combine.first}'"
+            f"{nearest(combine.first, spec.members) or '.'} The members are {listed(spec.members)}."
+        )
+    heads = [name for name, each in spec.members.items() if isinstance(each, RankerSpec) and each.heads]
+    if heads:
+        raise ValueError(
+            f"a ranker that is a member of a fusion ranks and answers no other task; '{heads[0]}' has heads. Remove them, or train "
+            "it by itself."
+        )
 
 
 def _check_calibration(spec: LateFusionSpec) -> None:

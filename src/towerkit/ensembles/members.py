@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from towerkit.artifact.models import load_predictor, save_predictor
 from towerkit.data.dataset import Dataset
@@ -18,6 +19,8 @@ from towerkit.ensembles.xgboost import XgboostSpec
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
 from towerkit.models.answer import TaskPredictor, known_part
+from towerkit.models.pair_scorer import PairScorer, pair_scorer_of
+from towerkit.models.ranker import RankerSpec
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.objectives.balance import FixedBalanceSpec
 from towerkit.storage.migrations import FORMAT_VERSION
@@ -55,7 +58,7 @@ class SavedMember(Protocol):
 AnyPredictorSpec = TowerModelSpec | XgboostSpec | SklearnSpec
 """Members that predict. Beside tower models, a spec has ``demand``, ``fit`` and ``load``, and what it fits has ``save``."""
 
-RANKERS = ("bm25", "cooccurrence", "ease", "two_tower")
+RANKERS = ("bm25", "cooccurrence", "ease", "ranker", "two_tower")
 """The kinds of members that rank."""
 
 
@@ -119,6 +122,28 @@ def predictor_of(spec: TowerModelSpec, trained: Trained) -> TaskPredictor:
     encoded = trained.prepared.encoded
     known = {name: known_part(catalogue) for name, catalogue in encoded.catalogues.items()}
     return TaskPredictor(spec, encoded.encoder, trained.model, known, trained.decisions)
+
+
+def pair_scorer(spec: RankerSpec, dataset: Dataset, trained: Trained, seen: csr_array) -> PairScorer:
+    """A trained ranker, ready to answer.
+
+    Args:
+        spec: Its spec.
+        dataset: It names the entities and their titles.
+        trained: The ranker.
+        seen: ``[query rows, candidate rows]`` trained pairs, the unknown row 0 included.
+    """
+    encoded, entities = trained.prepared.encoded, spec.entities(dataset)
+    return pair_scorer_of(
+        spec,
+        encoded.encoder,
+        trained.model,
+        encoded.catalogues,
+        seen,
+        entities=entities,
+        titles={name: dataset.entities[name].title if name in dataset.entities else None for name in entities},
+        decisions=trained.decisions,
+    )
 
 
 def save_member(folder: Path, member: Member) -> None:

@@ -46,6 +46,18 @@ class RRFSpec(Spec):
     """Larger values make the first places count less against the others."""
 
 
+class RerankSpec(Spec):
+    """For rankers: one retrieves, and the order of its best candidates is the weighted mean of all members' standardized scores."""
+
+    kind: Literal["rerank"] = "rerank"
+    first: Name
+    """The member that retrieves."""
+    depth: int = Field(100, ge=1, le=100_000)
+    """Candidates of each query that are ordered anew, those that it had before not counted; below them the order is the first's."""
+    weights: dict[Name, Weight] | None = None
+    """Member -> weight, of which only the proportions count; chosen on validation when not given."""
+
+
 def proportions(weights: Mapping[str, float]) -> dict[str, float]:
     """Weights that sum to one."""
     total = sum(weights.values())
@@ -100,11 +112,11 @@ def reciprocal_ranks(scores: Scores, against: Scores, offset: int) -> NDArray[np
     return 1.0 / (offset + np.maximum(ranks, 1))
 
 
-def combination(spec: AverageSpec | WeightedSpec | RRFSpec, weights: Sequence[float]) -> Combine:
+def combination(spec: AverageSpec | WeightedSpec | RerankSpec | RRFSpec, weights: Sequence[float]) -> Combine:
     """The function that makes one score of several.
 
     Args:
-        spec: Which one.
+        spec: Which one; of ``rerank``, what is done where nothing retrieves.
         weights: One per member, in their order; reciprocal ranks take none.
     """
     if isinstance(spec, RRFSpec):

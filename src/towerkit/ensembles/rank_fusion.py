@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from towerkit.data.table import Table
+from towerkit.data.table import Table, values_of
 from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec, VoteSpec
-from towerkit.ensembles.rank_combine import Combine, RRFSpec, combination
+from towerkit.ensembles.rank_combine import Combine, RerankSpec, RRFSpec, combination
 from towerkit.ensembles.rank_members import RankMember
+from towerkit.ensembles.rerank import Memory, Reranked
 from towerkit.features.encoded import Catalogue
 from towerkit.index.fused import is_worth_compiling
 from towerkit.index.ranker import Ranker
@@ -31,10 +33,17 @@ class FusedRanker(Ranker):
         rankers: Of the same queries and candidates, column 0 the unknown candidate.
         combine: Makes their scores one.
         weights: One per ranker, where ``combine`` is the weighted mean of standardized scores: large rankings then take a kernel.
+        reranked: Takes the place of ``combine`` where known candidates are ranked for known queries.
     """
 
-    def __init__(self, rankers: Sequence[Ranker], combine: Combine, weights: Sequence[float] | None = None) -> None:
-        self._rankers, self._combine, self._weights = tuple(rankers), combine, weights
+    def __init__(
+        self,
+        rankers: Sequence[Ranker],
+        combine: Combine,
+        weights: Sequence[float] | None = None,
+        reranked: Reranked | None = None,
+    ) -> None:
+        self._rankers, self._combine, self._weights, self._reranked = tuple(rankers), combine, weights, reranked
         self.num_candidates = rankers[0].num_candidates - 1
         self.exact = all(ranker.exact for ranker in rankers)
 
@@ -44,6 +53,8 @@ class FusedRanker(Ranker):
 
     def with_unknown(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """``[n, candidates + 1]`` scores; column 0 is the unknown candidate."""
+        if self._reranked is not None:
+            return self._reranked.scores(queries)
         if self._weights is not None and is_worth_compiling(len(queries), self.num_candidates):
             return self._mixed(queries, self._weights)
         scores = [ranker.scores(queries) for ranker in self._rankers]
@@ -131,15 +142,30 @@ class RankFusion:
     @cached_property
     def ranker(self) -> FusedRanker:
         """Ranks the catalogue for query rows; row 0 is the unknown query."""
-        return self.fused({name: member.ranker for name, member in self.members.items()})
+        return self.weighed(self.weights)
 
-    def fused(self, rankers: Mapping[str, Ranker]) -> FusedRanker:
-        """The fusion of one ranker per member."""
-        names = sorted(rankers)
-        weights = [self.weights[name] for name in names]
-        assert not isinstance(self.spec.combine, StackSpec | VoteSpec)
-        mean = None if isinstance(self.spec.combine, RRFSpec) else weights
-        return FusedRanker([rankers[name] for name in names], combination(self.spec.combine, weights), mean)
+    def weighed(self, weights: Mapping[str, float], memory: Memory | None = None) -> FusedRanker:
+        """Ranks the catalogue with other weights; see :class:`Reranked` for the memory."""
+        counts = np.concatenate([[0], np.diff(self.seen.indptr)])
+        return self._fused({name: member.ranker for name, member in self.members.items()}, weights, counts, memory)
+
+    def _fused(
+        self,
+        rankers: Mapping[str, Ranker],
+        weights: Mapping[str, float],
+        counts: NDArray[np.int64],
+        memory: Memory | None = None,
+    ) -> FusedRanker:
+        """The fusion of one ranker per member, of queries that had so many candidates before."""
+        names, combine = sorted(rankers), self.spec.combine
+        own, shares = [rankers[name] for name in names], [weights[name] for name in names]
+        assert not isinstance(combine, StackSpec | VoteSpec)
+        if isinstance(combine, RerankSpec):
+            settings: dict[str, Any] = {"first": names.index(combine.first), "depth": combine.depth, "counts": counts}
+            return FusedRanker(
+                own, combination(combine, shares), reranked=Reranked(own, shares, **settings, memory=memory)
+            )
+        return FusedRanker(own, combination(combine, shares), None if isinstance(combine, RRFSpec) else shares)
 
     def member_rankers(self) -> dict[str, Ranker]:
         """``member NAME`` -> the member's own ranker."""
@@ -154,7 +180,11 @@ class RankFusion:
         Raises:
             DataError: If a column is missing or holds a value of another kind.
         """
-        return self.fused({name: member.of_queries(table) for name, member in self.members.items()})
+        rows = self.query.rows(values_of(table.data, self.query.key))
+        counts = np.where(rows > 0, np.diff(self.seen.indptr)[np.maximum(rows, 1) - 1], 0)
+        return self._fused(
+            {name: member.of_queries(table) for name, member in self.members.items()}, self.weights, counts
+        )
 
     def ranker_of_newcomers(self, table: Table) -> NewcomerRanker:
         """Ranks the known queries, from 0, for raw candidate rows, by their place from 0.

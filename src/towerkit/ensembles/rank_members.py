@@ -1,4 +1,4 @@
-"""Members that rank: a two-tower, BM25 on the texts of both tables, or a baseline of pairs."""
+"""Members that rank: a two-tower, a ranker, BM25 on the texts of both tables, or a baseline of pairs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.models import load_retriever, save_retriever
+from towerkit.artifact.rankers import load_pair_scorer, save_pair_scorer
 from towerkit.baselines.bm25 import BM25, BM25Spec
 from towerkit.baselines.words import WordIndex
 from towerkit.core.errors import RunError, SpecError, listed
@@ -21,9 +22,12 @@ from towerkit.core.spec import parse
 from towerkit.data.table import Table, values_of
 from towerkit.ensembles.pair_members import AnyPairsSpec, load_pairs
 from towerkit.features.encoded import Catalogue
+from towerkit.index.pairs import PairRanker, without_unknown
 from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
+from towerkit.models.pair_scorer import PairScorer
+from towerkit.models.ranker import RankerSpec
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import write_json
 from towerkit.storage.migrations import FORMAT_VERSION
@@ -91,6 +95,42 @@ class TowersMember:
     def save(self, folder: Path) -> None:
         """Write the two-tower as a Run of its own has it."""
         save_retriever(folder, self.retriever)
+
+
+@dataclass(frozen=True, eq=False)
+class PairsMember:
+    """A trained ranker."""
+
+    scorer: PairScorer
+
+    @cached_property
+    def ranker(self) -> PairRanker:
+        """The scores of all pairs."""
+        return PairRanker(self.scorer.model, self.scorer.query_parts, self.scorer.candidate_parts)
+
+    @property
+    def query_columns(self) -> tuple[str, ...]:
+        """Of the towers that read queries."""
+        return self.scorer.query_columns
+
+    @property
+    def candidate_columns(self) -> tuple[str, ...]:
+        """Of the towers that read candidates."""
+        return self.scorer.candidate_columns
+
+    def of_queries(self, table: Table) -> PairRanker:
+        """Raw query rows with the candidates of the catalogue."""
+        parts = self.scorer.parts_of_rows(self.scorer.query_entity, table)
+        return self.ranker.with_queries(without_unknown(parts))
+
+    def of_candidates(self, table: Table) -> PairRanker:
+        """The known queries with raw candidate rows."""
+        parts = self.scorer.parts_of_rows(self.scorer.candidate_entity, table)
+        return self.ranker.with_candidates(without_unknown(parts))
+
+    def save(self, folder: Path) -> None:
+        """Write the ranker as a Run of its own has it."""
+        save_pair_scorer(folder, self.scorer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,11 +229,11 @@ def load_rank_member(
     if isinstance(spec, AnyPairsSpec):
         return load_pairs(folder, spec, seen, query, candidate)
     if not isinstance(spec, BM25Spec):
-        retriever = load_retriever(folder, version)
-        for name, own, other in (("query", retriever.query, query), ("candidate", retriever.candidate, candidate)):
+        model = load_pair_scorer(folder, version) if isinstance(spec, RankerSpec) else load_retriever(folder, version)
+        for name, own, other in (("query", model.query, query), ("candidate", model.candidate, candidate)):
             if not own.keys.equals(other.keys):
                 raise _unfit(folder / f"{name}.arrow", "it has other keys")
-        return TowersMember(retriever)
+        return PairsMember(model) if isinstance(model, PairScorer) else TowersMember(model)
     resolved = parse(
         BM25Spec, read_document(folder / "model.json", version, ("spec",))["spec"], str(folder / "model.json")
     )

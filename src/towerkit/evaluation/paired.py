@@ -41,16 +41,22 @@ def paired_differences(first: Evaluation, second: Evaluation, seed: int) -> dict
                 f"The two Runs have no metric in common: one has k {first.protocol['k']}, the other "
                 f"{second.protocol['k']}. Evaluate both with one evaluation.k."
             )
-        return found
-    found = {}
-    for task, table in _tasks(first).items():
-        if task in second.details:
-            found |= _compare_task(task, table, second.details[task], first, second, seed)
+        return found | _compare_tasks(first, second, seed)
+    found = _compare_tasks(first, second, seed)
     if not found:
         raise RunError(
             f"The two Runs have no task in common: one predicts {sorted(_tasks(first))}, the other "
             f"{sorted(_tasks(second))}. Compare Runs that predict the same columns."
         )
+    return found
+
+
+def _compare_tasks(first: Evaluation, second: Evaluation, seed: int) -> dict[str, Difference]:
+    """Every metric of every task that both predict; of rankings, those beside the ranking."""
+    found: dict[str, Difference] = {}
+    for task, table in _tasks(first).items():
+        if task in _tasks(second):
+            found |= _compare_task(task, table, second.details[task], first, second, seed)
     return found
 
 
@@ -149,13 +155,14 @@ def _compare_task(
         )
     first_rows, second_rows = stored_rows([about], [one]), stored_rows([others], [other])
     both = stored_rows([about, others], [one, other])
-    several = len(_tasks(first)) > 1 or len(_tasks(second)) > 1
+    several = first.protocol["kind"] == "ranking" or len(_tasks(first)) > 1 or len(_tasks(second)) > 1
     found = statistic_differences(first_rows, second_rows, both, resamples=default_resamples(len(one)), seed=seed)
     return {f"{task}/{name}" if several else name: pair for name, pair in found.items()}
 
 
 def _tasks(evaluation: Evaluation) -> dict[str, pa.Table]:
-    return {task: table for task, table in evaluation.details.items() if task != SEGMENTS}
+    others = (SEGMENTS, "ranking") if evaluation.protocol["kind"] == "ranking" else (SEGMENTS,)
+    return {task: table for task, table in evaluation.details.items() if task not in others}
 
 
 def _split(table: pa.Table) -> dict[tuple[str, str], pa.Table]:

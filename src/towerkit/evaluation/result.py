@@ -64,6 +64,22 @@ class Evaluation:
             self, protocol={**self.protocol, "split": {**split, "warnings": [*split.get("warnings", []), *told]}}
         )
 
+    def beside(self, tasks: Evaluation) -> Evaluation:
+        """A ranking with what the same model answers beside it.
+
+        Args:
+            tasks: Measured on the same part; its metrics carry the names of their tasks.
+        """
+        told = {name: tasks.protocol[name] for name in ("tasks", "rows", "repeats") if name in tasks.protocol}
+        return replace(
+            self,
+            protocol={**self.protocol, **told},
+            metrics={**self.metrics, **tasks.metrics},
+            details={**self.details, **tasks.details},
+            confusion=tasks.confusion,
+            calibration=tasks.calibration,
+        )
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], details: Mapping[str, pa.Table]) -> Evaluation:
         """The inverse of :meth:`as_dict`.
@@ -123,22 +139,28 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
             parts.append(f"{protocol['unknown_queries']:,} queries unknown")
         left_out = protocol.get("baselines_left_out", {})
         parts += [f"the baseline {name} is left out: it {reason}" for name, reason in left_out.items()]
+        parts += _task_lines(protocol.get("tasks", {}))
     else:
-        parts = [f"{protocol['rows']:,} rows of the {protocol['part']} part"]
-        for task, about in protocol["tasks"].items():
-            unknown = f", {about['unknown_labels']:,} labels missing or unknown" if about["unknown_labels"] else ""
-            new = about.get("rows_with_new_labels")
-            unknown += f", {new:,} rows with a label that training never had" if new else ""
-            named = about.get("positive") not in (None, "1")
-            positive = f", positive class {about['positive']}" if named else ""
-            decided = f", {how}" if (how := decision_line(about)) else ""
-            parts.append(f"{task}: {about['kind']}{positive}, {about['rows']:,} labelled rows{unknown}{decided}")
+        parts = [f"{protocol['rows']:,} rows of the {protocol['part']} part", *_task_lines(protocol["tasks"])]
         parts += [f"not by {name}: {why}" for name, why in protocol.get("segments_left_out", {}).items()]
         if protocol.get("repeats"):
             parts.append(f"{protocol['repeats']:,} rows equal a training row in all that is read")
     split = protocol["split"]
     warnings = [f"warning: {warning}" for warning in split.get("warnings", [])]
     return " · ".join([*parts, f"split: {split_line(split)}", *warnings, protocol["interval"]])
+
+
+def _task_lines(tasks: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for task, about in tasks.items():
+        unknown = f", {about['unknown_labels']:,} labels missing or unknown" if about["unknown_labels"] else ""
+        new = about.get("rows_with_new_labels")
+        unknown += f", {new:,} rows with a label that training never had" if new else ""
+        named = about.get("positive") not in (None, "1")
+        positive = f", positive class {about['positive']}" if named else ""
+        decided = f", {how}" if (how := decision_line(about)) else ""
+        lines.append(f"{task}: {about['kind']}{positive}, {about['rows']:,} labelled rows{unknown}{decided}")
+    return lines
 
 
 def split_line(split: Mapping[str, Any]) -> str:

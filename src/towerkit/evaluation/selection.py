@@ -17,10 +17,15 @@ from towerkit.evaluation.ranking import ranking_values
 from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoded import Encoded
+from towerkit.index.pairs import PairRanker, without_unknown
+from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.metrics.ranking import RANKING_METRICS
 from towerkit.metrics.tasks import higher_is_better
+from towerkit.models.pair_scorer import parts_of
+from towerkit.models.tower_model import TowerModel
 from towerkit.models.two_tower import TwoTower
+from towerkit.models.wiring import pair_of
 from towerkit.training.loop import Selection
 from towerkit.training.recipes import pairs_matrix
 
@@ -58,12 +63,14 @@ def _selection(name: str, known: list[str]) -> Selection:
 
 def ranking_validator(
     dataset: Dataset | Log, spec: EvaluationSpec
-) -> Callable[[TwoTower, Encoded, Rows | range, Rows], Mapping[str, float]]:
+) -> Callable[[TwoTower | TowerModel, Encoded, Rows | range, Rows], Mapping[str, float]]:
     """A function that ranks all candidates for the validation queries; the task is built once."""
     tasks: list[RankingTask] = []
 
-    def validate(model: TwoTower, encoded: Encoded, train: Rows | range, held_out: Rows) -> Mapping[str, float]:
-        entities = model.query_entity, model.candidate_entity
+    def validate(
+        model: TwoTower | TowerModel, encoded: Encoded, train: Rows | range, held_out: Rows
+    ) -> Mapping[str, float]:
+        entities = dataset.pair if isinstance(dataset, Log) else pair_of(dataset)
         query, candidate = (encoded.catalogues[entity] for entity in entities)
         if not tasks:
             keys: list[pa.Array] = [dataset.labelled(entity, held_out) for entity in entities]
@@ -71,7 +78,7 @@ def ranking_validator(
             grades = graded(dataset, held_out)
             tasks.append(ranking_task(query, candidate, seen, *keys, grades=grades, exclude_seen=spec.exclude_seen))
         auc = spec.select_by == "auc"  # it is only counted where it decides: each epoch would pay for it
-        values = ranking_values(model_ranker(model, encoded), tasks[0], spec.k, auc=auc, gain=spec.gain)
+        values = ranking_values(model_ranker(model, encoded, entities), tasks[0], spec.k, auc=auc, gain=spec.gain)
         return {name: float(np.mean(value)) for name, value in values.items()}
 
     return validate
@@ -87,9 +94,16 @@ def graded(dataset: Dataset | Log, rows: Rows) -> NDArray[np.float64] | None:
     return None if isinstance(dataset, Log) or dataset.grades is None else dataset.grades[rows]
 
 
-def model_ranker(model: TwoTower, encoded: Encoded) -> VectorRanker:
-    """The model as it is, ranking the candidates known before the test part; query row 0 is the unknown query."""
+def model_ranker(model: TwoTower | TowerModel, encoded: Encoded, entities: tuple[str, str]) -> Ranker:
+    """The model as it is, ranking the candidates known before the test part; query row 0 is the unknown query.
 
+    Args:
+        model: A two-tower, or a ranker's merged towers; set to evaluation.
+        encoded: The arrays.
+        entities: The query and the candidate entity.
+    """
+    if isinstance(model, TowerModel):
+        return _pair_ranker(model, encoded, entities)
     num_queries = len(encoded.catalogues[model.query_entity].keys) + 1
     with torch.no_grad():
         chunks = torch.arange(num_queries).split(_CHUNK)
@@ -97,3 +111,11 @@ def model_ranker(model: TwoTower, encoded: Encoded) -> VectorRanker:
         candidates = model.candidate(encoded.tables[model.candidate_entity])
     known = encoded.catalogues[model.candidate_entity].num_known
     return VectorRanker(queries.numpy(), candidates[1 : known + 1].numpy(), model.match.similarity)
+
+
+def _pair_ranker(model: TowerModel, encoded: Encoded, entities: tuple[str, str]) -> PairRanker:
+    sizes = len(encoded.catalogues[entities[0]].keys) + 1, encoded.catalogues[entities[1]].num_known + 1
+    query, candidate = (
+        parts_of(model, entity, encoded.tables[entity], rows) for entity, rows in zip(entities, sizes, strict=True)
+    )
+    return PairRanker(model, query, without_unknown(candidate))

@@ -115,6 +115,18 @@ class Ranker(ABC):
             is overwritten by :meth:`rank`, so return a fresh one, or a read-only view of a kept one.
         """
 
+    def scores_at(self, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The scores of some candidates of each query; a subclass may leave the others unscored.
+
+        Args:
+            queries: ``[n]`` query rows.
+            candidates: ``[n, m]`` candidate rows.
+
+        Returns:
+            ``[n, m]``.
+        """
+        return np.take_along_axis(self.scores(queries), candidates, axis=1)
+
     @final
     def rank(
         self,

@@ -23,6 +23,7 @@ from towerkit.features.encoder import Encoder
 from towerkit.features.history import Events, Histories, given_events
 from towerkit.features.labels import Labels
 from towerkit.heads.decision import UNTOUCHED, Decision
+from towerkit.models.ranker import RANKING, RankerSpec
 from towerkit.models.side import Side
 from towerkit.models.tower_model import TowerModel, TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
@@ -35,7 +36,7 @@ _NOTHING = np.empty(0, np.int64)
 class TaskPredictor:
     """A trained tower model with its encoder: raw example rows to probabilities."""
 
-    spec: TowerModelSpec
+    spec: TowerModelSpec | RankerSpec
     encoder: Encoder
     model: TowerModel
     entities: Mapping[str, Catalogue]
@@ -72,10 +73,19 @@ class TaskPredictor:
         found: dict[str, list[NDArray[np.float64]]] = {task: [] for task in self.tasks}
         for batch in self._batches(table, without):
             for task, logits in self.model(batch, without).items():
+                if task not in self.tasks:  # the score of a ranker; see scores
+                    continue
                 scaled = logits.double() / self.decisions.get(task, UNTOUCHED).temperature
                 found[task].append(self.model.head(task).probabilities(scaled).numpy())
         empty = {task: np.empty((0, labels.num_outputs)) for task, labels in self.tasks.items()}
         return {task: np.concatenate(parts) if parts else empty[task] for task, parts in found.items()}
+
+    @torch.no_grad()
+    def scores(self, table: Table) -> NDArray[np.float32]:
+        """``[rows]`` the scores that a ranker gives the pairs of raw rows; see :meth:`predict`."""
+        self.model.eval()
+        parts = [self.model(batch)[RANKING][:, 0].numpy() for batch in self._batches(table)]
+        return np.concatenate([np.empty(0, np.float32), *parts])
 
     @torch.no_grad()
     def states(self, table: Table) -> NDArray[np.float32]:

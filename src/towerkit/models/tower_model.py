@@ -1,9 +1,9 @@
-"""The tower model: towers, one backbone, one head per task."""
+"""Merged towers: any number of them, one backbone, one head per task. The tower model is their plainest spec."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from towerkit.core.errors import listed
 from towerkit.core.spec import Name, Spec
-from towerkit.data.batch import Batch, spread
+from towerkit.data.batch import Batch, Columns, spread
 from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EXAMPLE
-from towerkit.features.encoder import Demand, Encoder
+from towerkit.features.encoder import Demand, Encoder, LabelSpec
+from towerkit.features.labels import Labels
 from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
-from towerkit.heads import AnyHeadSpec, Head
+from towerkit.heads import AnyHeadSpec, Head, HeadSpec
 from towerkit.models.absent import Absent, check_without, standby_of
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, TextTowerSpec, Tower, TowerContext, TowerSpec
@@ -39,7 +40,7 @@ class TowerModel(nn.Module):
         towers: Mapping[str, Tower],
         entities: Mapping[str, str],
         backbone: Backbone,
-        heads: Mapping[str, Head],
+        heads: Mapping[str, nn.Module],
         absent: Absent | None = None,
     ) -> None:
         super().__init__()
@@ -84,6 +85,26 @@ class TowerModel(nn.Module):
             return self.absent.vector(name).expand(len(index), -1)
         return self.absent.fill(name, spread(self.towers[name](columns), index), self.absent.gone(name, columns, index))
 
+    def part(self, name: str, columns: Columns) -> Tensor:
+        """``[rows, dim_i]`` what one tower says of some rows of its entity, its learned vector where it has nothing to say.
+
+        Args:
+            name: The tower.
+            columns: Encoded columns of the rows.
+        """
+        vectors: Tensor = self.towers[name](columns)
+        return vectors if self.absent is None else self.absent.fill(name, vectors, self.absent.gone(name, columns))
+
+    def merged(self, parts: Mapping[str, Tensor], task: str) -> Tensor:
+        """``[batch, outputs]`` the logits of one task.
+
+        Args:
+            parts: Tower name -> ``[batch, dim_i]``, of all towers.
+            task: Whose head.
+        """
+        logits: Tensor = self.heads[task](self.backbone.of_task(self.backbone(parts), task))
+        return logits
+
     def last_shared(self) -> list[nn.Parameter]:
         """The weights of the backbone, or of the towers where it has none: the last that all tasks share."""
         return list(self.backbone.parameters()) or list(self.towers.parameters())
@@ -95,13 +116,12 @@ class TowerModel(nn.Module):
         return head
 
 
-class TowerModelSpec(Spec):
-    """Prediction: any number of towers, merged, for one or more tasks."""
+class MergedSpec(Spec):
+    """What the model kinds have in common that merge the vectors of all towers by a backbone."""
 
-    kind: Literal["tower_model"] = "tower_model"
+    kind: str
     towers: dict[Name, AnyTowerSpec] = Field(min_length=1)
     backbone: AnyBackboneSpec = ConcatSpec()
-    heads: dict[Name, AnyHeadSpec] = Field(min_length=1)
     absent: float | None = Field(None, ge=0.0, lt=1.0)
     """Learn a vector for each tower that stands where all its columns are missing, and put it for so large a share of the training
     rows where they are not; when not given, each tower has its own way with missing values."""
@@ -109,50 +129,101 @@ class TowerModelSpec(Spec):
     @field_validator("towers")
     @classmethod
     def _no_tower_needs_a_partner(cls, towers: dict[str, TowerSpec]) -> dict[str, TowerSpec]:
+        kind = cls.model_fields["kind"].default
         paired = [name for name, tower in towers.items() if tower.pairing() is not None]
         if paired:
             raise ValueError(
                 "a spectral tower, a spectral start and a graph tower come from the pairs of a two_tower; received "
-                f"{listed(paired)} in a tower_model, which has no pairs. Use {{kind: id}}."
+                f"{listed(paired)} in a {kind}, which {_LACKS[kind]}. Use {{kind: id}}."
             )
         for name, tower in towers.items():
             if isinstance(tower, TextTowerSpec) and (tower.of, tower.start) != ("own", "random"):
                 raise ValueError(
                     f"'of: candidate' and 'start: spectral' are for the texts of a two_tower; received of: {tower.of}, start: "
-                    f"{tower.start} in the tower '{name}' of a tower_model. Remove them."
+                    f"{tower.start} in the tower '{name}' of a {kind}. Remove them."
                 )
         return towers
 
     @model_validator(mode="after")
-    def _no_histories(self) -> TowerModelSpec:
+    def _no_histories(self) -> Self:
         for name, tower in self.towers.items():
             if tower.reads_history:
                 raise ValueError(
-                    f"the tower '{name}' is a {tower.kind}: it reads what a query met, and a tower_model has no query side. "
+                    f"the tower '{name}' is a {tower.kind}: it reads what a query met, and a {self.kind} has no query side. "
                     "Use it on the query side of a two_tower."
                 )
         return self
 
-    def demand(self, dataset: Dataset) -> Demand:
-        """What the towers read, and the labels of the heads."""
-        demand = Demand(labels={task: head.label() for task, head in self.heads.items()})
-        for tower in self.towers.values():
-            entity = tower.entity or EXAMPLE
+    def entity_of(self, tower: str) -> str:
+        """Whose columns a tower reads: an entity's, or the example's own."""
+        return self.towers[tower].entity or EXAMPLE
+
+    def read(self, dataset: Dataset, labels: Mapping[str, LabelSpec]) -> Demand:
+        """What the towers read, beside the labels.
+
+        Args:
+            dataset: Raw tables.
+            labels: Task -> its label column.
+        """
+        demand = Demand(labels=dict(labels))
+        for name, tower in self.towers.items():
+            entity = self.entity_of(name)
             demand.add(entity, tower.features(schema_of(dataset, entity), key_of(dataset, entity)))
         return demand
 
-    def build(self, encoder: Encoder, *, sparse_rows: bool = False) -> TowerModel:
-        """Make the module from fitted features and labels."""
-        entities = {name: tower.entity or EXAMPLE for name, tower in self.towers.items()}
+    def assembled(
+        self, encoder: Encoder, heads: Callable[[int], Mapping[str, nn.Module]], tasks: Sequence[str], sparse_rows: bool
+    ) -> TowerModel:
+        """Make the module from fitted features and labels.
+
+        Args:
+            encoder: The fitted encoder.
+            heads: Width of what a head reads -> the heads; they are made last.
+            tasks: Their names, for a backbone that makes a state for each.
+            sparse_rows: Tables give sparse gradients.
+        """
+        entities = {name: self.entity_of(name) for name in self.towers}
         contexts = {name: TowerContext(encoder, entity, sparse_rows) for name, entity in entities.items()}
         towers = {name: tower.build(contexts[name]) for name, tower in self.towers.items()}
-        backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()}, list(self.heads))
-        heads = {}
-        for task, head in self.heads.items():
-            heads[task] = head.build(backbone.head_dim, encoder.labels[task])
-            heads[task].emphasis = head.emphasis(encoder.labels[task])
-            heads[task].start_at(torch.tensor(encoder.labels[task].frequencies))
+        backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()}, list(tasks))
+        made = heads(backbone.head_dim)
         absent = None
         if self.absent is not None:
             absent = Absent({name: standby_of(towers[name], contexts[name]) for name in towers}, self.absent)
-        return TowerModel(towers, entities, backbone, heads, absent)
+        return TowerModel(towers, entities, backbone, made, absent)
+
+
+_LACKS = {"tower_model": "has no pairs", "ranker": "merges both sides"}
+
+
+def label_head(spec: HeadSpec, in_dim: int, labels: Labels) -> Head:
+    """A head that starts at the base rates of its labels.
+
+    Args:
+        spec: Of the head.
+        in_dim: Width of what it reads.
+        labels: What was found among the training labels.
+    """
+    head = spec.build(in_dim, labels)
+    head.emphasis = spec.emphasis(labels)
+    head.start_at(torch.tensor(labels.frequencies))
+    return head
+
+
+class TowerModelSpec(MergedSpec):
+    """Prediction: any number of towers, merged, for one or more tasks."""
+
+    kind: Literal["tower_model"] = "tower_model"
+    heads: dict[Name, AnyHeadSpec] = Field(min_length=1)
+
+    def demand(self, dataset: Dataset) -> Demand:
+        """What the towers read, and the labels of the heads."""
+        return self.read(dataset, {task: head.label() for task, head in self.heads.items()})
+
+    def build(self, encoder: Encoder, *, sparse_rows: bool = False) -> TowerModel:
+        """Make the module from fitted features and labels."""
+
+        def heads(in_dim: int) -> dict[str, Head]:
+            return {task: label_head(head, in_dim, encoder.labels[task]) for task, head in self.heads.items()}
+
+        return self.assembled(encoder, heads, list(self.heads), sparse_rows)

@@ -49,44 +49,20 @@ class Scores:
     """``[batch, n]``."""
 
 
-class RetrievalObjective(Objective):
-    """Owns match and loss; the update decides what the loss may see.
+class ComparingObjective(Objective):
+    """Compares positives with the candidates of a pool, and tells how many of these effectively count.
 
     Args:
         loss: Scores of positives and negatives, or vectors, to one loss per row.
-        update: Decides what is detached.
-        negatives: Told the positives' vectors after each step; None where nothing remembers them.
-        reads_vectors: The loss reads vectors and no negatives.
+        negatives: What fills the pool; None where nothing does.
     """
 
-    def __init__(
-        self,
-        loss: Callable[..., Tensor],
-        update: Update,
-        negatives: Sampler | None = None,
-        *,
-        reads_vectors: bool = False,
-    ) -> None:
-        self.loss, self.update, self.negatives, self.reads_vectors = loss, update, negatives, reads_vectors
-        self._positives: Tensor | None = None
+    def __init__(self, loss: Callable[..., Tensor], negatives: Sampler | None = None) -> None:
+        self.loss, self.negatives = loss, negatives
         self._effective = _Effective()
 
-    def __call__(self, model: TwoTower, batch: Batch) -> dict[str, Tensor]:
-        """The mean loss of the batch, under the name ``retrieval``; several views of the update add up."""
-        terms = []
-        for query, candidate in self.update.views(model, batch, *model(batch)):
-            queries = spread(model.match.prepare(query), batch.index[model.query_entity])  # [batch, dim]
-            candidates = model.match.prepare(candidate)  # [rows, dim]
-            positives = spread(candidates, batch.index[model.candidate_entity])  # [batch, dim]
-            self._positives = positives.detach()
-            losses = self._losses(model, batch, queries, candidates, positives)
-            terms.append(weighted_mean(losses, batch.weights))
-        return {"retrieval": torch.stack(terms).sum()}
-
-    def _losses(self, model: TwoTower, batch: Batch, queries: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
-        if self.reads_vectors:
-            return self.loss(queries, positives)
-        scores = scores_of(model.match, queries, candidates, positives, batch.pool.get(model.candidate_entity, ()))
+    def compared(self, scores: Scores) -> Tensor:
+        """``[batch]`` losses."""
         if scores.negative.requires_grad:
             scores.negative.register_hook(partial(self._effective.add, scores.collision))
         return self.loss(scores.positive, scores.negative, log_q=scores.log_q, collision=scores.collision)
@@ -98,11 +74,6 @@ class RetrievalObjective(Objective):
     def parameters(self) -> list[nn.Parameter]:
         """A learned temperature, where there is one."""
         return list(self.loss.parameters()) if isinstance(self.loss, nn.Module) else []
-
-    def after_step(self) -> None:
-        """Let the negatives remember the positives."""
-        if self.negatives is not None and self._positives is not None:
-            self.negatives.remember(self._positives)
 
     def report(self) -> dict[str, float]:
         """How many negatives counted per positive, how many effectively, and the learned temperature."""
@@ -126,6 +97,52 @@ class RetrievalObjective(Objective):
         if isinstance(self.loss, nn.Module):
             self.loss.load_state_dict(below("loss", state))
         self._effective.restore(state["effective"])
+
+
+class RetrievalObjective(ComparingObjective):
+    """Owns match and loss; the update decides what the loss may see.
+
+    Args:
+        loss: Scores of positives and negatives, or vectors, to one loss per row.
+        update: Decides what is detached.
+        negatives: Told the positives' vectors after each step; None where nothing remembers them.
+        reads_vectors: The loss reads vectors and no negatives.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., Tensor],
+        update: Update,
+        negatives: Sampler | None = None,
+        *,
+        reads_vectors: bool = False,
+    ) -> None:
+        super().__init__(loss, negatives)
+        self.update, self.reads_vectors = update, reads_vectors
+        self._positives: Tensor | None = None
+
+    def __call__(self, model: TwoTower, batch: Batch) -> dict[str, Tensor]:
+        """The mean loss of the batch, under the name ``retrieval``; several views of the update add up."""
+        terms = []
+        for query, candidate in self.update.views(model, batch, *model(batch)):
+            queries = spread(model.match.prepare(query), batch.index[model.query_entity])  # [batch, dim]
+            candidates = model.match.prepare(candidate)  # [rows, dim]
+            positives = spread(candidates, batch.index[model.candidate_entity])  # [batch, dim]
+            self._positives = positives.detach()
+            losses = self._losses(model, batch, queries, candidates, positives)
+            terms.append(weighted_mean(losses, batch.weights))
+        return {"retrieval": torch.stack(terms).sum()}
+
+    def _losses(self, model: TwoTower, batch: Batch, queries: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
+        if self.reads_vectors:
+            return self.loss(queries, positives)
+        pool = batch.pool.get(model.candidate_entity, ())
+        return self.compared(scores_of(model.match, queries, candidates, positives, pool))
+
+    def after_step(self) -> None:
+        """Let the negatives remember the positives."""
+        if self.negatives is not None and self._positives is not None:
+            self.negatives.remember(self._positives)
 
 
 class _Effective:
@@ -179,25 +196,41 @@ def scores_of(match: Match, queries: Tensor, candidates: Tensor, positives: Tens
         positives: ``[batch, dim]`` each query's own candidate.
         pool: What the negatives brought.
     """
-    parts = [_block_scores(match, queries, candidates, block) for block in pool]
-    negative = torch.cat([part.negative for part in parts], dim=1) if parts else queries.new_zeros(len(queries), 0)
+    drawn = [_block_scores(match, queries, candidates, block) for block in pool]
+    return beside(match.pairs(queries, positives), drawn, pool)
+
+
+def beside(positive: Tensor, drawn: Sequence[Tensor], pool: Sequence[Block]) -> Scores:
+    """The scores of a batch, block by block: of each, those that count.
+
+    Args:
+        positive: ``[batch]``.
+        drawn: Of each block ``[batch, n]``.
+        pool: The blocks.
+    """
+    parts = [_kept(scores, block) for scores, block in zip(drawn, pool, strict=True)]
+    negative = torch.cat([part.negative for part in parts], dim=1) if parts else positive.new_zeros(len(positive), 0)
     return Scores(
-        match.pairs(queries, positives),
+        positive,
         negative,
         _beside([part.log_q for part in parts], [part.negative for part in parts], 0.0),
         _beside([part.collision for part in parts], [part.negative for part in parts], False),
     )
 
 
-def _block_scores(match: Match, queries: Tensor, candidates: Tensor, block: Block) -> Scores:
+def _block_scores(match: Match, queries: Tensor, candidates: Tensor, block: Block) -> Tensor:
+    """``[batch, n]``."""
     if block.vectors is not None:
-        scores = match.every(queries, block.vectors)
-    elif block.index is not None and block.index.dim() == 2:
-        scores = match.drawn(queries, candidates, block.index)
-    else:
-        assert block.index is not None
-        scores = match.every(queries, spread(candidates, block.index))
-    log_q = None if block.log_q is None else block.log_q.expand(len(queries), -1)
+        return match.every(queries, block.vectors)
+    assert block.index is not None
+    if block.index.dim() == 2:
+        return match.drawn(queries, candidates, block.index)
+    return match.every(queries, spread(candidates, block.index))
+
+
+def _kept(scores: Tensor, block: Block) -> Scores:
+    """The block's scores, or the hardest of them where it keeps only so many."""
+    log_q = None if block.log_q is None else block.log_q.expand(len(scores), -1)
     if block.keep is None or block.keep >= scores.shape[1]:
         return Scores(scores, scores, log_q, block.collision)
     masked = scores.detach() if block.collision is None else scores.detach().masked_fill(block.collision, -torch.inf)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from towerkit.data.batch import Batch
@@ -15,15 +17,26 @@ class TasksObjective(Objective):
 
     def __call__(self, model: TowerModel, batch: Batch) -> dict[str, Tensor]:
         """Task -> mean loss over its labelled rows; a task without any in this batch has no term."""
-        terms = {}
-        for task, logits in model(batch).items():
-            known = batch.masks[task]
-            if not known.any():
-                continue
-            labels = batch.labels[task]
-            unknown = ~known if labels.dim() == 1 else ~known[:, None]
-            labels = labels.masked_fill(unknown, 0)  # any label will do: its loss weighs nothing, but must be finite
-            losses = model.head(task).training_loss(logits, labels)  # [batch]
-            weights = known.to(losses.dtype) if batch.weights is None else known * batch.weights
-            terms[task] = weighted_mean(losses, weights)
-        return terms
+        return task_terms(model, model(batch), batch)
+
+
+def task_terms(model: TowerModel, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    """Task -> mean loss over its labelled rows; a task without any has no term.
+
+    Args:
+        model: Its heads know their losses.
+        logits: Task -> ``[batch, outputs]``.
+        batch: Labels, and the weights of the rows.
+    """
+    terms = {}
+    for task, own in logits.items():
+        known = batch.masks[task]
+        if not known.any():
+            continue
+        labels = batch.labels[task]
+        unknown = ~known if labels.dim() == 1 else ~known[:, None]
+        labels = labels.masked_fill(unknown, 0)  # any label will do: its loss weighs nothing, but must be finite
+        losses = model.head(task).training_loss(own, labels)  # [batch]
+        weights = known.to(losses.dtype) if batch.weights is None else known * batch.weights
+        terms[task] = weighted_mean(losses, weights)
+    return terms

@@ -11,6 +11,7 @@ from towerkit.recommend.everyone import CHUNK, Written, answer_everyone
 from towerkit.recommend.neighbors import Which, similar
 from towerkit.recommend.notes import notes_of, space_of, with_notes, with_space
 from towerkit.recommend.pairs import pair_scores, queries_for_rows
+from towerkit.recommend.predicted import scored_with_tasks, task_answers
 
 __all__ = [
     "CHUNK",
@@ -32,8 +33,10 @@ __all__ = [
     "pair_scores",
     "plain_keys",
     "queries_for_rows",
+    "scored_with_tasks",
     "similar",
     "space_of",
+    "task_answers",
     "with_notes",
     "with_space",
 ]

@@ -17,6 +17,8 @@ from towerkit.data.table import values_of
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
+from towerkit.models.answer import Retriever
+from towerkit.models.pair_scorer import PairScorer
 from towerkit.recommend.choice import lists_of, row_lists
 from towerkit.recommend.keys import (
     did_you_mean,
@@ -25,7 +27,7 @@ from towerkit.recommend.keys import (
     unknown_key_notes,
     with_stored_columns,
 )
-from towerkit.trained import RankingModel, ranker_of
+from towerkit.trained import RankingModel, ranker_of, ranker_of_rows
 
 Lists = Sequence[NDArray[np.int64] | None]
 
@@ -86,8 +88,8 @@ def by_rows(model: RankingModel, table: Table) -> Asked:
     Raises:
         DataError: If a column is missing, holds values of another kind, or one of the three holds no lists.
     """
-    if isinstance(model, RankFusion):
-        return _by_fused_rows(model, table)
+    if not isinstance(model, Retriever):
+        return _by_scored_rows(model, table)
     side, entity = model.model.query, model.query_entity
     table = keyed(model.query, entity, table)
     notes = unknown_key_notes(model.query, table)
@@ -115,9 +117,11 @@ def by_rows(model: RankingModel, table: Table) -> Asked:
     )
 
 
-def _by_fused_rows(model: RankFusion, table: Table) -> Asked:
+def _by_scored_rows(model: PairScorer | RankFusion, table: Table) -> Asked:
     if "history" in table.data.column_names and "history" not in model.query_columns:
-        raise DataError(f"{table.name}: has a column 'history'; this Run {_NO_HISTORY} Rename or remove the column.")
+        raise DataError(
+            f"{table.name}: has a column 'history'; this Run {_no_history(model)} Rename or remove the column."
+        )
     table = keyed(model.query, model.query_entity, table)
     notes = unknown_key_notes(model.query, table)
     table = with_stored_columns(model.query, model.query_columns, table)
@@ -125,7 +129,7 @@ def _by_fused_rows(model: RankFusion, table: Table) -> Asked:
     rows = model.query.rows(keys)
     deny = row_lists(model.candidate, table, "deny")
     return Asked(
-        model.ranker_of_rows(table),
+        ranker_of_rows(model, table),
         np.arange(len(rows)),
         keys,
         rows == 0,
@@ -136,7 +140,10 @@ def _by_fused_rows(model: RankFusion, table: Table) -> Asked:
     )
 
 
-_NO_HISTORY = "is a late_fusion of rankers, and a history is no query for all of its members."
+def _no_history(model: PairScorer | RankFusion) -> str:
+    if isinstance(model, RankFusion):
+        return "is a late_fusion of rankers, and a history is no query for all of its members."
+    return "is a ranker, and its towers read no histories."
 
 
 def by_history(model: RankingModel, history: Sequence[Any]) -> Asked:
@@ -146,8 +153,9 @@ def by_history(model: RankingModel, history: Sequence[Any]) -> Asked:
         RunError: If the model neither reads histories nor has queries that are averages of candidates.
         DataError: If a key of the history is not in the catalogue.
     """
-    if isinstance(model, RankFusion):
-        raise RunError(f"This Run {_NO_HISTORY} Ask with the key of a query, or with --rows and what its members read.")
+    if not isinstance(model, Retriever):
+        who = "members read" if isinstance(model, RankFusion) else "towers read"
+        raise RunError(f"This Run {_no_history(model)} Ask with the key of a query, or with --rows and what its {who}.")
     if not model.takes_history:
         raise RunError(
             "The queries of this Run learn by gradient, so a history is no query for it. Train it with "

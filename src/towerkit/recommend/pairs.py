@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from towerkit.core.errors import DataError, listed, nearest
 from towerkit.data.readers import Table
 from towerkit.data.table import values_of
-from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
@@ -17,7 +16,7 @@ from towerkit.recommend.answers import kept, ranks, titles_of
 from towerkit.recommend.asked import keyed
 from towerkit.recommend.keys import key_column, unknown_key_notes, with_stored_columns
 from towerkit.recommend.notes import with_notes
-from towerkit.trained import RankingModel
+from towerkit.trained import RankingModel, ranker_of_newcomers, scores_of_rows
 
 _QUERIES, _PAIRS = ("rank", "score"), ("score", "cold", "title")
 """The columns of our own in the answers to a new candidate, and to given pairs."""
@@ -28,7 +27,7 @@ def queries_for_rows(model: RankingModel, table: Table, k: int) -> pa.Table:
     entity = model.candidate_entity
     table = keyed(model.candidate, entity, table)
     notes = unknown_key_notes(model.candidate, table)
-    read = model.candidate_columns if isinstance(model, RankFusion) else model.encoder.columns(entity)
+    read = model.encoder.columns(entity) if isinstance(model, Retriever) else model.candidate_columns
     ranker = _ranker_of_queries(model, with_stored_columns(model.candidate, read, table))
     hits = ranker.rank(np.arange(table.data.num_rows), min(k, ranker.num_candidates))
     keep, owner = kept(hits.rows)
@@ -45,8 +44,8 @@ def queries_for_rows(model: RankingModel, table: Table, k: int) -> pa.Table:
 
 def _ranker_of_queries(model: RankingModel, table: Table) -> Ranker:
     """Ranks the known queries for raw candidate rows, by their place from 0."""
-    if isinstance(model, RankFusion):
-        return model.ranker_of_newcomers(table)
+    if not isinstance(model, Retriever):
+        return ranker_of_newcomers(model, table)
     vectors = model.vectors_of(model.model.candidate, model.candidate_entity, table)[1:]
     return VectorRanker(vectors, model.query_vectors[1:], model.model.match.similarity)
 
@@ -66,7 +65,7 @@ def pair_scores(model: RankingModel, table: Table) -> pa.Table:
             )
     keys = values_of(table.data, entities[0]), values_of(table.data, entities[1])
     rows = model.query.rows(keys[0]), model.candidate.rows(keys[1])
-    scores = model.pair_scores(*rows) if isinstance(model, RankFusion) else _similarities(model, *rows)
+    scores = _similarities(model, *rows) if isinstance(model, Retriever) else scores_of_rows(model, *rows)
     cold = (rows[0] == 0) | (rows[1] == 0)
     columns = [key_column(name, _PAIRS) for name in entities]
     places = pa.array(rows[1] - 1, mask=rows[1] == 0)

@@ -141,7 +141,7 @@ class ModelContract:
     def _ranks(self) -> bool:
         model = self.spec["model"]
         kinds = {model["kind"], *(member["kind"] for member in model.get("members", {}).values())}
-        return bool(kinds & {"two_tower", "bm25"})
+        return bool(kinds & {"two_tower", "ranker", "bm25"})
 
     def _pair_columns(self) -> tuple[str, ...]:
         return (self.roles["query"], self.roles["candidate"]) if self._ranks() else tuple(self.entities)

@@ -19,11 +19,11 @@ from towerkit.heads.decision import Decision
 from towerkit.matching.negatives import KnownPairs, Material, Negatives
 from towerkit.matching.updates import AnyUpdateSpec, Update
 from towerkit.models.histories import with_histories
-from towerkit.models.tower_model import TowerModelSpec
+from towerkit.models.tower_model import TowerModel, TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec, Reached
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
-from towerkit.objectives.tasks import TasksObjective
+from towerkit.objectives.tasks import TasksObjective, task_terms
 from towerkit.towers import Tower
 from towerkit.training.carry import Base
 from towerkit.training.decisions import decisions_of
@@ -35,7 +35,7 @@ from towerkit.training.optimizers import Optimizer
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
 
-ValidateRanking = Callable[[TwoTower, Encoded, Rows | range, Rows], Mapping[str, float]]
+ValidateRanking = Callable[[TwoTower | TowerModel, Encoded, Rows | range, Rows], Mapping[str, float]]
 """Model, arrays, training rows, held-out rows -> figures. Given from above: ranking metrics live on a higher floor."""
 
 
@@ -54,7 +54,7 @@ class RetrievalRecipe:
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode, build, and set the negatives up over the candidates known from these rows."""
         entities = self.model.entities(dataset)
-        encoder = _encoder(self.model.demand(dataset), dataset, rows, self.base)
+        encoder = encoder_of(self.model.demand(dataset), dataset, rows, self.base)
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
         encoded = with_histories(encoded, dataset, rows, entities, model.query.reaches())
@@ -126,7 +126,7 @@ class PredictionRecipe:
 
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode and build."""
-        encoder = _encoder(self.model.demand(dataset), dataset, rows, self.base)
+        encoder = encoder_of(self.model.demand(dataset), dataset, rows, self.base)
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, sparse_rows=training.optimizer.rows == "touched")
         if self.base is not None:
@@ -139,31 +139,53 @@ class PredictionRecipe:
         forward = forward_of(model, precision=training.precision)
         return Prepared(TrainState(model, TasksObjective(), balancer, None, optimizer, forward=forward), encoded)
 
-    @torch.no_grad()
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Mean loss of each task over its labelled rows, and their weighted sum as ``loss``."""
-        totals, counts = dict.fromkeys(self.model.heads, 0.0), dict.fromkeys(self.model.heads, 0.0)
-        model, objective = prepared.state.model, TasksObjective()
-        for start in range(0, len(rows), 4096):
-            batch = prepared.encoded.batch(rows[start : start + 4096])
-            for task, term in objective(model, batch).items():
-                mask = batch.masks[task]
-                weight = float(mask.sum() if batch.weights is None else batch.weights[mask].sum())
-                totals[task] += term.item() * weight
-                counts[task] += weight
-        losses = {task: totals[task] / counts[task] if counts[task] else float("nan") for task in totals}
-        weighted = [head.weight * losses[task] for task, head in self.model.heads.items() if counts[task]]
-        return {
-            "loss": float(np.sum(weighted)) if weighted else float("nan"),
-            **{f"{t}/loss": v for t, v in losses.items()},
-        }
+        losses = task_losses(prepared.state.model, prepared.encoded, rows, self.model.heads)
+        weighted = [self.model.heads[task].weight * loss for task, loss in losses.items()]
+        return {"loss": float(np.sum(weighted)) if weighted else float("nan"), **by_task(losses, self.model.heads)}
 
     def decide(self, prepared: Prepared, rows: Rows) -> Mapping[str, Decision]:
         """Temperatures and thresholds, where the heads ask for them."""
         return decisions_of(self.model.heads, prepared.state.model, prepared.encoded, rows)
 
 
-def _encoder(demand: Demand, dataset: Dataset, rows: Rows, base: Base | None) -> Encoder:
+@torch.no_grad()
+def task_losses(model: TowerModel, encoded: Encoded, rows: Rows, tasks: Iterable[str]) -> dict[str, float]:
+    """Task -> mean loss over its labelled rows; a task without any is left out.
+
+    Args:
+        model: Its heads know their losses; set to evaluation.
+        encoded: The arrays.
+        rows: Example rows.
+        tasks: Which ones.
+    """
+    totals, counts = dict.fromkeys(tasks, 0.0), dict.fromkeys(tasks, 0.0)
+    for start in range(0, len(rows), 4096):
+        batch = encoded.batch(rows[start : start + 4096])
+        logits = {task: own for task, own in model(batch).items() if task in totals}
+        for task, term in task_terms(model, logits, batch).items():
+            mask = batch.masks[task]
+            weight = float(mask.sum() if batch.weights is None else batch.weights[mask].sum())
+            totals[task] += term.item() * weight
+            counts[task] += weight
+    return {task: totals[task] / counts[task] for task in totals if counts[task]}
+
+
+def by_task(losses: Mapping[str, float], tasks: Iterable[str]) -> dict[str, float]:
+    """``task/loss`` of every task, NaN where none is known."""
+    return {f"{task}/loss": losses.get(task, float("nan")) for task in tasks}
+
+
+def encoder_of(demand: Demand, dataset: Dataset, rows: Rows, base: Base | None) -> Encoder:
+    """What a model reads, fitted on the rows it learns from; behind what a Run already knew.
+
+    Args:
+        demand: What it reads.
+        dataset: Raw tables.
+        rows: Training rows.
+        base: A Run to go on from.
+    """
     fitted = Encoder.fit(demand, dataset, rows)
     return fitted if base is None else base.grown(fitted)
 
