@@ -11,7 +11,7 @@ from typing import Any
 from scipy.sparse import csr_array
 
 from towerkit.core.errors import SpecError
-from towerkit.core.remarks import collecting
+from towerkit.core.remarks import collecting, remark
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import fingerprint
 from towerkit.data.stream.log import Log
@@ -108,6 +108,8 @@ def _of_tables(
     known: Mapping[str, Known] | None,
 ) -> Outcome:
     kind = spec.model
+    for told in kind.remarks(dataset):
+        remark(told)
     if isinstance(kind, TwoTowerSpec):
         return _retrieval(kind, spec, dataset, progress, checkpoints, base)
     if isinstance(kind, TowerModelSpec):

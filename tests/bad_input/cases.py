@@ -710,3 +710,11 @@ def _(folder: Path) -> object:
     spec = CollectionSpec.model_validate({"format": "beir", "path": str(folder)})
     found = read_judged(spec, str(folder / "test.tsv")).data
     return f"read as they are: {found.column('document').to_pylist()}, {found.column('relevance').to_pylist()}"
+
+
+@case("towers whose columns overlap", "'ages', 'people'", "'age'", "overlap: [age]")
+def _(folder: Path) -> object:
+    towers = {"ages": {"kind": "table", "columns": ["age"]}, "people": {"kind": "table", "columns": ["age", "city"]}}
+    model = {"kind": "tower_model", "towers": towers, "heads": {"task": {"kind": "binary", "column": "liked"}}}
+    run = tk.fit({"model": model, "training": TRAINING}, tk.read(people()))
+    return run.evaluate().protocol["split"]["warnings"]

@@ -118,6 +118,17 @@ class LateFusionSpec(Spec):
             elif isinstance(member, LateFusionSpec):
                 yield from ((f"{name}/{inner}", each) for inner, each in member.towers())
 
+    def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:
+        """What looks like a slip within a member; several members may well read one column.
+
+        Args:
+            dataset: What it would learn from.
+            where: The part of the spec that this is.
+        """
+        kinds = TowerModelSpec | TwoTowerSpec | LateFusionSpec
+        members = {f"{where}.members.{name}": each for name, each in self.members.items() if isinstance(each, kinds)}
+        return [told for place, each in members.items() for told in each.remarks(dataset, place)]
+
     @model_validator(mode="after")
     def _labels_are_read_alike(self) -> LateFusionSpec:
         _check_labels({name: [head.label() for head in heads_of(member)] for name, member in self.predictors.items()})

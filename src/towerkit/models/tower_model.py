@@ -14,10 +14,12 @@ from towerkit.core.spec import Name, Spec
 from towerkit.data.batch import Batch, spread
 from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EXAMPLE
+from towerkit.features.base import FeatureSpec
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
 from towerkit.heads import AnyHeadSpec, Head
 from towerkit.models.absent import Absent, check_without, standby_of
+from towerkit.models.overlaps import overlap_remarks
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, TextTowerSpec, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
@@ -105,6 +107,8 @@ class TowerModelSpec(Spec):
     absent: float | None = Field(None, ge=0.0, lt=1.0)
     """Learn a vector for each tower that stands where all its columns are missing, and put it for so large a share of the training
     rows where they are not; when not given, each tower has its own way with missing values."""
+    overlap: tuple[str, ...] = ()
+    """Columns that several towers read on purpose; the others are told as a likely slip."""
 
     @field_validator("towers")
     @classmethod
@@ -136,10 +140,26 @@ class TowerModelSpec(Spec):
     def demand(self, dataset: Dataset) -> Demand:
         """What the towers read, and the labels of the heads."""
         demand = Demand(labels={task: head.label() for task, head in self.heads.items()})
-        for tower in self.towers.values():
-            entity = tower.entity or EXAMPLE
-            demand.add(entity, tower.features(schema_of(dataset, entity), key_of(dataset, entity)))
+        for entity, features in self._reads(dataset).values():
+            demand.add(entity, features)
         return demand
+
+    def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:
+        """What looks like a slip beside this data: columns that several towers read.
+
+        Args:
+            dataset: What it would learn from.
+            where: The part of the spec that this is.
+        """
+        return overlap_remarks(self._reads(dataset), self.overlap, where)
+
+    def _reads(self, dataset: Dataset) -> dict[str, tuple[str, list[FeatureSpec]]]:
+        """Tower -> its entity, and what it reads of it."""
+        entities = {name: tower.entity or EXAMPLE for name, tower in self.towers.items()}
+        return {
+            name: (entity, self.towers[name].features(schema_of(dataset, entity), key_of(dataset, entity)))
+            for name, entity in entities.items()
+        }
 
     def build(self, encoder: Encoder, *, sparse_rows: bool = False) -> TowerModel:
         """Make the module from fitted features and labels."""

@@ -18,7 +18,7 @@ from towerkit.features.encoder import Demand, Encoder
 from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
 from towerkit.models.histories import check_histories
 from towerkit.models.shared_texts import check_shared_texts, shares_texts
-from towerkit.models.side import Side, SideSpec, build_side, check_pairing, reads_history, side_features
+from towerkit.models.side import Side, SideSpec, build_side, check_pairing, reads_history, side_features, side_remarks
 from towerkit.models.wiring import key_of, pair_of, schema_of
 from towerkit.towers import Candidates, IdTowerSpec, TextTower
 from towerkit.towers.id import num_ids
@@ -130,6 +130,16 @@ class TwoTowerSpec(Spec):
         if reads_history(self.query):
             demand.add(candidate, IdTowerSpec().features(schema_of(dataset, candidate), key_of(dataset, candidate)))
         return demand
+
+    def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:
+        """What looks like a slip beside this data: columns that several towers of one side read.
+
+        Args:
+            dataset: What it would learn from.
+            where: The part of the spec that this is.
+        """
+        sides = zip(("query", "candidate"), (self.query, self.candidate), self.entities(dataset), strict=True)
+        return [told for name, side, own in sides for told in side_remarks(side, dataset, own, f"{where}.{name}")]
 
     def entities(self, dataset: Dataset) -> tuple[str, str]:
         """The names of the query and the candidate entity."""
