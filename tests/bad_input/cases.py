@@ -718,3 +718,21 @@ def _(folder: Path) -> object:
     model = {"kind": "tower_model", "towers": towers, "heads": {"task": {"kind": "binary", "column": "liked"}}}
     run = tk.fit({"model": model, "training": TRAINING}, tk.read(people()))
     return run.evaluate().protocol["split"]["warnings"]
+
+
+def choosing(*towers: str) -> dict[str, Any]:
+    """A tower model whose fusion is left to validation."""
+    found = predicting()
+    found["model"] |= {"backbone": {"kind": "auto"}}
+    found["model"]["towers"] = {name: {"kind": "table", "columns": [name]} for name in towers}
+    return found
+
+
+@case("a choice of fusion with one tower", "auto", "'age'")
+def _(folder: Path) -> object:
+    return tk.fit(choosing("age"), tk.read(people()))
+
+
+@case("a choice of fusion without validation rows", "auto", "split.validation")
+def _(folder: Path) -> object:
+    return tk.fit(choosing("age", "city"), tk.read(people(), split={"kind": "random", "validation": 0.0, "test": 0.2}))

@@ -16,7 +16,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EXAMPLE
 from towerkit.features.base import FeatureSpec
 from towerkit.features.encoder import Demand, Encoder
-from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
+from towerkit.fusion import AnyFusionSpec, AutoSpec, Backbone, ConcatSpec
 from towerkit.heads import AnyHeadSpec, Head
 from towerkit.models.absent import Absent, check_without, standby_of
 from towerkit.models.overlaps import overlap_remarks
@@ -102,7 +102,7 @@ class TowerModelSpec(Spec):
 
     kind: Literal["tower_model"] = "tower_model"
     towers: dict[Name, AnyTowerSpec] = Field(min_length=1)
-    backbone: AnyBackboneSpec = ConcatSpec()
+    backbone: AnyFusionSpec = ConcatSpec()
     heads: dict[Name, AnyHeadSpec] = Field(min_length=1)
     absent: float | None = Field(None, ge=0.0, lt=1.0)
     """Learn a vector for each tower that stands where all its columns are missing, and put it for so large a share of the training
@@ -135,6 +135,15 @@ class TowerModelSpec(Spec):
                     f"the tower '{name}' is a {tower.kind}: it reads what a query met, and a tower_model has no query side. "
                     "Use it on the query side of a two_tower."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _auto_has_towers_to_merge(self) -> TowerModelSpec:
+        if isinstance(self.backbone, AutoSpec) and len(self.towers) < 2:
+            raise ValueError(
+                "backbone: {kind: auto} compares how several towers are merged, and there is one, "
+                f"{listed(self.towers)}. Remove the backbone, or add a tower."
+            )
         return self
 
     def demand(self, dataset: Dataset) -> Demand:
