@@ -198,9 +198,12 @@ def build_side(
         encoder: Fitted features.
         entity: Whose columns it reads.
         sparse_rows: Tables give sparse gradients.
-        candidates: For a query side that reads histories.
+        candidates: For a query side that reads histories, or has weights of the candidate side.
     """
-    contexts = {name: TowerContext(encoder, entity, sparse_rows, candidates) for name in towers_of(side)}
+    twins = {} if candidates is None else candidates.twins
+    contexts = {
+        name: TowerContext(encoder, entity, sparse_rows, candidates, twins.get(name)) for name in towers_of(side)
+    }
     towers = {name: tower.build(contexts[name]) for name, tower in towers_of(side).items()}
     if not isinstance(side, FusedSideSpec):
         return Side(towers, None)

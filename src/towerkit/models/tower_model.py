@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -20,6 +21,7 @@ from towerkit.fusion import AnyFusionSpec, AutoSpec, Backbone, ConcatSpec
 from towerkit.heads import AnyHeadSpec, Head
 from towerkit.models.absent import Absent, check_without, standby_of
 from towerkit.models.overlaps import overlap_remarks
+from towerkit.models.ties import check_ties, tied
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, TextTowerSpec, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
@@ -120,11 +122,12 @@ class TowerModelSpec(Spec):
                 f"{listed(paired)} in a tower_model, which has no pairs. Use {{kind: id}}."
             )
         for name, tower in towers.items():
-            if isinstance(tower, TextTowerSpec) and (tower.of, tower.start) != ("own", "random"):
+            if isinstance(tower, TextTowerSpec) and tower.start != "random":
                 raise ValueError(
-                    f"'of: candidate' and 'start: spectral' are for the texts of a two_tower; received of: {tower.of}, start: "
-                    f"{tower.start} in the tower '{name}' of a tower_model. Remove them."
+                    f"'start: spectral' is for the texts of a two_tower; received start: {tower.start} in the tower '{name}' of a "
+                    "tower_model. Remove it."
                 )
+        check_ties(towers)
         return towers
 
     @model_validator(mode="after")
@@ -174,7 +177,12 @@ class TowerModelSpec(Spec):
         """Make the module from fitted features and labels."""
         entities = {name: tower.entity or EXAMPLE for name, tower in self.towers.items()}
         contexts = {name: TowerContext(encoder, entity, sparse_rows) for name, entity in entities.items()}
-        towers = {name: tower.build(contexts[name]) for name, tower in self.towers.items()}
+        ties = tied(self.towers)
+        built = {name: tower.build(contexts[name]) for name, tower in self.towers.items() if name not in ties}
+        for name, other in ties.items():
+            contexts[name] = replace(contexts[name], twin=built[other])
+            built[name] = self.towers[name].build(contexts[name])
+        towers = {name: built[name] for name in self.towers}
         backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()}, list(self.heads))
         heads = {}
         for task, head in self.heads.items():

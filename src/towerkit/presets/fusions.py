@@ -22,6 +22,7 @@ from towerkit.models.tower_model import TowerModelSpec
 from towerkit.presets.fusion_table import Fusion, FusionTable, Way
 from towerkit.presets.fusion_trials import Contest, Trained
 from towerkit.spec import ModelingSpec, plain
+from towerkit.towers.ties import OWN, TiedTowerSpec
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.progress import Progress
 
@@ -88,11 +89,9 @@ def tower_alone(model: TowerModelSpec, tower: str) -> TowerModelSpec:
     Raises:
         SpecError: If the tower cannot stand by itself.
     """
-    kept = {
-        **model.model_dump(mode="json"),
-        "towers": {tower: model.towers[tower].model_dump(mode="json")},
-        "overlap": [],
-    }
+    own = model.towers[tower].model_dump(mode="json")
+    own |= {"of": OWN} if isinstance(model.towers[tower], TiedTowerSpec) else {}  # there is no other tower any more
+    kept = {**model.model_dump(mode="json"), "towers": {tower: own}, "overlap": []}
     return parse(TowerModelSpec, {**kept, "backbone": ConcatSpec().model_dump()}, f"the tower '{tower}' alone")
 
 
