@@ -282,7 +282,7 @@ def test_both_sides_of_a_two_tower_with_one_set_of_weights(kind: str, tmp_path: 
     ("towers", "message"),
     [
         ({"a": {**TEXT, "columns": ["first"], "of": "b"}}, "no other tower of that name"),
-        ({"front": {**TEXT, "columns": ["first"]}, "b": {**TEXT, "columns": ["second"], "of": "fron"}}, "mean 'front'"),
+        ({"headline": {**TEXT, "columns": ["first"]}, "b": {**TEXT, "columns": ["second"], "of": "headlines"}}, "mean 'headline'"),
         ({"a": {**TEXT, "columns": ["first"], "of": "a"}, "b": {**TEXT, "columns": ["second"]}}, "no other tower"),
         ({"a": {**TEXT, "columns": ["first"], "of": "b"}, "b": {**TEXT, "columns": ["second"], "of": "c"},
           "c": {**TEXT, "columns": ["second"]}}, "which has those of 'c'. Name 'c'"),
