@@ -257,7 +257,7 @@ def test_budgets_end_between_trainings(data: Dataset) -> None:
     by_trials = choose_fusion(spec_of({**BOTH, "trials": 2}), data, Silent()).table
     assert {each.name for each in by_trials.fusions} == {"concat", "a alone"}
     assert by_trials.left_out["gated"] == "trials: 2 were spent."
-    assert "b alone was not trained" in by_trials.left_out["late"]
+    assert "'b alone' was not trained" in by_trials.left_out["late"]
     by_time = choose_fusion(spec_of({**BOTH, "budget": "0.001s"}), data, Silent()).table
     assert [each.name for each in by_time.fusions] == ["concat"]
     assert by_time.left_out["a alone"] == "the budget of 0.001s was spent."

@@ -8,11 +8,11 @@ row. Test rows are not read. Late and hybrid fusion are made of models that were
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from towerkit.core.errors import SpecError
+from towerkit.core.errors import SpecError, listed
 from towerkit.core.spec import Spec, parse
 from towerkit.data.dataset import Dataset
 from towerkit.ensembles.late_spec import LateFusionSpec
@@ -116,8 +116,7 @@ def choose_fusion(
     entries, left_out = entries_of(model)
     _train(contest, entries, model.backbone, left_out)
     if model.backbone.late:
-        for way, late in (("late", _late), ("hybrid", _hybrid)):
-            _merge(contest, spec, way, late, entries, left_out)  # type: ignore[arg-type]
+        _merge(contest, spec, entries, left_out)
     table = _table(contest, left_out)
     found = contest.models[table.chosen].model
     return ChosenFusion(_with_model(spec, found), table, contest.records)
@@ -135,45 +134,38 @@ def _train(contest: Contest, entries: list[Entry], auto: AutoSpec, left_out: dic
             contest.train(entry.name, entry.way, entry.model)
 
 
-def _merge(
-    contest: Contest, spec: ModelingSpec, way: Way, make: Any, entries: list[Entry], left_out: dict[str, str]
-) -> None:
-    """Combine what was trained, where all of it was and the spec allows it."""
-    missing = [entry.name for entry in entries if entry.way == "alone" and entry.name not in contest.models]
-    missing += [name for name in left_out if name.endswith(" alone") and name not in missing]
+def _merge(contest: Contest, spec: ModelingSpec, entries: list[Entry], left_out: dict[str, str]) -> None:
+    """Late and hybrid fusion of what was trained, where every tower alone was, and the spec allows it."""
+    names = [entry.name for entry in entries if entry.way == "alone"]
+    missing = [name for name in (*names, *left_out) if name.endswith(" alone") and name not in contest.models]
     if missing:
-        left_out[way] = f"it needs every tower alone, and {', '.join(missing)} was not trained."
+        why = f"it needs every tower alone, and {listed(dict.fromkeys(missing))} was not trained."
+        left_out |= {"late": why, "hybrid": why}
         return
-    members = make(contest, entries)
-    try:
-        model = parse(
-            LateFusionSpec,
-            {
-                "members": {name: plain(one.model) for name, one in members.items()},
-                "combine": WeightedSpec().model_dump(),
-            },
-            f"the {way} fusion",
-        )
-        _with_model(spec, model)
-    except SpecError as error:
-        left_out[way] = str(error)
-        return
-    contest.merge(way, way, model, members)
+    alone = {next(iter(entry.model.towers)): contest.models[entry.name] for entry in entries if entry.way == "alone"}
+    best = min((one for one in contest.models.values() if one.way == "early"), key=lambda one: one.loss)
+    ways: dict[Way, dict[str, Trained]] = {"late": alone, "hybrid": {_other_name(alone): best, **alone}}
+    for way, members in ways.items():
+        try:
+            model = _fusion_of(members, way)
+            _with_model(spec, model)
+        except SpecError as error:
+            left_out[way] = str(error)
+        else:
+            contest.merge(way, way, model, members)
 
 
-def _late(contest: Contest, entries: list[Entry]) -> dict[str, Trained]:
-    """Member -> each tower alone."""
-    return {next(iter(entry.model.towers)): contest.models[entry.name] for entry in entries if entry.way == "alone"}
+def _other_name(names: Iterable[str]) -> str:
+    found = _EARLY_MEMBER
+    while found in names:
+        found += "_"
+    return found
 
 
-def _hybrid(contest: Contest, entries: list[Entry]) -> dict[str, Trained]:
-    """Member -> the best early fusion, and each tower alone."""
-    members = _late(contest, entries)
-    name = _EARLY_MEMBER
-    while name in members:
-        name += "_"
-    early = [one for one in contest.models.values() if one.way == "early"]
-    return {name: min(early, key=lambda one: one.loss), **members}
+def _fusion_of(members: Mapping[str, Trained], way: Way) -> LateFusionSpec:
+    combine = WeightedSpec().model_dump()
+    specs = {name: plain(one.model) for name, one in members.items()}
+    return parse(LateFusionSpec, {"members": specs, "combine": combine}, f"the {way} fusion")
 
 
 def _with_model(spec: ModelingSpec, model: Spec) -> ModelingSpec:
