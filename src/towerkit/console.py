@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from towerkit.evaluation.result import Evaluation
     from towerkit.evaluation.robustness import Curve
     from towerkit.metrics.significance import Difference
+    from towerkit.presets.fusion_table import FusionTable
 
 _WIDTH = None if sys.stdout.isatty() else 160
 """Tables in files and pipes are not squeezed into 80 columns."""
@@ -293,6 +294,16 @@ def show_robustness(curves: Mapping[str, Curve]) -> None:
             f"{metric}, by the share of rows whose columns are {'gone' if first.loss == 'blank' else 'those of other rows'}"
         )
         table.show(out)
+
+
+def show_fusions(found: FusionTable) -> None:
+    """Print what a fusion was chosen from."""
+    head, cells = found.lines()
+    table = Grid(head)
+    for row in cells:
+        table.add(*row)
+    table.show(out)
+    say(found.sentence())
 
 
 def show_estimates(estimates: Mapping[str, Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from scipy.sparse import csr_array
 
 from towerkit.core.errors import SpecError
-from towerkit.core.remarks import collecting
+from towerkit.core.remarks import collecting, remark
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import fingerprint
 from towerkit.data.stream.log import Log
@@ -29,6 +29,8 @@ from towerkit.models.ranker import RankerSpec
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import FixedBalanceSpec
+from towerkit.presets.fusions import ChosenFusion, candidates_of, choose_fusion, chooses_fusion
+from towerkit.presets.kept_choice import kept_choice
 from towerkit.pretrained.source import fingerprints
 from towerkit.spec import ModelingSpec, plain
 from towerkit.trained import Model
@@ -57,6 +59,8 @@ class Outcome:
     """What the training went on from."""
     replaces: Mapping[str, str] | None = None
     """Of a fusion with a new member: the Run it comes from, the member that went, and what was fitted."""
+    chosen: ChosenFusion | None = None
+    """Where the spec left the fusion to validation: what was chosen, and the spec that was trained."""
 
 
 def train_and_evaluate(
@@ -85,6 +89,8 @@ def train_and_evaluate(
     """
     started = time.perf_counter()
     check_measurable(spec, dataset)
+    chosen = _chosen(spec, dataset, progress, checkpoints)
+    spec = spec if chosen is None else chosen.spec
     if not len(dataset.parts.test):
         spec = spec.model_copy(update={"training": spec.training.model_copy(update={"refit": False})})
     if spec.training.track:
@@ -98,7 +104,19 @@ def train_and_evaluate(
             found = _of_tables(spec, dataset, progress, checkpoints, base, known)
         found = replace(found, evaluation=found.evaluation.with_warnings(remarks))
     progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
-    return replace(found, seconds=time.perf_counter() - started, base=base)
+    found.history.records[:0] = [] if chosen is None else chosen.records
+    return replace(found, seconds=time.perf_counter() - started, base=base, chosen=chosen)
+
+
+def _chosen(
+    spec: ModelingSpec, dataset: Dataset | Log, progress: Progress, checkpoints: Checkpoints | None
+) -> ChosenFusion | None:
+    """Choose a fusion on validation rows, where the spec asks for it."""
+    if not chooses_fusion(spec.model):
+        return None
+    assert isinstance(dataset, Dataset)
+    with collecting():  # what is odd about the rows is told when the chosen model reads them
+        return kept_choice(spec, checkpoints, lambda: choose_fusion(spec, dataset, progress, checkpoints))
 
 
 def _of_tables(
@@ -110,6 +128,8 @@ def _of_tables(
     known: Mapping[str, Known] | None,
 ) -> Outcome:
     kind = spec.model
+    for told in kind.remarks(dataset):
+        remark(told)
     if isinstance(kind, TwoTowerSpec):
         return _retrieval(kind, spec, dataset, progress, checkpoints, base)
     if isinstance(kind, RankerSpec):
@@ -279,6 +299,8 @@ def recipe_of(
 def estimates_of(spec: ModelingSpec, dataset: Dataset | Log) -> dict[str, Estimate]:
     """What the training of a model will need; of a late fusion, each tower model once (with folds it is trained folds + 1 times).
 
+    Where the fusion is left to validation, what each of those that are compared would need for the final training.
+
     Args:
         spec: What would be trained.
         dataset: Raw tables with their split, or a log.
@@ -286,6 +308,8 @@ def estimates_of(spec: ModelingSpec, dataset: Dataset | Log) -> dict[str, Estima
     check_measurable(spec, dataset)
     if isinstance(dataset, Log):
         return {"model": estimate(log_recipe_of(spec, dataset), dataset, spec.training)}
+    if chooses_fusion(spec.model):
+        return {name: estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in candidates_of(spec)}
     if not isinstance(spec.model, LateFusionSpec):
         recipe: Any = recipe_of(spec, dataset)
         return {"model": estimate(recipe, dataset, spec.training)}

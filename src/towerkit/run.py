@@ -34,6 +34,7 @@ from towerkit.golden import replay_golden
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.pair_scorer import PairScorer
 from towerkit.new_rows import evaluate_answers, evaluate_losses, evaluate_pairs, pairs_of
+from towerkit.presets.fusion_table import FusionTable
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import content_hash, read_json
 from towerkit.storage.manifest import Manifest, verify
@@ -144,7 +145,7 @@ class Run:
     @property
     def _metrics(self) -> dict[str, Any]:
         keys = ("model", "baselines", "details")
-        return read_document(self.path / "metrics.json", self.manifest.format, keys)
+        return read_document(self.path / "metrics.json", self.manifest.format, keys, ("fusions",))
 
     @cached_property
     def baselines(self) -> dict[str, Evaluation]:
@@ -152,6 +153,13 @@ class Run:
         with damaged_is_a_run_error(self.path):
             content = self._metrics["baselines"]
             return {name: Evaluation.from_dict(values, {}) for name, values in content.items()}
+
+    @cached_property
+    def fusions(self) -> FusionTable | None:
+        """What its fusion was chosen from; None where its spec named one."""
+        with damaged_is_a_run_error(self.path):
+            content = self._metrics.get("fusions")
+            return None if content is None else FusionTable.from_dict(content)
 
     @property
     def tasks(self) -> list[str]:

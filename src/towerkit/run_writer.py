@@ -130,7 +130,7 @@ def write_run(
 
     Args:
         folder: The Run's folder; must not exist, unless ``overwrite``.
-        spec: What it was trained with.
+        spec: What it was trained with; where it left the fusion to validation, the Run's spec has what was chosen.
         dataset: Its columns, roles and split are described in the Run; its rows are not stored.
         outcome: The model and what was measured.
         overwrite: Replace an existing Run.
@@ -139,6 +139,8 @@ def write_run(
         RunError: If the folder cannot be written.
     """
     check_target(folder, overwrite)
+    spec = spec if outcome.chosen is None else outcome.chosen.spec
+    fusions = None if outcome.chosen is None else outcome.chosen.table
     model, evaluation = outcome.model, outcome.evaluation
     with atomic_folder(folder, overwrite=overwrite) as draft:
         save_model(draft / "model", model, spec.evaluation)
@@ -154,6 +156,7 @@ def write_run(
                 "model": evaluation.as_dict(),
                 "baselines": {name: baseline.as_dict() for name, baseline in outcome.baselines.items()},
                 "details": files,
+                **({} if fusions is None else {"fusions": fusions.as_dict()}),
             },
         )
         (draft / "history.jsonl").write_text(
@@ -177,6 +180,7 @@ def write_run(
             continues=extra.get("continues"),
             replaces=extra.get("replaces"),
             ranks=ranks(spec.model),
+            fusions=None if fusions is None else (*fusions.lines(), fusions.sentence()),
         )
         (draft / "card.md").write_text(model_card(facts, evaluation, outcome.baselines), encoding="utf-8")
         write_manifest(draft, kind=spec.model.kind, extra=extra, space=space)

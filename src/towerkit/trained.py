@@ -155,7 +155,10 @@ def column_groups(model: TaskPredictor | LateFusion) -> dict[str, tuple[str, ...
     """
     if isinstance(model, TaskPredictor):
         known = {*model.encoder.columns(EXAMPLE), *model.entities}
-        return {name: tuple(sorted(_named_in(tower.model_dump()) & known)) for name, tower in model.spec.towers.items()}
+        return {
+            name: tuple(sorted(_named_in(tower.model_dump(exclude={"of"})) & known))
+            for name, tower in model.spec.towers.items()
+        }
     found: dict[str, tuple[str, ...]] = {}
     for name, member in model.members.items():
         inner = column_groups(member) if isinstance(member, TaskPredictor | LateFusion) else {}

@@ -710,3 +710,29 @@ def _(folder: Path) -> object:
     spec = CollectionSpec.model_validate({"format": "beir", "path": str(folder)})
     found = read_judged(spec, str(folder / "test.tsv")).data
     return f"read as they are: {found.column('document').to_pylist()}, {found.column('relevance').to_pylist()}"
+
+
+@case("towers whose columns overlap", "'ages', 'people'", "'age'", "overlap: [age]")
+def _(folder: Path) -> object:
+    towers = {"ages": {"kind": "table", "columns": ["age"]}, "people": {"kind": "table", "columns": ["age", "city"]}}
+    model = {"kind": "tower_model", "towers": towers, "heads": {"task": {"kind": "binary", "column": "liked"}}}
+    run = tk.fit({"model": model, "training": TRAINING}, tk.read(people()))
+    return run.evaluate().protocol["split"]["warnings"]
+
+
+def choosing(*towers: str) -> dict[str, Any]:
+    """A tower model whose fusion is left to validation."""
+    found = predicting()
+    found["model"] |= {"backbone": {"kind": "auto"}}
+    found["model"]["towers"] = {name: {"kind": "table", "columns": [name]} for name in towers}
+    return found
+
+
+@case("a choice of fusion with one tower", "auto", "'age'")
+def _(folder: Path) -> object:
+    return tk.fit(choosing("age"), tk.read(people()))
+
+
+@case("a choice of fusion without validation rows", "auto", "split.validation")
+def _(folder: Path) -> object:
+    return tk.fit(choosing("age", "city"), tk.read(people(), split={"kind": "random", "validation": 0.0, "test": 0.2}))

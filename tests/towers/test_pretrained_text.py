@@ -276,7 +276,7 @@ def test_both_sides_have_one_encoder(small_encoder: Path, train: Any) -> None:
     assert torch.equal(asked[0], shown[2])  # nobody's text, and a missing one
     names = [name for name, _ in model.named_parameters()]
     assert not [name for name in names if name.startswith("candidate.")] and len(names) > 2
-    with pytest.raises(SpecError, match=r"so both have one dropout; received 0\.5 here and 0\.0 there"):
+    with pytest.raises(SpecError, match=r"received dropout 0\.5 here and dropout 0\.0 there"):
         two_sided(small_encoder, train, dropout=0.5)
 
 

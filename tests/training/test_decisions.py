@@ -8,6 +8,7 @@ Invariants:
 - only validation rows are read: other test rows change no byte of the saved model, other validation rows do;
 - with ``refit`` they are read off the first model, and the second keeps them; a training that was interrupted in the refit
   ends with the same ones;
+- a label that only validation rows have is learned by the refit alone: its threshold is a half, and the others keep theirs;
 - what cannot be read off is refused before the training: no validation rows, no labels, one class;
 - a stored decision comes back, and one that no training stores is refused.
 """
@@ -228,6 +229,28 @@ def decided(dataset: Dataset, **training: Any) -> Mapping[str, Decision]:
     model = train_and_evaluate(spec(**training), dataset, Silent()).model
     assert isinstance(model, TaskPredictor)
     return model.decisions
+
+
+def with_new_label(data: Dataset, label: str, part: str) -> Dataset:
+    """The rows of a part, half of them with one more tag."""
+    tags = data.examples.data.column("tags").to_pylist()
+    for row in data.parts.get(part)[::2]:
+        tags[row] = "|".join(filter(None, [label, tags[row]]))
+    table = data.examples.data.drop_columns(["tags"]).append_column("tags", pa.array(tags))
+    return replace(data, examples=replace(data.examples, data=table))
+
+
+def test_a_label_that_only_the_refit_meets(tmp_path: Path) -> None:
+    data = with_new_label(reviews(), "again", "validation")  # sorts between "a" and "b"
+    heads = {"tags": {**HEADS["tags"], "calibration": "none"}}
+    outcome = train_and_evaluate(spec(heads), data, Silent())
+    model = outcome.model
+    assert isinstance(model, TaskPredictor) and model.tasks["tags"].classes == ("a", "again", "b")
+    alone = train_and_evaluate(spec(heads, refit=False), data, Silent()).model
+    assert isinstance(alone, TaskPredictor) and alone.tasks["tags"].classes == ("a", "b")
+    first, new, last = model.decisions["tags"].thresholds
+    assert (first, last) == alone.decisions["tags"].thresholds and new == 0.5 and first != 0.5
+    assert outcome.evaluation.protocol["tasks"]["tags"]["threshold"] == [first, 0.5, last]
 
 
 def test_only_validation_rows_are_read() -> None:

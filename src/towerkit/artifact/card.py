@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ class CardFacts:
     """Of a late fusion with a new member: the name and the hash of the Run it comes from, the member, what was fitted."""
     ranks: bool = False
     """Whether it ranks candidates; else it predicts."""
+    fusions: tuple[Sequence[str], Sequence[Sequence[str]], str] | None = None
+    """Head and cells of the table of fusions that it was chosen from, and what the table says."""
 
 
 def model_card(facts: CardFacts, evaluation: Any, baselines: Mapping[str, Any]) -> str:
@@ -53,6 +55,7 @@ def model_card(facts: CardFacts, evaluation: Any, baselines: Mapping[str, Any]) 
         ["## Data", "", *_data(facts.data)],
         ["## Figures", "", *_figures(evaluation, baselines), *_decisions(evaluation.protocol)],
         *_segments({**baselines, "model": evaluation}),
+        *_fusions(facts),
         ["## Protocol", "", name(facts.protocol, limit=4000), "", *block(dict(evaluation.protocol))],
         ["## Limits", "", *_limits(facts, evaluation)],
         ["## How to load it", "", *_loading(facts.ranks)],
@@ -150,6 +153,15 @@ def _segments(columns: Mapping[str, Any]) -> list[list[str]]:
             head = [name(segment), "n", *map(name, columns)]
             parts.append([f"## {name(metric)} by {name(segment)}", "", *table(head, rows)])
     return parts
+
+
+def _fusions(facts: CardFacts) -> list[list[str]]:
+    """A part with what it was chosen from."""
+    if facts.fusions is None:
+        return []
+    head, cells, sentence = facts.fusions
+    rows = [[name(row[0]), *row[1:]] for row in cells]
+    return [["## How the fusion was chosen", "", *table(head, rows), "", name(sentence, limit=4000)]]
 
 
 def _cell(interval: Any) -> str:

@@ -51,6 +51,7 @@ def described(run: Any) -> dict[str, Any]:
         "kind": run.kind,
         **run.evaluation.as_dict(),
         "baselines": {name: evaluation.as_dict()["metrics"] for name, evaluation in run.baselines.items()},
+        **({} if run.fusions is None else {"fusions": run.fusions.as_dict()}),
     }
 
 
@@ -62,6 +63,8 @@ def show_run(run: Any) -> None:
     console.show_metrics(run.evaluation, run.baselines, name=run.kind)
     console.show_segments(run.evaluation, run.baselines, name=run.kind)
     console.show_tasks(run.evaluation)
+    if run.fusions is not None:
+        console.show_fusions(run.fusions)
     console.say(protocol_line(run.evaluation.protocol))
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from towerkit.core.durations import duration_s
 from towerkit.core.errors import SpecError
 
 if TYPE_CHECKING:
     from towerkit.doctor.interactions import DescribedPairs
     from towerkit.spec import ExperimentSpec
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def seconds_of(budget: str) -> float:
@@ -28,10 +26,10 @@ def seconds_of(budget: str) -> float:
         >>> seconds_of("2m"), seconds_of("90")
         (120.0, 90.0)
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|min|h|)", budget.strip())
-    if found is None or float(found[1]) <= 0:
+    found = duration_s(budget)
+    if found is None:
         raise SpecError(f"--budget is a time such as 120s or 2m, above 0; received '{budget}'.")
-    return float(found[1]) * _UNITS[found[2]]
+    return found
 
 
 def preset_spec(

@@ -16,7 +16,7 @@ from towerkit.data.spec import DataSpec, EntitySpec, ExamplesSpec
 from towerkit.data.stream.files import LogFiles
 from towerkit.doctor.keys import repeated_keys
 from towerkit.doctor.tables import describe
-from towerkit.spec import load_spec, parse_yaml
+from towerkit.spec import ExperimentSpec, load_spec, parse_yaml
 
 _ROLES = ("query", "candidate", "time", "weight")
 _INHERITED = ("format", "separator", "encoding", "header", "names", "quoted", "decimal")
@@ -36,9 +36,9 @@ def examine_spec(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or "data" not in content:
             raise SpecError(f"{path}: doctor reads the key 'data' of a spec, and there is none. See docs/data.md.")
         spec = parse(DataSpec, content["data"], f"{path}, data")
-        seed = 0
+        whole = None
         if "model" in content:
-            seed = _seed(path, found)
+            whole = _whole(path, found)
         else:
             found["notes"].append("the file has no model yet; only its data was looked at")
     except (OSError, UnicodeDecodeError) as error:
@@ -57,22 +57,24 @@ def examine_spec(path: Path) -> dict[str, Any]:
         for name, source, roles in _tables(spec):
             _look(found, name, source, roles, base)
     try:
-        dataset = read_dataset(spec, base=base, seed=seed)
+        dataset = read_dataset(spec, base=base, seed=whole.training.seed if whole is not None else 0)
         found["parts"], found["split"] = dataset.parts.sizes(), dict(dataset.split)
         found["notes"] += dataset.split.get("warnings", [])
+        if whole is not None:
+            found["notes"] += whole.model.remarks(dataset)
     except TowerkitError as error:
         if str(error) not in found["problems"]:
             found["problems"].append(str(error))
     return found
 
 
-def _seed(path: Path, found: dict[str, Any]) -> int:
-    """The seed that draws the split; a wrong model part is a problem, but the data is looked at all the same."""
+def _whole(path: Path, found: dict[str, Any]) -> ExperimentSpec | None:
+    """The whole spec, whose seed draws the split; a wrong model part is a problem, but the data is looked at all the same."""
     try:
-        return load_spec(path).training.seed
+        return load_spec(path)
     except SpecError as error:
         found["problems"].append(str(error))
-        return 0
+        return None
 
 
 def _tables(spec: DataSpec) -> list[tuple[str, SourceSpec, dict[str, str]]]:

@@ -17,6 +17,7 @@ from towerkit.ensembles.pair_members import AnyPairsSpec
 from towerkit.ensembles.rank_combine import AverageSpec, RerankSpec, RRFSpec, Weight, WeightedSpec
 from towerkit.ensembles.run_spec import RunMemberSpec
 from towerkit.features.encoder import Demand, LabelSpec
+from towerkit.fusion import AutoSpec
 from towerkit.heads import HeadSpec
 from towerkit.heads.decision import UNTOUCHED, Calibration
 from towerkit.models.ranker import RankerSpec
@@ -122,9 +123,30 @@ class LateFusionSpec(Spec):
             elif isinstance(member, LateFusionSpec):
                 yield from ((f"{name}/{inner}", each) for inner, each in member.towers())
 
+    def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:
+        """What looks like a slip within a member; several members may well read one column.
+
+        Args:
+            dataset: What it would learn from.
+            where: The part of the spec that this is.
+        """
+        kinds = TowerModelSpec | TwoTowerSpec | LateFusionSpec
+        members = {f"{where}.members.{name}": each for name, each in self.members.items() if isinstance(each, kinds)}
+        return [told for place, each in members.items() for told in each.remarks(dataset, place)]
+
     @model_validator(mode="after")
     def _labels_are_read_alike(self) -> LateFusionSpec:
         _check_labels({name: [head.label() for head in heads_of(member)] for name, member in self.predictors.items()})
+        return self
+
+    @model_validator(mode="after")
+    def _no_member_chooses(self) -> LateFusionSpec:
+        for name, member in self.members.items():
+            if isinstance(member, TowerModelSpec) and isinstance(member.backbone, AutoSpec):
+                raise ValueError(
+                    f"backbone: {{kind: auto}} is for a tower_model by itself, whose late fusion it looks at, too; '{name}' is a "
+                    "member. Train it by itself, and name the backbone that was chosen."
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,37 +1,21 @@
 """Backbones: many vectors to one state, or to one for each task. ``AnyBackboneSpec`` is the menu."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from towerkit.fusion.attention import Attention, AttentionSpec, Tokens, TokensSpec
+from towerkit.fusion.auto import AnyFusionSpec, AutoSpec
 from towerkit.fusion.base import Backbone, BackboneSpec
 from towerkit.fusion.concat import Concat, ConcatSpec, Linear, LinearSpec
 from towerkit.fusion.cross import Cross, CrossSpec
 from towerkit.fusion.experts import Mmoe, MmoeSpec, Ple, PleSpec
 from towerkit.fusion.gated import Gated, GatedSpec
+from towerkit.fusion.menu import AnyBackboneSpec
 from towerkit.fusion.pooled import MaxSpec, MeanSpec, Pooled, ProductSpec, SumSpec
-
-AnyBackboneSpec = Annotated[
-    ConcatSpec
-    | LinearSpec
-    | SumSpec
-    | MeanSpec
-    | MaxSpec
-    | ProductSpec
-    | GatedSpec
-    | CrossSpec
-    | AttentionSpec
-    | TokensSpec
-    | MmoeSpec
-    | PleSpec,
-    Field(discriminator="kind"),
-]
 
 __all__ = [
     "AnyBackboneSpec",
+    "AnyFusionSpec",
     "Attention",
     "AttentionSpec",
+    "AutoSpec",
     "Backbone",
     "BackboneSpec",
     "Concat",

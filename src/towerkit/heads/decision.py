@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from towerkit.core.spec import Spec
+from towerkit.features.labels import Labels
 
 Calibration = Literal["none", "temperature"]
 """``temperature`` divides the logits by one number per task, chosen for the lowest loss on validation rows."""
@@ -74,6 +75,31 @@ class Decision:
             ValueError: If a number is out of range.
         """
         return cls(**{**data, "thresholds": tuple(data["thresholds"])})
+
+
+def told_of(decision: Decision, labels: Labels) -> dict[str, Any]:
+    """A decision in plain data, with the classes that its thresholds are of.
+
+    Args:
+        decision: Read off validation rows.
+        labels: Of its task, as the model had them then.
+    """
+    return {**decision.as_dict(), "classes": list(labels.classes)}
+
+
+def after_refit(told: Mapping[str, Any], labels: Labels) -> Decision:
+    """A decision for a model that was then trained on the validation rows too, which may have brought labels of their own.
+
+    Args:
+        told: From :func:`told_of`; without classes, as once stored, they are as they were.
+        labels: Of the task, as the model has them now. A label that is new has a threshold of a half.
+    """
+    classes = told.get("classes", labels.classes)
+    decision = Decision.from_dict({key: value for key, value in told.items() if key != "classes"}).refitted()
+    if len(decision.thresholds) == 1 or tuple(classes) == labels.classes:
+        return decision
+    known = dict(zip(classes, decision.thresholds, strict=True))
+    return replace(decision, thresholds=tuple(known.get(each, UNTOUCHED.thresholds[0]) for each in labels.classes))
 
 
 UNTOUCHED = Decision()

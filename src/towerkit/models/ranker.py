@@ -11,6 +11,7 @@ from towerkit.core.errors import SpecError, listed
 from towerkit.core.spec import Name
 from towerkit.data.dataset import Dataset
 from towerkit.features.encoder import Demand, Encoder
+from towerkit.fusion import AnyBackboneSpec, ConcatSpec
 from towerkit.heads import AnyHeadSpec, HeadSpec
 from towerkit.models.tower_model import MergedSpec, TowerModel, label_head
 from towerkit.models.wiring import pair_of
@@ -24,6 +25,7 @@ class RankerSpec(MergedSpec):
     """Ranking by pairs: what a two-tower cannot say, because it depends on both sides at once."""
 
     kind: Literal["ranker"] = "ranker"
+    backbone: AnyBackboneSpec = ConcatSpec()
     layers: tuple[int, ...] = ()
     """Hidden widths between backbone and score."""
     weight: float = Field(1.0, gt=0.0)

@@ -17,6 +17,7 @@ from towerkit.features.encoder import Encoder
 from towerkit.features.history import Reach
 from towerkit.fusion import AnyBackboneSpec, Backbone, BackboneSpec, SumSpec
 from towerkit.models.absent import Absent, standby_of
+from towerkit.models.overlaps import overlap_remarks
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, Candidates, IdTower, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
@@ -80,6 +81,8 @@ class FusedSideSpec(Spec):
     backbone: AnyBackboneSpec = SumSpec()
     absent: float | None = Field(None, ge=0.0, lt=1.0)
     """As of a tower model, for the towers that read neither keys nor histories, which have a vector for the unknown anyway."""
+    overlap: tuple[str, ...] = ()
+    """Columns that several towers read on purpose; the others are told as a likely slip."""
 
     @field_validator("backbone")
     @classmethod
@@ -116,14 +119,34 @@ def side_features(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str
     Raises:
         SpecError: If a tower names another entity than its side's.
     """
-    found: list[FeatureSpec] = []
+    return [feature for each in _reads(side, dataset, entity).values() for feature in each]
+
+
+def side_remarks(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str, where: str) -> list[str]:
+    """What looks like a slip: columns that several towers of the side read.
+
+    Args:
+        side: Its spec.
+        dataset: What it would learn from.
+        entity: Whose columns it reads.
+        where: The part of the spec that this is.
+    """
+    if not isinstance(side, FusedSideSpec):
+        return []
+    reads = {name: (entity, features) for name, features in _reads(side, dataset, entity).items()}
+    return overlap_remarks(reads, side.overlap, where)
+
+
+def _reads(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str) -> dict[str, list[FeatureSpec]]:
+    """Tower -> what it reads."""
+    found: dict[str, list[FeatureSpec]] = {}
     for name, tower in towers_of(side).items():
         if tower.entity not in (None, entity):
             raise SpecError(
                 f"The tower '{name}' reads the entity '{tower.entity}', but its side of the two-tower is '{entity}'; "
                 "a side must be computable from its own entity alone. Remove the key entity."
             )
-        found += tower.features(schema_of(dataset, entity), key_of(dataset, entity))
+        found[name] = tower.features(schema_of(dataset, entity), key_of(dataset, entity))
     return found
 
 
@@ -175,9 +198,12 @@ def build_side(
         encoder: Fitted features.
         entity: Whose columns it reads.
         sparse_rows: Tables give sparse gradients.
-        candidates: For a query side that reads histories.
+        candidates: For a query side that reads histories, or has weights of the candidate side.
     """
-    contexts = {name: TowerContext(encoder, entity, sparse_rows, candidates) for name in towers_of(side)}
+    twins = {} if candidates is None else candidates.twins
+    contexts = {
+        name: TowerContext(encoder, entity, sparse_rows, candidates, twins.get(name)) for name in towers_of(side)
+    }
     towers = {name: tower.build(contexts[name]) for name, tower in towers_of(side).items()}
     if not isinstance(side, FusedSideSpec):
         return Side(towers, None)

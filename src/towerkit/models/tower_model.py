@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Self
 
 import torch
@@ -14,11 +15,14 @@ from towerkit.core.spec import Name, Spec
 from towerkit.data.batch import Batch, Columns, spread
 from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EXAMPLE
+from towerkit.features.base import FeatureSpec
 from towerkit.features.encoder import Demand, Encoder, LabelSpec
 from towerkit.features.labels import Labels
-from towerkit.fusion import AnyBackboneSpec, Backbone, ConcatSpec
+from towerkit.fusion import AnyFusionSpec, AutoSpec, Backbone, ConcatSpec
 from towerkit.heads import AnyHeadSpec, Head, HeadSpec
 from towerkit.models.absent import Absent, check_without, standby_of
+from towerkit.models.overlaps import overlap_remarks
+from towerkit.models.ties import check_ties, tied
 from towerkit.models.wiring import key_of, schema_of
 from towerkit.towers import AnyTowerSpec, TextTowerSpec, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
@@ -121,10 +125,12 @@ class MergedSpec(Spec):
 
     kind: str
     towers: dict[Name, AnyTowerSpec] = Field(min_length=1)
-    backbone: AnyBackboneSpec = ConcatSpec()
+    backbone: AnyFusionSpec = ConcatSpec()
     absent: float | None = Field(None, ge=0.0, lt=1.0)
     """Learn a vector for each tower that stands where all its columns are missing, and put it for so large a share of the training
     rows where they are not; when not given, each tower has its own way with missing values."""
+    overlap: tuple[str, ...] = ()
+    """Columns that several towers read on purpose; the others are told as a likely slip."""
 
     @field_validator("towers")
     @classmethod
@@ -137,11 +143,12 @@ class MergedSpec(Spec):
                 f"{listed(paired)} in a {kind}, which {_LACKS[kind]}. Use {{kind: id}}."
             )
         for name, tower in towers.items():
-            if isinstance(tower, TextTowerSpec) and (tower.of, tower.start) != ("own", "random"):
+            if isinstance(tower, TextTowerSpec) and tower.start != "random":
                 raise ValueError(
-                    f"'of: candidate' and 'start: spectral' are for the texts of a two_tower; received of: {tower.of}, start: "
-                    f"{tower.start} in the tower '{name}' of a {kind}. Remove them."
+                    f"'start: spectral' is for the texts of a two_tower; received start: {tower.start} in the tower '{name}' of a "
+                    f"{kind}. Remove it."
                 )
+        check_ties(towers)
         return towers
 
     @model_validator(mode="after")
@@ -166,10 +173,26 @@ class MergedSpec(Spec):
             labels: Task -> its label column.
         """
         demand = Demand(labels=dict(labels))
-        for name, tower in self.towers.items():
-            entity = self.entity_of(name)
-            demand.add(entity, tower.features(schema_of(dataset, entity), key_of(dataset, entity)))
+        for entity, features in self._reads(dataset).values():
+            demand.add(entity, features)
         return demand
+
+    def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:
+        """What looks like a slip beside this data: columns that several towers read.
+
+        Args:
+            dataset: What it would learn from.
+            where: The part of the spec that this is.
+        """
+        return overlap_remarks(self._reads(dataset), self.overlap, where)
+
+    def _reads(self, dataset: Dataset) -> dict[str, tuple[str, list[FeatureSpec]]]:
+        """Tower -> its entity, and what it reads of it."""
+        entities = {name: self.entity_of(name) for name in self.towers}
+        return {
+            name: (entity, self.towers[name].features(schema_of(dataset, entity), key_of(dataset, entity)))
+            for name, entity in entities.items()
+        }
 
     def assembled(
         self, encoder: Encoder, heads: Callable[[int], Mapping[str, nn.Module]], tasks: Sequence[str], sparse_rows: bool
@@ -184,7 +207,12 @@ class MergedSpec(Spec):
         """
         entities = {name: self.entity_of(name) for name in self.towers}
         contexts = {name: TowerContext(encoder, entity, sparse_rows) for name, entity in entities.items()}
-        towers = {name: tower.build(contexts[name]) for name, tower in self.towers.items()}
+        ties = tied(self.towers)
+        built = {name: tower.build(contexts[name]) for name, tower in self.towers.items() if name not in ties}
+        for name, other in ties.items():
+            contexts[name] = replace(contexts[name], twin=built[other])
+            built[name] = self.towers[name].build(contexts[name])
+        towers = {name: built[name] for name in self.towers}
         backbone = self.backbone.build({name: tower.out_dim for name, tower in towers.items()}, list(tasks))
         made = heads(backbone.head_dim)
         absent = None
@@ -215,6 +243,15 @@ class TowerModelSpec(MergedSpec):
 
     kind: Literal["tower_model"] = "tower_model"
     heads: dict[Name, AnyHeadSpec] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _auto_has_towers_to_merge(self) -> Self:
+        if isinstance(self.backbone, AutoSpec) and len(self.towers) < 2:
+            raise ValueError(
+                "backbone: {kind: auto} compares how several towers are merged, and there is one, "
+                f"{listed(self.towers)}. Remove the backbone, or add a tower."
+            )
+        return self
 
     def demand(self, dataset: Dataset) -> Demand:
         """What the towers read, and the labels of the heads."""

@@ -17,10 +17,19 @@ from towerkit.data.dataset import Dataset
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
 from towerkit.models.histories import check_histories
-from towerkit.models.shared_texts import check_shared_texts, shares_texts
-from towerkit.models.side import Side, SideSpec, build_side, check_pairing, reads_history, side_features
+from towerkit.models.side import (
+    Side,
+    SideSpec,
+    build_side,
+    check_pairing,
+    reads_history,
+    side_features,
+    side_remarks,
+    towers_of,
+)
+from towerkit.models.ties import check_ties_between, tied, twins_of
 from towerkit.models.wiring import key_of, pair_of, schema_of
-from towerkit.towers import Candidates, IdTowerSpec, TextTower
+from towerkit.towers import Candidates, IdTowerSpec
 from towerkit.towers.id import num_ids
 
 
@@ -114,7 +123,7 @@ class TwoTowerSpec(Spec):
     def _towers_have_their_place_and_partners(self) -> TwoTowerSpec:
         check_pairing(self.query, self.candidate)
         check_histories(self.query, self.candidate)
-        check_shared_texts(self.query, self.candidate)
+        check_ties_between(self.query, self.candidate)
         return self
 
     def demand(self, dataset: Dataset) -> Demand:
@@ -131,6 +140,16 @@ class TwoTowerSpec(Spec):
             demand.add(candidate, IdTowerSpec().features(schema_of(dataset, candidate), key_of(dataset, candidate)))
         return demand
 
+    def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:
+        """What looks like a slip beside this data: columns that several towers of one side read.
+
+        Args:
+            dataset: What it would learn from.
+            where: The part of the spec that this is.
+        """
+        sides = zip(("query", "candidate"), (self.query, self.candidate), self.entities(dataset), strict=True)
+        return [told for name, side, own in sides for told in side_remarks(side, dataset, own, f"{where}.{name}")]
+
     def entities(self, dataset: Dataset) -> tuple[str, str]:
         """The names of the query and the candidate entity."""
         return pair_of(dataset)
@@ -138,14 +157,13 @@ class TwoTowerSpec(Spec):
     def build(self, encoder: Encoder, entities: tuple[str, str], *, sparse_rows: bool = False) -> TwoTower:
         """Make the module from fitted features."""
         query, candidate = entities
-        if reads_history(self.query) or shares_texts(self.query):
+        if reads_history(self.query) or tied(towers_of(self.query)):
             candidate_side = build_side(self.candidate, encoder, candidate, sparse_rows=sparse_rows)
             ids = list(candidate_side.id_towers().values())
-            texts = [tower for _, tower in candidate_side.each() if isinstance(tower, TextTower)]
             known = Candidates(
                 num_ids(encoder, candidate) if reads_history(self.query) else 0,
                 ids[0] if len(ids) == 1 else None,
-                texts[0] if len(texts) == 1 else None,
+                twins_of(self.query, self.candidate, candidate_side),
             )
             query_side = build_side(self.query, encoder, query, sparse_rows=sparse_rows, candidates=known)
         else:  # the order in which the sides draw their start

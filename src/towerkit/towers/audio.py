@@ -13,6 +13,7 @@ from towerkit.features.base import FeatureSpec
 from towerkit.towers.base import Tower, TowerContext
 from towerkit.towers.convolution import SmallConvolution, checked_channels
 from towerkit.towers.media import FilesTowerSpec, MediaTower
+from towerkit.towers.ties import OneFeatureTower
 
 
 class SpectrogramConvolutionSpec(Spec):
@@ -56,9 +57,12 @@ class AudioTowerSpec(FilesTowerSpec):
         return [self._feature()]
 
     def build(self, context: TowerContext) -> Tower:
-        """The encoder and a linear layer."""
+        """The encoder and a linear layer, or a tower with the weights of another one."""
+        feature, like = context.feature(self._feature()), self.twin(context)
+        if like is not None:
+            assert isinstance(like, OneFeatureTower)
+            return like.over(feature.name)
         encoder = self.encoder.build()
-        feature = context.feature(self._feature())
         return MediaTower(feature.name, encoder, encoder.out_dim, self.dim, dropout=self.dropout)
 
     def _feature(self) -> AudioSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,6 @@ from towerkit.features.history import Reach
 
 if TYPE_CHECKING:
     from towerkit.towers.id import IdTower
-    from towerkit.towers.text_base import TextTower
 
 
 class Tower(nn.Module):
@@ -82,8 +81,8 @@ class Candidates:
     """Codes of candidates, that of the unknown one included."""
     ids: IdTower | None
     """The candidate side's id tower, where it has exactly one."""
-    texts: TextTower | None = None
-    """The candidate side's text tower, where it has exactly one."""
+    twins: Mapping[str, Tower] = field(default_factory=dict)
+    """Tower of the query side -> the tower of the candidate side whose weights it has."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,8 @@ class TowerContext:
     """Tables give sparse gradients, so that an optimizer touches only the rows of the batch."""
     candidates: Candidates | None = None
     """Given to the query side of a two-tower where one of its towers has something of the candidate side."""
+    twin: Tower | None = None
+    """The tower whose weights it has, where they are not its own."""
     asked: list[FeatureSpec] = field(default_factory=list, compare=False)
     """The features that were asked for so far: what the tower reads."""
 

@@ -17,6 +17,7 @@ from towerkit.towers.base import Tower, TowerContext
 from towerkit.towers.convolution import SmallConvolution, checked_channels
 from towerkit.towers.media import FilesTowerSpec, MediaTower
 from towerkit.towers.pretrained_image import PretrainedImageSpec
+from towerkit.towers.ties import OneFeatureTower
 
 _SIZE = 64
 
@@ -104,8 +105,12 @@ class ImageTowerSpec(FilesTowerSpec):
         return [self._feature()]
 
     def build(self, context: TowerContext) -> Tower:
-        """What the encoder makes."""
-        return self.encoder.build(context.feature(self._feature()), self.dim, self.dropout)
+        """What the encoder makes, or a tower with the weights of another one."""
+        feature, like = context.feature(self._feature()), self.twin(context)
+        if like is not None:
+            assert isinstance(like, OneFeatureTower)
+            return like.over(feature.name)
+        return self.encoder.build(feature, self.dim, self.dropout)
 
     def _feature(self) -> FeatureSpec:
         return self.encoder.feature(

@@ -12,7 +12,7 @@ from towerkit.data.column_types import ColumnType
 from towerkit.data.schema import Schema
 from towerkit.features.image import checked_pattern
 from towerkit.features.media import OnError
-from towerkit.towers.base import Tower, TowerSpec
+from towerkit.towers.ties import OneFeatureTower, TiedTowerSpec
 
 _PATHS: tuple[ColumnType, ...] = ("text", "category", "key")
 _VALUES: tuple[ColumnType, ...] = ("number", "bool")
@@ -21,7 +21,7 @@ _AT_ONCE = 64
 """Rows that are encoded at once where no gradient is wanted: their maps take much more room than their vectors."""
 
 
-class MediaTower(Tower):
+class MediaTower(OneFeatureTower):
     """An encoder of stored rows, then a linear layer; a learned vector where a row has nothing.
 
     Args:
@@ -56,7 +56,7 @@ class MediaTower(Tower):
         return vectors.index_copy(0, present, found.to(vectors.dtype))  # [rows, out_dim]
 
 
-class FilesTowerSpec(TowerSpec):
+class FilesTowerSpec(TiedTowerSpec):
     """What towers over a column of files have in common."""
 
     column: str

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import Self
 
 from towerkit.core.spec import Spec
 from towerkit.features.base import Feature, FeatureSpec
-from towerkit.towers.base import Tower
+from towerkit.towers.ties import OneFeatureTower
 
 
-class TextTower(Tower):
-    """A tower over texts, whatever encodes them: one of the query side can have the weights of the candidate side's."""
-
-    feature: str
-    """Key of the column that it reads."""
-
-    def over(self, feature: str) -> Self:
-        """A tower with the same weights, which moves with this one, over another column.
-
-        Args:
-            feature: Its key.
-        """
-        twin = copy.copy(self)  # shallow: parameters and parts are the same objects
-        twin.feature = feature
-        return twin
+class TextTower(OneFeatureTower):
+    """A tower over texts, whatever encodes them."""
 
 
 @dataclass(frozen=True)

@@ -8,21 +8,22 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from towerkit.core.errors import SpecError, listed
+from towerkit.core.errors import ShapeError, SpecError, listed
 from towerkit.data.batch import Columns, dense
 from towerkit.data.column_types import ColumnType
 from towerkit.data.schema import Schema
 from towerkit.features.base import FeatureSpec
 from towerkit.features.vectors import VectorFeature, VectorScale, VectorSpec
-from towerkit.towers.base import Tower, TowerContext, TowerSpec
+from towerkit.towers.base import TowerContext
 from towerkit.towers.layers import Activation, Norm, perceptron
+from towerkit.towers.ties import OneFeatureTower, TiedTowerSpec
 
 _LISTS: tuple[ColumnType, ...] = ("vector", "list")
 """A list is seen to have one width when it is fitted: the message then names the row."""
 _NUMBERS: tuple[ColumnType, ...] = ("number", "bool")
 
 
-class VectorTower(Tower):
+class VectorTower(OneFeatureTower):
     """An MLP over given vectors; a learned vector where there is none.
 
     Args:
@@ -47,7 +48,7 @@ class VectorTower(Tower):
         norm: Norm = "none",
     ) -> None:
         super().__init__()
-        self.feature, self.out_dim = feature, out_dim
+        self.feature, self.in_dim, self.out_dim = feature, in_dim, out_dim
         self.mlp = perceptron(in_dim, layers, out_dim, dropout=dropout, activation=activation, norm=norm)
         self.absent = nn.Parameter(torch.randn(out_dim) * 0.01)  # not zeros: a cosine has no gradient there
 
@@ -58,7 +59,7 @@ class VectorTower(Tower):
         return torch.where(missing, self.absent, self.mlp(vectors))  # [rows, out_dim]
 
 
-class VectorTowerSpec(TowerSpec):
+class VectorTowerSpec(TiedTowerSpec):
     """Precomputed vectors of any width: one column of lists of numbers, or several columns of numbers."""
 
     kind: Literal["vector"] = "vector"
@@ -91,9 +92,22 @@ class VectorTowerSpec(TowerSpec):
         return [VectorSpec(columns=self.columns, scale=self.scale)]
 
     def build(self, context: TowerContext) -> VectorTower:
-        """An MLP over the fitted width."""
+        """An MLP over the fitted width, or a tower with the weights of another one.
+
+        Raises:
+            ShapeError: If that one reads vectors of another width.
+        """
         feature = context.feature(VectorSpec(columns=self.columns, scale=self.scale))
         assert isinstance(feature, VectorFeature)
+        like = self.twin(context)
+        if like is not None:
+            assert isinstance(like, VectorTower)
+            if like.in_dim != feature.width:
+                raise ShapeError(
+                    f"Two vector towers with the same weights read vectors of one width; {list(self.columns)} hold "
+                    f"{feature.width} numbers (of: {self.of}), and the other tower reads {like.in_dim}. Use of: own."
+                )
+            return like.over(feature.name)
         return VectorTower(
             feature.name,
             feature.width,

@@ -13,7 +13,7 @@ from towerkit.data.batch import Batch
 from towerkit.data.splits import Rows
 from towerkit.data.table import Table
 from towerkit.features.encoded import Drawn, Encoded
-from towerkit.heads.decision import Decision
+from towerkit.heads.decision import Decision, after_refit, told_of
 from towerkit.matching.negatives import AllCandidates, Negatives
 from towerkit.training.checkpoint import Checkpoints, Saved
 from towerkit.training.engines.base import KernelEngine
@@ -139,7 +139,8 @@ def fit_recipe(
         if last:
             return first
         before = first.history
-        before.decisions = {task: decision.as_dict() for task, decision in first.decisions.items()}
+        labels = first.prepared.encoded.encoder.labels
+        before.decisions = {task: told_of(decision, labels[task]) for task, decision in first.decisions.items()}
     else:
         assert saved.stretch.before is not None
         before = saved.stretch.before
@@ -148,7 +149,8 @@ def fit_recipe(
     found = again.run(Stretch("refit", before=before), before.best_epoch, saved, validated=False, last=True)
     before.records += found.history.records
     before.seconds += found.history.seconds
-    decided = {task: Decision.from_dict(told).refitted() for task, told in before.decisions.items()}
+    labels = found.prepared.encoded.encoder.labels
+    decided = {task: after_refit(told, labels[task]) for task, told in before.decisions.items()}
     return Trained(found.prepared, before, decided)
 
 
