@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from towerkit.kernels.compiled import compiled, renamed
+from towerkit.kernels.compiled import compiled
 
 TRIES = 64
 """Proposals for one place before the candidates that are left are listed."""
@@ -14,7 +13,8 @@ PLACES = 1 << 20
 """Rows of a batch: counters of two steps must not meet."""
 
 
-def draw_own_alone(
+@compiled(exact=True)
+def draw_own(
     queries: NDArray[np.int64],
     positives: NDArray[np.int64],
     first_step: int,
@@ -29,8 +29,10 @@ def draw_own_alone(
     known: NDArray[np.int32],
     table: NDArray[np.bool_],
     drawn: NDArray[np.int64],
+    first: int,
+    end: int,
 ) -> None:
-    """Fill ``drawn`` for the batches of some steps at once.
+    """Fill some rows of ``drawn``, of the batches of some steps at once.
 
     Args:
         queries: ``[rows]`` query rows; ``batch`` rows belong to each step, the last one may have fewer.
@@ -48,9 +50,11 @@ def draw_own_alone(
         known: Candidate rows, ascending for each query.
         table: ``[queries, candidates + 1]`` the same as a table, where that is small; else empty.
         drawn: ``[rows, count]`` written.
+        first: The first row to fill.
+        end: The row after the last one.
     """
     count, is_even, is_known, is_table = drawn.shape[1], len(cumulative) == 0, len(starts) > 0, len(table) > 0
-    for row in prange(len(queries)):
+    for row in range(first, end):
         query, positive = queries[row], positives[row]
         step, place_in_batch = first_step + row // batch, row % batch
         for place in range(count):
@@ -84,11 +88,6 @@ def draw_own_alone(
                     _mixed(key ^ np.uint64(1), counter) >> np.uint64(32), num_candidates, positive, known[low:high],
                     drawn[row, : place * distinct],
                 )  # fmt: skip
-
-
-draw_own = compiled(parallel=True, exact=True)(renamed(draw_own_alone, "draw_own"))
-draw_own_alone = compiled(exact=True)(draw_own_alone)
-"""The same on one thread: OpenMP is not started, and a process may still be forked afterwards."""
 
 
 @compiled(exact=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
@@ -94,20 +93,19 @@ class OwnDraws:
         Returns:
             ``[rows, count]`` candidate rows.
         """
-        from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
-        from towerkit.kernels.sampling import draw_own, draw_own_alone
+        from towerkit.kernels.compiled import in_threads  # Numba takes half a second to import
+        from towerkit.kernels.sampling import draw_own
 
         drawn = np.empty((len(queries), self.count), np.int64)
         starts, known, table = (_NOBODY, _NO_ONE_KNOWN, _NO_TABLE) if self.known is None else self.known.by_query
         proposed = self.num_candidates, self.cumulative, self.guide, self.last, self.distinct
         where = first_step, batch, np.uint64(self.key), *proposed
-        many = drawn.size >= _MANY and torch.get_num_threads() > 1
+        arguments = queries, positives, *where, starts, known, table, drawn
         with np.errstate(over="ignore"):  # in plain Python the mixing warns of what it is made of
-            if not many:
-                draw_own_alone(queries, positives, *where, starts, known, table, drawn)
-                return drawn
-        with torch_threads():
-            draw_own(queries, positives, *where, starts, known, table, drawn)
+            if drawn.size >= _MANY:
+                in_threads(draw_own, len(drawn), *arguments)
+            else:
+                draw_own(*arguments, 0, len(drawn))
         return drawn
 
     def draw_plainly(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> NDArray[np.int64]:
