@@ -16,6 +16,7 @@ _TRIES, _PLACES = 64, 1 << 20
 _MANY = 1 << 16
 """Draws that are worth waking other threads for."""
 _NOBODY, _NO_ONE_KNOWN, _NO_TABLE = np.empty(0, np.int64), np.empty(0, np.int32), np.empty((0, 0), np.bool_)
+_NO_SIGNATURES = np.empty((0, 8), np.uint64)
 
 Propose = Callable[[NDArray[np.uint64]], NDArray[np.int64]]
 """Counters to candidate rows, a pure function."""
@@ -100,7 +101,8 @@ class OwnDraws:
         starts, known, table = (_NOBODY, _NO_ONE_KNOWN, _NO_TABLE) if self.known is None else self.known.by_query
         proposed = self.num_candidates, self.cumulative, self.guide, self.last, self.distinct
         where = first_step, batch, np.uint64(self.key), *proposed
-        arguments = queries, positives, *where, starts, known, table, drawn
+        signatures = _NO_SIGNATURES if self.known is None else self.known.signatures
+        arguments = queries, positives, *where, starts, known, table, signatures, drawn
         with np.errstate(over="ignore"):  # in plain Python the mixing warns of what it is made of
             if drawn.size >= _MANY:
                 in_threads(draw_own, len(drawn), *arguments)
