@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 _TABLE_CELLS = 1 << 25
 """Up to so many pairs, a byte each, the known ones stand in a table: a look-up costs less than a binary search."""
 _LINE = 16
-"""Known candidates that fill a line of memory. Where queries have more, a look at a signature costs less than a search."""
+"""Known candidates that fill a line of memory, as a signature does: where queries have fewer, signatures would be the larger ones."""
 
 
 class KnownPairs:
@@ -63,7 +63,7 @@ class KnownPairs:
 
     @cached_property
     def signatures(self) -> NDArray[np.uint64]:
-        """``[queries + 1, 8]`` 512 bits for each query, see :func:`towerkit.kernels.sampling.sign`; empty where they do not pay.
+        """``[queries + 1, 8]`` 512 bits for each query, see :func:`towerkit.kernels.sampling.sign`; empty where a table is there or pairs are few.
 
         They never take more memory than the pairs themselves.
         """
