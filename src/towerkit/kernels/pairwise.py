@@ -172,6 +172,7 @@ def train_span(
     row_losses = np.empty(batch, np.float64)
     query_lengths = np.empty(batch, np.float32)
     never = bool(0)  # for False itself move_rows would be compiled once more
+    positives = candidates[:, 0].copy()  # a column would be another sort of array, and aggregate compiled for it
     for step in range(len(rates)):
         low, high = step * batch, min((step + 1) * batch, len(queries))
         total = np.float32(0.0)
@@ -206,7 +207,7 @@ def train_span(
         if aggregation[0] != NO_MOVE:
             aggregate(
                 query_groups[0][step], query_groups[1][step], query_groups[2][step], query_groups[3][low:high],
-                candidates[low:high, 0], weights[low:high], query_table, candidate_table, lengths, cosine,
+                positives[low:high], weights[low:high], query_table, candidate_table, lengths, cosine,
                 aggregation[0] == LAST, aggregation[1], met,
             )  # fmt: skip
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 _TABLE_CELLS = 1 << 25
 """Up to so many pairs, a byte each, the known ones stand in a table: a look-up costs less than a binary search."""
 _LINE = 16
-"""Known candidates that fill a line of memory, as a signature does: where queries have fewer, signatures would be the larger ones."""
+"""Known candidates that fill a line of memory, as a signature does: where queries have fewer, signatures would take more."""
 
 
 class KnownPairs:
@@ -63,9 +63,9 @@ class KnownPairs:
 
     @cached_property
     def signatures(self) -> NDArray[np.uint64]:
-        """``[queries + 1, 8]`` 512 bits for each query, see :func:`towerkit.kernels.sampling.sign`; empty where a table is there or pairs are few.
+        """``[queries + 1, 8]`` 512 bits for each query, see :func:`towerkit.kernels.sampling.sign`; empty beside a table.
 
-        They never take more memory than the pairs themselves.
+        They never take more memory than the pairs themselves, and are empty where they would.
         """
         num_queries = self._pairs.shape[0]
         if self.table is not None or self._pairs.nnz < _LINE * num_queries:
