@@ -2,8 +2,10 @@
 
 2,048 queries against their 2,048 positives and 1,024 shared uniform negatives, width 64, tables as large as Gowalla's. The
 products are logits ``Q C^T``, candidate gradient ``P^T Q`` and, with two backpropagations, query gradient ``P C``; bare, they
-write into buffers that stay. A step of the library is all of it: order, negatives, masks, logarithms of the sampling
-probability, softmax, both gradients, and the update of the touched rows.
+write into buffers that stay. Beside them stand the same products as the engine takes them: by tiles, from oneDNN where PyTorch
+has it, which is faster than ``torch.mm``; a step's ratio to these tells what it adds to its own products. A step of the library
+is all of it: order, negatives, masks, logarithms of the sampling probability, softmax, both gradients, and the update of the
+touched rows.
 """
 
 from __future__ import annotations
@@ -16,6 +18,10 @@ import torch
 from harness import alternate_timed, ratio, report, stopwatch
 from library import dataset_of, fastest_threads, library_sides
 from pairs import gowalla
+
+from towerkit.kernels.product import product
+
+BARE, OWN = "bare products", "products as the engine takes them"
 
 
 def spec_of(update: str, *, batch: int, negatives: int, dim: int) -> dict[str, Any]:
@@ -47,6 +53,22 @@ def bare(count: int, *, batch: int, negatives: int, dim: int) -> Callable[[], No
     return products
 
 
+def engines_own(count: int, *, batch: int, negatives: int, dim: int) -> Callable[[], None]:
+    """The same products by the function that the engine calls, into new memory as it does."""
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randn(batch, dim, generator=draw)
+    candidate = torch.randn(batch + negatives, dim, generator=draw)
+
+    def products() -> None:
+        for part in query.split(max(1, (1 << 16) // (batch + negatives)) * 16):  # four megabytes of logits
+            logits = product(part, candidate)
+            product(part.T, logits.T)
+            if count == 3:
+                product(logits, candidate.T)
+
+    return products
+
+
 def per_call(timed: Callable[[], float], calls: int) -> Callable[[], float]:
     """A side whose time is divided by the steps that it holds."""
     return lambda: timed() / calls
@@ -70,7 +92,8 @@ def measure(update: str, count: int, *, tiny: bool) -> None:
     spec = spec_of(update, batch=batch, negatives=negatives, dim=dim)
     epochs, refused = library_sides(dataset_of(source.pairs), spec, epochs={"torch": 1})
     products = repeated(bare(count, batch=batch, negatives=negatives, dim=dim), steps)
-    sides = {"bare products": per_call(lambda: stopwatch(products), steps)}
+    own = repeated(engines_own(count, batch=batch, negatives=negatives, dim=dim), steps)
+    sides = {name: per_call(lambda work=work: stopwatch(work), steps) for name, work in ((BARE, products), (OWN, own))}
     sides |= {name: per_call(timed, steps) for name, timed in epochs.items()}
     threads = {}
     for name, timed in sides.items():
@@ -78,7 +101,7 @@ def measure(update: str, count: int, *, tiny: bool) -> None:
     seconds = alternate_timed(sides, repeats=2 if tiny else 3)
     about = {"n": batch, "candidates": batch + negatives, "dim": dim, "dtype": "float32", "products": count}
     about |= {"data": source.origin, "threads_of": threads, "refused": refused}
-    ratios = {f"{name} / bare products": ratio(seconds[name], seconds["bare products"]) for name in epochs}
+    ratios = {f"{name} / {base}": ratio(seconds[name], seconds[base]) for name in epochs for base in (BARE, OWN)}
     report(f"softmax step, {update}", seconds, **about, ratios=ratios)
 
 

@@ -27,7 +27,7 @@ from towerkit.data.spec import DataSpec
 from towerkit.data.splits import Parts
 from towerkit.data.table import Table
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
-from towerkit.features.encoded import Drawn, Encoded, catalogue_of, encode
+from towerkit.features.encoded import Drawn, Encoded, _sorted_out, catalogue_of, encode
 from towerkit.features.encoder import Demand, Encoder, LabelSpec
 
 COLUMNS: dict[str, list[Any]] = {
@@ -217,3 +217,13 @@ def test_keys_written_in_another_type_than_those_of_the_entity(keys: list[Any]) 
     table = Table(pa.table({"user": COLUMNS["user"], "item": keys}), "p")
     catalogue = catalogue_of(make_dataset(spec, table, entities={"item": items}).with_parts(PARTS), "item")
     assert catalogue.keys.to_pylist() == [9, 7, 2, 1, 3, 8]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([3, 40, 100_000]).flatmap(lambda most: st.lists(st.integers(0, most), max_size=60)))
+def test_rows_are_sorted_out_by_marks_as_by_sorting(rows: list[int]) -> None:
+    given_rows = np.array(rows, np.int64)
+    distinct, place = _sorted_out(given_rows)
+    np.testing.assert_array_equal(distinct, np.unique(given_rows))
+    np.testing.assert_array_equal(distinct[place], given_rows)
+    assert distinct.dtype == place.dtype == np.int64

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numba import prange
 
-from towerkit.kernels.compiled import compiled, torch_threads
+from towerkit.kernels.compiled import compiled, in_threads, torch_threads
 
 SUMS = """
 import numpy as np
@@ -84,27 +84,36 @@ def test_a_new_process_gives_the_same_with_and_without_a_folder_for_machine_code
     assert found.stdout.strip() == "[6.0, 22.0, 38.0]"
 
 
-TWO = """
-import numpy as np
-from towerkit.kernels.compiled import compiled, renamed
-
-def one(values):
-    return values.sum()
-
-two = compiled(parallel=True)(renamed(one, "two"))
-one = compiled()(one)
-print(one(np.ones(3)), two(np.ones(3)), sum(one.stats.cache_hits.values()), sum(two.stats.cache_hits.values()))
-"""
+@compiled()
+def _count_places(found, first, end):
+    for place in range(first, end):
+        found[place] += place
 
 
-def test_two_compilations_of_one_function_are_kept_apart(tmp_path: Path):
-    (tmp_path / "two.py").write_text(TWO)
-    command, environment = (
-        [sys.executable, tmp_path / "two.py"],
-        os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "kept")},
-    )
-    told = [
-        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
-    ]
-    assert told == ["3.0 3.0 0 0\n", "3.0 3.0 1 1\n"]
-    assert len({path.name for path in (tmp_path / "kept").rglob("*.nbi")}) == 2
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 1000])
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_threads_visit_every_place_once(threads: int, count: int) -> None:
+    before, found = torch.get_num_threads(), np.zeros(count, np.int64)
+    try:
+        torch.set_num_threads(threads)
+        in_threads(_count_places, count, found)
+    finally:
+        torch.set_num_threads(before)
+    assert found.tolist() == list(range(count))
+
+
+@compiled()
+def _refuse_later_places(first, end):
+    if first > 0:
+        raise ValueError("a later place")
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="without a compiler there is one thread")
+def test_what_goes_wrong_in_another_thread_is_not_lost() -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ValueError, match="a later place"):
+            in_threads(_refuse_later_places, 9)
+    finally:
+        torch.set_num_threads(before)

@@ -74,7 +74,12 @@ def test_known_pairs_answer_as_a_table(data: st.DataObject) -> None:
     np.testing.assert_array_equal(
         pairs.contains(queries[:, None], candidates[None, :]), known[np.ix_(queries, candidates)]
     )
+    positives = np.array(data.draw(st.lists(st.integers(0, 8), min_size=len(queries), max_size=len(queries))))
+    with_own = known[np.ix_(queries, candidates)] | (candidates == positives[:, None])
+    np.testing.assert_array_equal(pairs.among(queries, candidates, positives), with_own)
     pairs.table = None
+    np.testing.assert_array_equal(pairs.among(queries, candidates), known[np.ix_(queries, candidates)])
+    np.testing.assert_array_equal(pairs.among(queries, candidates, positives), with_own)
     np.testing.assert_array_equal(
         pairs.contains(queries[:, None], candidates[None, :]), known[np.ix_(queries, candidates)]
     )

@@ -5,8 +5,8 @@ Invariants:
   the catalogue; also for a query that knows all but a few candidates;
 - uniform over what is left, by a chi-square test, for the common path and for heavy queries;
 - a pure function of seed, step and the batch: a drawn candidate does not depend on the rows behind it in the batch;
-- a table and a binary search of the known pairs draw the same, and so does the compiled sampler, for one step or several,
-  uniform or by popularity, also where nearly everything is known;
+- a table, a binary search and signatures of the known pairs draw the same, and so does the compiled sampler, for one step or
+  several, uniform or by popularity, also where nearly everything is known;
 - more negatives than candidates that are left are refused with the numbers.
 """
 
@@ -21,6 +21,7 @@ from scipy.sparse import csr_array
 from scipy.stats import chisquare
 
 from towerkit.core.errors import DataError
+from towerkit.kernels.sampling import sign
 from towerkit.matching.negatives import KnownPairs, Material, PopularitySpec, UniformSpec, known
 from towerkit.matching.negatives.uniform import UniformNegatives
 
@@ -91,7 +92,7 @@ def test_rows_behind_do_not_change_a_draw(
 
 @settings(max_examples=30, deadline=None)
 @given(cases(), st.integers(0, 2**31))
-def test_a_table_and_a_search_of_known_pairs_draw_the_same(
+def test_a_table_a_search_and_a_look_at_signatures_of_known_pairs_draw_the_same(
     case: tuple[csr_array, NDArray[np.int64], NDArray[np.int64], int], step: int
 ) -> None:
     pairs, queries, positives, count = case
@@ -100,10 +101,15 @@ def test_a_table_and_a_search_of_known_pairs_draw_the_same(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(known, "_TABLE_CELLS", 0)
         search = uniform(pairs, count, 3)
+        signed = uniform(pairs, count, 3)
+        patch.setattr(known, "_LINE", 0)
+        assert signed.draws.known is not None and signed.draws.known.signatures.shape == (len(pairs.indptr) - 1, 8)
     assert search.draws.known is not None and search.draws.known.table is None
+    assert len(search.draws.known.signatures) == (len(pairs.indptr) - 1 if pairs.nnz >= 16 * pairs.shape[0] else 0)
     plain = table.draws.draw_plainly(queries, positives, step)
     np.testing.assert_array_equal(plain, search.draws.draw_plainly(queries, positives, step))
-    np.testing.assert_array_equal(plain, table.draw(queries, positives, step))
+    for sampler in (table, search, signed):
+        np.testing.assert_array_equal(plain, sampler.draw(queries, positives, step))
 
 
 @settings(max_examples=40, deadline=None)
@@ -192,3 +198,17 @@ def test_too_few_candidates_are_refused_with_the_numbers() -> None:
     assert sorted(uniform(pairs, 2).draw(ones, ones, 0)[0].tolist()) == [9, 10]
     with pytest.raises(DataError, match=r"Cannot draw 5 different negatives: there are 5 candidates and .* 1 of them"):
         uniform(matrix([(1, 1)], 1, 5), 5, exclude=False)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 2**31 - 1), max_size=40, unique=True), st.integers(1, 2**31 - 1))
+def test_a_signature_has_a_bit_of_each_known_candidate_and_of_few_others(candidates: list[int], other: int) -> None:
+    found = np.zeros((3, 8), np.uint64)
+    sign(np.array([0, 0, len(candidates), len(candidates)]), np.array(sorted(candidates), np.int32), found, 0, 3)
+    bits = [int(word) for word in np.bitwise_count(found).sum(axis=1)]
+    assert bits[0] == bits[2] == 0 and min(1, len(candidates)) <= bits[1] <= len(candidates)
+    again = found.copy()
+    sign(np.array([0, 0, 1, 1]), np.array([other], np.int32), again, 0, 3)
+    assert np.bitwise_count(again).sum() == bits[1] + (1 if (again != found).any() else 0)
+    if other in candidates:
+        np.testing.assert_array_equal(again, found)

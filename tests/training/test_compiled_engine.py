@@ -348,8 +348,11 @@ towerkit.fit({**spec}, towerkit.read(rows, query="user", candidate="item"), prog
 """
 
 
-def test_a_wait_for_the_compiler_is_told_once(tmp_path: Path) -> None:
-    """A process that finds no machine code says that it compiles; the next one with that folder does not."""
+def test_a_wait_for_the_compiler_is_told_once_and_no_kernel_is_compiled_twice(tmp_path: Path) -> None:
+    """A process that finds no machine code says that it compiles; the next one with that folder does not.
+
+    A literal or a view with strides in place of the usual argument would have a kernel compiled once more, for seconds.
+    """
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     told = [
         subprocess.run(
@@ -358,3 +361,5 @@ def test_a_wait_for_the_compiler_is_told_once(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     assert told == ["compiling the kernels of this training; they are kept for the next one\n", ""]
+    kept = [path.name for path in tmp_path.rglob("pairwise.*.nbc")]
+    assert len(kept) > 5 and all(name.endswith(".1.nbc") for name in kept), kept

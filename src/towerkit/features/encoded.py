@@ -23,6 +23,9 @@ from towerkit.features.history import Histories
 from towerkit.features.labels import Truth, is_known
 from towerkit.features.vocabulary import Vocabulary
 
+_MARKS_PER_ROW = 16
+"""A look at so many marks takes less time than to sort one row."""
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -144,7 +147,7 @@ def _distinct(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[Tensor | None]]:
     """The distinct rows in ascending order, and where the own and the extra ones stand among them."""
     given = [own, *(rows.ravel() for rows in extra if rows is not None)]
-    distinct, place = np.unique(np.concatenate(given), return_inverse=True)
+    distinct, place = _sorted_out(np.concatenate(given))
     pieces = iter(np.split(place, np.cumsum([len(rows) for rows in given])[:-1]))
     first = next(pieces)
     others = [None if rows is None else torch.from_numpy(next(pieces).reshape(rows.shape)) for rows in extra]
@@ -214,3 +217,16 @@ def _whole_column(dataset: Dataset, column: str) -> pa.Array:
 def example_weights(dataset: Dataset) -> NDArray[np.float32] | None:
     """``[examples]`` weights, 1 where a test row has none; None where the data gives no weights."""
     return None if dataset.weights is None else dataset.weights.astype(np.float32)
+
+
+def _sorted_out(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct rows in ascending order and where each stands among them: by marks, unless a table is much longer."""
+    width = int(rows.max(initial=-1)) + 1
+    if width > _MARKS_PER_ROW * len(rows):
+        distinct, place = np.unique(rows, return_inverse=True)
+        return distinct, place
+    marks, places = np.zeros(width, bool), np.empty(width, np.int64)
+    marks[rows] = True
+    distinct = np.flatnonzero(marks)
+    places[distinct] = np.arange(len(distinct))
+    return distinct, places[rows]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from towerkit.index.chunk import Chunk, Pairs, Ranked
 from towerkit.index.fused import rank_fused
-from towerkit.index.product import product
+from towerkit.kernels.product import product
 
 _MOST = 1024
 """Candidates on a shortlist; a longer one saves nothing."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from towerkit.core.errors import RunError, ShapeError, SpecError, listed, nearest
 from towerkit.index.chunk import Chunk, Ranked
-from towerkit.index.product import product
 from towerkit.index.ranker import TILE_ROWS, Ranker, check_query_rows
 from towerkit.index.shortlist import Shortlists, has_fast_bfloat16
+from towerkit.kernels.product import product
 
 Similarity = Literal["dot", "cosine", "euclidean"]
 

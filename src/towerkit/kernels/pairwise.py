@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from towerkit.kernels.compiled import compiled
+from towerkit.kernels.compiled import compiled, in_threads
 
 SOFTMAX, BILATERAL, BPR, TRIPLET, BCE, CONTRASTIVE, CCL = range(7)
 SGD, ADAM, ADAGRAD, ROWWISE = range(4)
@@ -29,7 +29,6 @@ _BLOCK = 32
 """Rows whose scores, coefficients and gradients are taken one after the other."""
 
 
-@compiled(parallel=True)
 def grouped(
     codes: NDArray[np.int32], batch: int, num_rows: int, whole: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
@@ -45,15 +44,19 @@ def grouped(
         How many rows each step names ``[steps]``; the rows ``[steps, most]``; where the entries of each begin
         ``[steps, most + 1]``; the entries ``[entries]``, counted from the step's first.
     """
-    steps = (len(codes) + batch - 1) // batch
-    most = num_rows if whole else min(batch, num_rows)
-    named = np.zeros(steps, np.int64)
-    rows = np.empty((steps, most), np.int32)
-    starts = np.empty((steps, most + 1), np.int64)
-    entries = np.empty(len(codes), np.int32)
-    for step in prange(steps):
+    steps, most = -(-len(codes) // batch), num_rows if whole else min(batch, num_rows)
+    named, rows = np.zeros(steps, np.int64), np.empty((steps, most), np.int32)
+    starts, entries = np.empty((steps, most + 1), np.int64), np.empty(len(codes), np.int32)
+    in_threads(_group, steps, codes, batch, num_rows, whole, named, rows, starts, entries)
+    return named, rows, starts, entries
+
+
+@compiled()
+def _group(codes, batch, num_rows, whole, named, rows, starts, entries, first, end) -> None:
+    """What :func:`grouped` gives, for the steps ``first … end``."""
+    place = np.full(num_rows, -1, np.int32)
+    for step in range(first, end):
         low, high = step * batch, min((step + 1) * batch, len(codes))
-        place = np.full(num_rows, -1, np.int32)
         count = 0
         if whole:
             for row in range(num_rows):
@@ -66,34 +69,46 @@ def grouped(
                     rows[step, count] = codes[entry]
                     count += 1
         named[step] = count
-        ends = np.zeros(count + 1, np.int64)
+        for row in range(count + 1):
+            starts[step, row] = 0
         for entry in range(low, high):
-            ends[place[codes[entry]] + 1] += 1
+            starts[step, place[codes[entry]] + 1] += 1
         for row in range(count):
-            ends[row + 1] += ends[row]
-        starts[step, : count + 1] = ends
+            starts[step, row + 1] += starts[step, row]
         for entry in range(low, high):
             row = place[codes[entry]]
-            entries[low + ends[row]] = entry - low
-            ends[row] += 1
-    return named, rows, starts, entries
+            entries[low + starts[step, row]] = entry - low
+            starts[step, row] += 1
+        for row in range(count, 0, -1):  # each has moved on to where the next one begins
+            starts[step, row] = starts[step, row - 1]
+        starts[step, 0] = 0
+        for row in range(count):
+            place[rows[step, row]] = -1
 
 
-@compiled(parallel=True)
-def coded(positives: NDArray[np.int64], drawn: NDArray[np.int64], codes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """``[rows, 1 + n]`` rows of the candidate table: the positive of each row, then what was drawn for it.
+@compiled()
+def coded(
+    positives: NDArray[np.int64],
+    drawn: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    found: NDArray[np.int32],
+    first: int,
+    end: int,
+) -> None:
+    """Fill some rows of ``found`` with rows of the candidate table: the positive of each pair, then what was drawn for it.
 
     Args:
         positives: ``[rows]`` rows of the catalogue.
         drawn: ``[rows, n]`` rows of the catalogue.
         codes: ``[catalogue]`` the row of the table for each.
+        found: ``[rows, 1 + n]`` written.
+        first: The first row to write.
+        end: The row after the last one.
     """
-    found = np.empty((len(drawn), 1 + drawn.shape[1]), np.int32)
-    for row in prange(len(drawn)):
+    for row in range(first, end):
         found[row, 0] = codes[positives[row]]
         for place in range(drawn.shape[1]):
             found[row, 1 + place] = codes[drawn[row, place]]
-    return found
 
 
 @compiled()
@@ -116,6 +131,7 @@ def train_span(
     loss: int,
     settings: NDArray[np.float32],
     cosine: bool,
+    lengths: NDArray[np.float32],
     aggregation: tuple,
     met: NDArray[np.float32],
     losses: NDArray[np.float64],
@@ -142,6 +158,7 @@ def train_span(
         loss: Which.
         settings: Of the loss: temperature, ratio, margin, weight of the negatives.
         cosine: The match compares directions alone.
+        lengths: ``[candidate rows]`` of the vectors under cosine, brought in order; ones elsewhere.
         aggregation: How queries move without a gradient, and the share of the old vector that stays.
         met: ``[query rows]`` how much each query has met, or empty: not debiased.
         losses: ``[steps]`` written: the mean loss.
@@ -153,8 +170,9 @@ def train_span(
     scores = np.empty((batch, width), np.float32)
     slopes = np.empty((batch, width), np.float32)
     row_losses = np.empty(batch, np.float64)
-    lengths = lengths_of(candidate_table, cosine)
     query_lengths = np.empty(batch, np.float32)
+    never = bool(0)  # for False itself move_rows would be compiled once more
+    positives = candidates[:, 0].copy()  # a column would be another sort of array, and aggregate compiled for it
     for step in range(len(rates)):
         low, high = step * batch, min((step + 1) * batch, len(queries))
         total = np.float32(0.0)
@@ -172,12 +190,12 @@ def train_span(
         losses[step] = mean * share
         if not np.isfinite(losses[step]):
             return
-        _count_effective(slopes[: min(64, high - low), 1:], effective[step])
+        _count_effective(slopes, min(64, high - low), effective, step)
         if moves_query:
             move_rows(
                 query_groups[0][step], query_groups[1][step], query_groups[2][step], query_groups[3][low:high],
-                _NO_SLOPES, pulls, query_lengths, 1, query_table, query_slots[0], query_slots[1],
-                query_moves[step], rates[step], optimizer, False,
+                slopes[:0], pulls, query_lengths, width, query_table, query_slots[0], query_slots[1],
+                query_moves[step], rates[step], optimizer, never,
             )  # fmt: skip
         if candidate_moves[step] > 0:
             move_rows(
@@ -189,30 +207,25 @@ def train_span(
         if aggregation[0] != NO_MOVE:
             aggregate(
                 query_groups[0][step], query_groups[1][step], query_groups[2][step], query_groups[3][low:high],
-                candidates[low:high, 0], weights[low:high], query_table, candidate_table, lengths, cosine,
+                positives[low:high], weights[low:high], query_table, candidate_table, lengths, cosine,
                 aggregation[0] == LAST, aggregation[1], met,
             )  # fmt: skip
 
 
-_NO_SLOPES = np.empty((0, 0), np.float32)
-
-
-@compiled(parallel=True)
-def lengths_of(table: NDArray[np.float32], cosine: bool) -> NDArray[np.float32]:
-    """``[rows]`` under cosine; the 1e-12 is PyTorch's guard against zero vectors."""
-    found = np.ones(len(table), np.float32)
-    if cosine:
-        for row in prange(len(table)):
-            found[row] = _length(table[row])
-    return found
-
-
 @compiled()
-def _length(vector: NDArray[np.float32]) -> np.float32:
-    square = np.float32(0.0)
-    for place in range(len(vector)):
-        square += vector[place] * vector[place]
-    return max(np.sqrt(square), _TINY)
+def lengths_of(table: NDArray[np.float32], rows: NDArray[np.int32]) -> NDArray[np.float32]:
+    """``[table rows]`` lengths of the vectors in some rows of a table, which may stand there several times; 0 for the others.
+
+    The least one, 1e-12, is PyTorch's guard against zero vectors.
+    """
+    found = np.zeros(len(table), np.float32)
+    for place in range(len(rows)):
+        row, square = rows[place], np.float32(0.0)
+        if found[row] == 0.0:
+            for k in range(table.shape[1]):
+                square += table[row, k] * table[row, k]
+            found[row] = max(np.sqrt(square), _TINY)
+    return found
 
 
 @compiled(parallel=True)
@@ -475,14 +488,14 @@ def _last_that_counts(entries, weights, begin, end):
 
 
 @compiled()
-def _count_effective(slopes: NDArray[np.float32], effective: NDArray[np.float64]) -> None:
-    """Of some rows: ``(Σ g)² / Σ g²`` over their negatives, see the retrieval objective."""
-    for row in range(slopes.shape[0]):
+def _count_effective(slopes: NDArray[np.float32], rows: int, effective: NDArray[np.float64], step: int) -> None:
+    """Of the first rows: ``(Σ g)² / Σ g²`` over their negatives, see the retrieval objective."""
+    for row in range(rows):
         total, squares = 0.0, 0.0
-        for j in range(slopes.shape[1]):
+        for j in range(1, slopes.shape[1]):
             pull = abs(np.float64(slopes[row, j]))
             total += pull
             squares += pull * pull
-        effective[0] += slopes.shape[1]
-        effective[1] += total * total / max(squares, 1e-300)
-        effective[2] += 1.0
+        effective[step, 0] += slopes.shape[1] - 1
+        effective[step, 1] += total * total / max(squares, 1e-300)
+        effective[step, 2] += 1.0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from towerkit.kernels.compiled import compiled, renamed
+from towerkit.kernels.compiled import compiled
 
 TRIES = 64
 """Proposals for one place before the candidates that are left are listed."""
@@ -14,7 +13,8 @@ PLACES = 1 << 20
 """Rows of a batch: counters of two steps must not meet."""
 
 
-def draw_own_alone(
+@compiled(exact=True)
+def draw_own(
     queries: NDArray[np.int64],
     positives: NDArray[np.int64],
     first_step: int,
@@ -28,9 +28,12 @@ def draw_own_alone(
     starts: NDArray[np.int64],
     known: NDArray[np.int32],
     table: NDArray[np.bool_],
+    signatures: NDArray[np.uint64],
     drawn: NDArray[np.int64],
+    first: int,
+    end: int,
 ) -> None:
-    """Fill ``drawn`` for the batches of some steps at once.
+    """Fill some rows of ``drawn``, of the batches of some steps at once.
 
     Args:
         queries: ``[rows]`` query rows; ``batch`` rows belong to each step, the last one may have fewer.
@@ -47,10 +50,14 @@ def draw_own_alone(
         starts: ``[queries + 1]`` where the known candidates of each query begin; empty where all may be drawn.
         known: Candidate rows, ascending for each query.
         table: ``[queries, candidates + 1]`` the same as a table, where that is small; else empty.
+        signatures: ``[queries, 8]`` what :func:`sign` makes of them, where looking there first pays; else empty.
         drawn: ``[rows, count]`` written.
+        first: The first row to fill.
+        end: The row after the last one.
     """
     count, is_even, is_known, is_table = drawn.shape[1], len(cumulative) == 0, len(starts) > 0, len(table) > 0
-    for row in prange(len(queries)):
+    is_signed = len(signatures) > 0
+    for row in range(first, end):
         query, positive = queries[row], positives[row]
         step, place_in_batch = first_step + row // batch, row % batch
         for place in range(count):
@@ -71,7 +78,7 @@ def draw_own_alone(
                         is_taken |= drawn[row, other] == candidate
                 if is_table:
                     is_taken |= table[query, candidate]
-                elif is_known:
+                elif is_known and (not is_signed or _may_hold(signatures, query, candidate)):
                     is_taken |= _holds(known, starts[query], starts[query + 1], candidate)
                 if not is_taken:
                     drawn[row, place] = candidate
@@ -86,11 +93,6 @@ def draw_own_alone(
                 )  # fmt: skip
 
 
-draw_own = compiled(parallel=True, exact=True)(renamed(draw_own_alone, "draw_own"))
-draw_own_alone = compiled(exact=True)(draw_own_alone)
-"""The same on one thread: OpenMP is not started, and a process may still be forked afterwards."""
-
-
 @compiled(exact=True)
 def _mixed(key: np.uint64, counter: np.uint64) -> np.uint64:
     """64 random bits: the finaliser of SplitMix64, as in :func:`towerkit.core.random.random_bits`."""
@@ -98,6 +100,37 @@ def _mixed(key: np.uint64, counter: np.uint64) -> np.uint64:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+@compiled(exact=True)
+def sign(
+    starts: NDArray[np.int64], known: NDArray[np.int32], signatures: NDArray[np.uint64], first: int, end: int
+) -> None:
+    """Set for each known candidate a bit among the 512 of its query: one line of memory tells of most others that they are new.
+
+    Args:
+        starts: ``[queries + 1]`` where the known candidates of each query begin.
+        known: Candidate rows.
+        signatures: ``[queries, 8]`` zeros; written.
+        first: The first query.
+        end: The query after the last one.
+    """
+    for query in range(first, end):
+        for place in range(starts[query], starts[query + 1]):
+            bit = _bit_of(known[place])
+            signatures[query, bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+
+
+@compiled(exact=True)
+def _bit_of(candidate: int) -> np.uint64:
+    """One of 512, by Fibonacci hashing."""
+    return ((np.uint64(candidate) * np.uint64(0x9E3779B1)) & np.uint64(0xFFFFFFFF)) >> np.uint64(23)
+
+
+@compiled(exact=True)
+def _may_hold(signatures, query, candidate) -> bool:
+    bit = _bit_of(candidate)
+    return (signatures[query, bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1) != np.uint64(0)
 
 
 @compiled(exact=True)

@@ -1,7 +1,8 @@
 """Softmax losses of a batch over candidates that all its rows share: what stands between the matrix products.
 
-Logits come as tiles of ``[some rows, shared]`` from a matrix product and are overwritten by the coefficients of the gradient, for
-the next products; the whole ``[batch, shared]`` never exists.
+Logits come as tiles of ``[some rows, shared]`` from a matrix product and are overwritten by their exponentials. These are the
+coefficients of the gradient but for a factor of each row, which the next products take with their narrow side. The whole
+``[batch, shared]`` never exists.
 """
 
 from __future__ import annotations
@@ -32,7 +33,18 @@ def _view(bits: Any) -> Any:
     return np.int32(bits).view(np.float32)
 
 
+def _llvm_maximum(typing_context: Any, one: Any, other: Any) -> Any:
+    """The larger of two float32, NaN where one is: in a loop, ``max`` would keep to one number at a time."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(ir.FloatType(), [ir.FloatType(), ir.FloatType()])
+        return builder.call(builder.module.declare_intrinsic("llvm.maximum", [ir.FloatType()], kind), arguments)
+
+    return types.float32(types.float32, types.float32), generate
+
+
 _float_of_bits: Any = _view if numba.config.DISABLE_JIT else intrinsic(_bitcast)  # type: ignore[attr-defined]
+_larger: Any = np.maximum if numba.config.DISABLE_JIT else intrinsic(_llvm_maximum)  # type: ignore[attr-defined]
 
 
 @compiled()
@@ -129,9 +141,10 @@ def softmax_tile(
     bilateral: bool,
     losses: NDArray[np.float64],
     slopes: NDArray[np.float32],
+    scales: NDArray[np.float32],
     seen: NDArray[np.float64],
 ) -> None:
-    """Losses, and in place of the scores their coefficients ``∂loss/∂score`` times the row's weight.
+    """Losses, and in place of the scores their coefficients ``∂loss/∂score``, but for a factor of each row.
 
     ``-s⁺/τ + log(exp(s⁺/τ) + Σ exp(s_j/τ - log q_j))`` over the shared that are no collision, or under ``bilateral``
     ``-s⁺/τ + ρ log mean exp(s_j/τ - log q_j)``; see :mod:`towerkit.losses.softmax_family`.
@@ -152,6 +165,7 @@ def softmax_tile(
         bilateral: Which of the two.
         losses: ``[rows]`` written, unweighted.
         slopes: ``[rows]`` written: the coefficient of the positive, weighted.
+        scales: ``[rows]`` written: by what the row's coefficients are to be multiplied, its weight among it.
         seen: ``[rows, 2]`` written: how many shared candidates count, and how many effectively.
     """
     cold = np.float32(1.0) / temperature
@@ -164,15 +178,15 @@ def softmax_tile(
         counts = len(mine) - masked
         top = np.float32(-np.inf) if bilateral else own[row] * cold
         for j in range(len(mine)):
-            mine[j] = mine[j] * cold - log_q[j]
-            top = max(top, mine[j])
+            top = _larger(top, mine[j] * cold - log_q[j])
         if counts == 0 and bilateral:  # its positive alone would be pulled without end
             mine[:] = np.float32(0.0)
             losses[row], slopes[row], seen[row, 0], seen[row, 1] = 0.0, np.float32(0.0), 0.0, 0.0
+            scales[row] = np.float32(0.0)
             continue
         total, squares = np.float32(0.0), np.float32(0.0)
         for j in range(len(mine)):
-            mine[j] = _exp(mine[j] - top)
+            mine[j] = _exp(mine[j] * cold - log_q[j] - top)
             total += mine[j]
             squares += mine[j] * mine[j]
         seen[row, 0] = counts
@@ -186,9 +200,7 @@ def softmax_tile(
             losses[row] = np.float64(top) + np.log(np.float64(total))
         losses[row] -= np.float64(own[row] * cold)
         slopes[row] = weights[row] * cold * (share / total - np.float32(1.0))
-        scale = weights[row] * cold / total * (ratio if bilateral else np.float32(1.0))
-        for j in range(len(mine)):
-            mine[j] *= scale
+        scales[row] = weights[row] * cold / total * (ratio if bilateral else np.float32(1.0))
 
 
 @compiled(exact=True)

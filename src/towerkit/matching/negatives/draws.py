@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from towerkit.core.errors import DataError
@@ -17,6 +16,7 @@ _TRIES, _PLACES = 64, 1 << 20
 _MANY = 1 << 16
 """Draws that are worth waking other threads for."""
 _NOBODY, _NO_ONE_KNOWN, _NO_TABLE = np.empty(0, np.int64), np.empty(0, np.int32), np.empty((0, 0), np.bool_)
+_NO_SIGNATURES = np.empty((0, 8), np.uint64)
 
 Propose = Callable[[NDArray[np.uint64]], NDArray[np.int64]]
 """Counters to candidate rows, a pure function."""
@@ -94,20 +94,20 @@ class OwnDraws:
         Returns:
             ``[rows, count]`` candidate rows.
         """
-        from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
-        from towerkit.kernels.sampling import draw_own, draw_own_alone
+        from towerkit.kernels.compiled import in_threads  # Numba takes half a second to import
+        from towerkit.kernels.sampling import draw_own
 
         drawn = np.empty((len(queries), self.count), np.int64)
         starts, known, table = (_NOBODY, _NO_ONE_KNOWN, _NO_TABLE) if self.known is None else self.known.by_query
         proposed = self.num_candidates, self.cumulative, self.guide, self.last, self.distinct
         where = first_step, batch, np.uint64(self.key), *proposed
-        many = drawn.size >= _MANY and torch.get_num_threads() > 1
+        signatures = _NO_SIGNATURES if self.known is None else self.known.signatures
+        arguments = queries, positives, *where, starts, known, table, signatures, drawn
         with np.errstate(over="ignore"):  # in plain Python the mixing warns of what it is made of
-            if not many:
-                draw_own_alone(queries, positives, *where, starts, known, table, drawn)
-                return drawn
-        with torch_threads():
-            draw_own(queries, positives, *where, starts, known, table, drawn)
+            if drawn.size >= _MANY:
+                in_threads(draw_own, len(drawn), *arguments)
+            else:
+                draw_own(*arguments, 0, len(drawn))
         return drawn
 
     def draw_plainly(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> NDArray[np.int64]:

@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 
 _TABLE_CELLS = 1 << 25
 """Up to so many pairs, a byte each, the known ones stand in a table: a look-up costs less than a binary search."""
+_LINE = 16
+"""Known candidates that fill a line of memory, as a signature does: where queries have fewer, signatures would take more."""
 
 
 class KnownPairs:
@@ -59,29 +61,59 @@ class KnownPairs:
         narrow = self._pairs.indices.astype(np.int32, copy=False)  # one sort of array: kernels are compiled once
         return self._pairs.indptr.astype(np.int64), narrow, table
 
+    @cached_property
+    def signatures(self) -> NDArray[np.uint64]:
+        """``[queries + 1, 8]`` 512 bits for each query, see :func:`towerkit.kernels.sampling.sign`; empty beside a table.
+
+        They never take more memory than the pairs themselves, and are empty where they would.
+        """
+        num_queries = self._pairs.shape[0]
+        if self.table is not None or self._pairs.nnz < _LINE * num_queries:
+            return np.empty((0, 8), np.uint64)
+        from towerkit.kernels.compiled import in_threads  # Numba takes half a second to import
+        from towerkit.kernels.sampling import sign
+
+        found = np.zeros((num_queries, 8), np.uint64)
+        in_threads(sign, num_queries, *self.by_query[:2], found)
+        return found
+
     def candidates_of(self, query: int) -> NDArray[np.int64]:
         """The known candidates of one query, ascending."""
         low, high = self._pairs.indptr[query : query + 2]
         return self._pairs.indices[low:high].astype(np.int64)
 
-    def among(self, queries: NDArray[np.int64], candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def among(
+        self, queries: NDArray[np.int64], candidates: NDArray[np.int64], positives: NDArray[np.int64] | None = None
+    ) -> NDArray[np.bool_]:
         """Which of some shared candidates each query knows.
 
         Args:
             queries: ``[batch]`` query rows.
             candidates: ``[n]`` candidate rows; one may stand several times.
+            positives: ``[batch]`` a candidate row for each that counts as known beside the others.
 
         Returns:
             ``[batch, n]``.
         """
         if self.table is not None and len(candidates) <= 4 * self.per_query[queries].mean():
-            return self.table.reshape(-1, self.width)[np.ix_(queries, candidates)]  # fewer look-ups than known pairs
-        distinct, inverse = np.unique(candidates, return_inverse=True)
-        place = np.full(self.width, -1, np.int64)
-        place[distinct] = np.arange(len(distinct))
-        slices = self.matrix[queries]
-        owner = np.repeat(np.arange(len(queries)), np.diff(slices.indptr))
-        where = place[slices.indices]
-        known = np.zeros((len(queries), len(distinct)), bool)
-        known[owner[where >= 0], where[where >= 0]] = True
-        return known[:, inverse]
+            found = self.table.reshape(-1, self.width)[np.ix_(queries, candidates)]  # fewer look-ups than known pairs
+            return found if positives is None else found | (candidates == positives[:, None])
+        lengths, batch = self.per_query[queries], np.arange(len(queries))
+        owner, pairs = np.repeat(batch, lengths), self._pairs.indices[_ranges(self._pairs.indptr[queries], lengths)]
+        if positives is not None:
+            owner, pairs = np.concatenate([owner, batch]), np.concatenate([pairs, positives])
+        order = np.argsort(candidates, kind="stable")
+        distinct, starts, counts = np.unique(candidates[order], return_index=True, return_counts=True)
+        place = np.zeros(self.width, np.int32)
+        place[distinct] = np.arange(1, len(distinct) + 1)
+        where = place[pairs]
+        owner, where = owner[where > 0], where[where > 0] - 1
+        known = np.zeros((len(queries), len(candidates)), bool)
+        known[np.repeat(owner, counts[where]), order[_ranges(starts[where], counts[where])]] = True
+        return known
+
+
+def _ranges(starts: NDArray[np.integer], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """``starts[0], starts[0] + 1, …`` so many, then those of ``starts[1]`` and so on."""
+    shifts = starts - np.cumsum(lengths) + lengths
+    return np.asarray(np.repeat(shifts, lengths) + np.arange(lengths.sum()), np.int64)

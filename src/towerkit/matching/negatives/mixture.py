@@ -128,8 +128,7 @@ class Negatives:
         """``[batch, n]`` for shared candidates; candidates drawn for each pair never are its positives."""
         if rows.ndim == 2:
             return None
-        own = rows[None, :] == positives[:, None]
-        return own | self.known.among(queries, rows) if self.mask_known else own
+        return self.known.among(queries, rows, positives) if self.mask_known else rows == positives[:, None]
 
     def _known_share(self, source: Source) -> NDArray[np.float64] | None:
         """``[queries + 1]`` the share of a source's draws that are known positives of a query and are drawn again."""

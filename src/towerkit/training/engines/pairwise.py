@@ -41,8 +41,8 @@ class PairwiseEngine(KernelEngine):
 
     def _advance(self, chosen: Rows, size: int) -> NDArray[np.float64]:
         """Take the steps of some rows; the losses, from the first that is no number on without meaning."""
-        from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
-        from towerkit.kernels.pairwise import coded, grouped, train_span
+        from towerkit.kernels.compiled import in_threads, torch_threads  # Numba takes half a second to import
+        from towerkit.kernels.pairwise import coded, grouped, lengths_of, train_span
 
         state, model, optimizer = self.state, self.state.model, self.state.optimizer
         queries, positives = self.queries[chosen], self.candidates[chosen]
@@ -55,10 +55,15 @@ class PairwiseEngine(KernelEngine):
         whole = self.training.optimizer.rows == "all"
         losses, effective = np.zeros(num_steps), np.zeros((num_steps, 3))
         loss, settings = loss_settings(self.loss)
+        arrays = [table.detach().numpy() for table in tables]
+        lengths, cosine = np.ones(len(tables[1]), np.float32), model.match.similarity == "cosine"
         with torch_threads():
-            codes = coded(positives, drawn, self.codes[1])
+            codes = np.empty((len(drawn), self._width), np.int32)
+            in_threads(coded, len(drawn), positives, drawn, self.codes[1], codes)
             query_groups = grouped(query_codes, size, len(tables[0]), whole and bool(moves[0].any()))
             candidate_groups = grouped(codes.ravel(), size * codes.shape[1], len(tables[1]), whole)
+            if cosine:
+                lengths = lengths_of(arrays[1], np.arange(len(lengths), dtype=np.int32) if whole else codes.ravel())
             train_span(
                 query_codes,
                 codes,
@@ -67,8 +72,8 @@ class PairwiseEngine(KernelEngine):
                 size,
                 query_groups,
                 candidate_groups,
-                tables[0].detach().numpy(),
-                tables[1].detach().numpy(),
+                arrays[0],
+                arrays[1],
                 self.slots(tables[0]),
                 self.slots(tables[1]),
                 moves[0],
@@ -77,7 +82,8 @@ class PairwiseEngine(KernelEngine):
                 optimizer_settings(optimizer),
                 loss,
                 settings,
-                model.match.similarity == "cosine",
+                cosine,
+                lengths,
                 *aggregation(state.update),
                 losses,
                 effective,

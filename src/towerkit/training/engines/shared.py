@@ -135,22 +135,22 @@ class SharedEngine(KernelEngine):
             candidate: ``[batch + n, dim]``: the positives, then what is shared.
             pulls: ``[batch, dim]`` the gradients of the queries, written where given.
         """
+        from towerkit.kernels.product import product
         from towerkit.kernels.softmax import positions, softmax_tile
 
         size, shared = len(query), candidate[len(query) :]
         own = torch.einsum("bd,bd->b", query, candidate[:size])
-        losses, slopes, seen = np.empty(size), torch.empty(size), np.empty((size, 2))
-        pushes = torch.zeros_like(candidate)
+        losses, slopes, scales, seen = np.empty(size), torch.empty(size), torch.empty(size), np.empty((size, 2))
+        pushed = torch.zeros(query.shape[1], len(shared))
         before = positions(batch.shared, self._first)
         starts, known, _ = self.negatives.known.by_query
         masks = (starts, known) if self.negatives.mask_known else (starts[:0], known[:0])
         settings = (getattr(self.loss, name, 1.0) for name in ("temperature", "ratio"))
         temperature, ratio = (np.float32(value) for value in settings)
-        height = max(16, _TILE_BYTES // (4 * max(1, len(shared))))
-        tile = torch.empty(min(height, size), len(shared))
+        height = max(1, _TILE_BYTES // (64 * max(1, len(shared)))) * 16
         for low in range(0, size, height):
             part = slice(low, min(low + height, size))
-            logits = torch.mm(query[part], shared.T, out=tile[: part.stop - low])
+            logits = product(query[part], shared)
             softmax_tile(
                 logits.numpy(),
                 own.numpy()[part],
@@ -166,16 +166,16 @@ class SharedEngine(KernelEngine):
                 self.loss.kind == "bilateral_softmax",
                 losses[part],
                 slopes.numpy()[part],
+                scales.numpy()[part],
                 seen[part],
             )
             if pulls is not None:
-                torch.mm(logits, shared, out=pulls[part])
-            pushes[size:].addmm_(logits.T, query[part])
+                torch.mul(product(logits, shared.T), scales[part, None], out=pulls[part])
+            pushed += product((query[part] * scales[part, None]).T, logits.T)
         self._first[batch.shared] = -1
-        pushes[:size] = slopes[:, None] * query
         if pulls is not None:
             pulls.addcmul_(slopes[:, None], candidate[:size])
-        return losses, pushes, seen
+        return losses, torch.cat([slopes[:, None] * query, pushed.T]), seen
 
 
 _NO_SLOPES = np.empty((0, 0), np.float32)
