@@ -250,8 +250,9 @@ def _rank_fusion(
 ) -> Outcome:
     history = _Recorder(progress)
 
-    def recipe(member: TwoTowerSpec | RankerSpec) -> RetrievalRecipe | RankerRecipe:
-        found = recipe_of(spec.model_copy(update={"model": member}), dataset)
+    def recipe(name: str, member: TwoTowerSpec | RankerSpec) -> RetrievalRecipe | RankerRecipe:
+        own = spec.model_copy(update={"model": member, "objective": spec.objective_of(name)})
+        found = recipe_of(own, dataset)
         assert isinstance(found, RetrievalRecipe | RankerRecipe)
         return found
 
@@ -316,7 +317,10 @@ def estimates_of(spec: ModelingSpec, dataset: Dataset | Log) -> dict[str, Estima
     members: dict[str, TowerModelSpec | TwoTowerSpec | RankerSpec] = dict(spec.model.towers())
     ranking = TwoTowerSpec | RankerSpec
     members |= {name: each for name, each in spec.model.members.items() if isinstance(each, ranking)}
-    each = {name: spec.model_copy(update={"model": member}) for name, member in members.items()}
+    each = {
+        name: spec.model_copy(update={"model": member, "objective": spec.objective_of(name)})
+        for name, member in members.items()
+    }
     return {f"member {name}": estimate(recipe_of(own, dataset), dataset, spec.training) for name, own in each.items()}
 
 

@@ -49,7 +49,7 @@ class ModelingSpec(Spec):
     @model_validator(mode="after")
     def _parts_fit_the_model(self) -> ModelingSpec:
         has = {self.model.kind}
-        has |= {each.kind for each in two_towers(self.model)} | {each.kind for each in rankers(self.model)}
+        has |= {each.kind for each in trained_rankers(self.model).values()}
         for part, (kinds, reason) in _ONLY_FOR.items():
             if part in self.model_fields_set and not has & set(kinds):
                 default = type(self).model_fields[part].default
@@ -58,13 +58,14 @@ class ModelingSpec(Spec):
                         f"'{part}' belongs to a {' or a '.join(kinds)}, but the model is a {self.model.kind}: {reason}. Remove "
                         f"'{part}'."
                     )
-        for model in two_towers(self.model):
-            refusal = self.objective.loss.refusal(model.match.kind)
+        for name, model in trained_rankers(self.model).items():
+            if isinstance(model, RankerSpec):
+                _check_scores_pairs(self.objective_of(name))
+                continue
+            refusal = self.objective_of(name).loss.refusal(model.match.kind)
             if refusal is not None:
                 raise ValueError(f"objective.loss does not fit model.match: {refusal}")
             _check_update(model, self.update)
-        if rankers(self.model):
-            _check_scores_pairs(self.objective)
         _check_training(self)
         if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec) and not self.model.ranks:
             raise ValueError(
@@ -83,17 +84,20 @@ class ModelingSpec(Spec):
             )
         return self
 
+    def objective_of(self, member: str) -> RetrievalObjectiveSpec:
+        """The loss and the negatives of a member of a late fusion, or of the model itself.
 
-def two_towers(model: AnyModelSpec) -> list[TwoTowerSpec]:
-    """The two-towers that a model is or has as members."""
-    parts = model.members.values() if isinstance(model, LateFusionSpec) else [model]
-    return [part for part in parts if isinstance(part, TwoTowerSpec)]
+        Args:
+            member: Its name; of the model itself the empty one.
+        """
+        own = self.model.objectives if isinstance(self.model, LateFusionSpec) else {}
+        return own.get(member, self.objective)
 
 
-def rankers(model: AnyModelSpec) -> list[RankerSpec]:
-    """The rankers that a model is or has as members."""
-    parts = model.members.values() if isinstance(model, LateFusionSpec) else [model]
-    return [part for part in parts if isinstance(part, RankerSpec)]
+def trained_rankers(model: AnyModelSpec) -> dict[str, TwoTowerSpec | RankerSpec]:
+    """The two-towers and rankers that a model has as members, by name, or is, by no name."""
+    parts = model.members if isinstance(model, LateFusionSpec) else {"": model}
+    return {name: part for name, part in parts.items() if isinstance(part, TwoTowerSpec | RankerSpec)}
 
 
 def ranks(model: AnyModelSpec) -> bool:
@@ -125,7 +129,9 @@ def _check_update(model: TwoTowerSpec, update: UpdateSpec) -> None:
 
 def _check_training(spec: ModelingSpec) -> None:
     model, training = spec.model, spec.training
-    if training.chunk is not None and not two_towers(model):
+    if training.chunk is not None and not any(
+        isinstance(each, TwoTowerSpec) for each in trained_rankers(model).values()
+    ):
         raise ValueError(
             f"'training.chunk' is for the big batches that in-batch negatives want, and the model is a {model.kind}; use "
             "training.accumulate, which comes to the same for it."

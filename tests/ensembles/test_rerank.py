@@ -8,6 +8,7 @@ member that is not there, a ranker with heads and a depth of none are refused.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,22 @@ def test_a_fusion_orders_what_its_first_member_found(tmp_path: Path) -> None:
     by_row = run.recommend(rows=pa.table({"user": [user]}), k=6)["item"].to_pylist()
     assert by_row == answers
     assert run.recommend(rows=pa.table({"user": ["nobody"]}), k=3).num_rows == 3
+
+
+def test_a_member_has_an_objective_of_its_own(tmp_path: Path) -> None:
+    given = spec()
+    own = {"loss": {"kind": "bpr"}, "negatives": [{"kind": "uniform", "count": 2}]}
+    given["objective"] = {"loss": {"kind": "sampled_softmax"}, "negatives": [{"kind": "uniform", "count": 7}]}
+    given["model"]["objectives"] = {"ordered": own}
+    lines = (tk.fit(given, data(), run=tmp_path / "run").path / "history.jsonl").read_text().splitlines()
+    negatives = {json.loads(line)["negatives"] for line in lines}
+    assert {round(each) for each in negatives} == {2, 7}
+    given["model"]["objectives"] = {"orderd": own}
+    with pytest.raises(SpecError, match=r"received 'orderd'; did you mean 'ordered'\?"):
+        tk.fit(given, data())
+    given["model"]["objectives"] = {"ordered": {"loss": {"kind": "ccl"}}}
+    with pytest.raises(SpecError, match="ccl wants cosines"):
+        tk.fit(given, data())
 
 
 def test_weights_are_chosen_on_validation(tmp_path: Path) -> None:

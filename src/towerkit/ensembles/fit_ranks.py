@@ -41,7 +41,7 @@ class RankFitting:
 
     Attributes:
         spec: Members and combiner.
-        recipe_of: How a member with towers is trained.
+        recipe_of: Name and spec of a member with towers -> how it is trained.
         training: The settings of each of these trainings.
         evaluation: The figure that weights are chosen by.
         progress: Told after each epoch of each member.
@@ -49,7 +49,7 @@ class RankFitting:
     """
 
     spec: LateFusionSpec
-    recipe_of: Callable[[TwoTowerSpec | RankerSpec], RetrievalRecipe | RankerRecipe]
+    recipe_of: Callable[[str, TwoTowerSpec | RankerSpec], RetrievalRecipe | RankerRecipe]
     training: TrainingSpec
     evaluation: EvaluationSpec
     progress: Progress
@@ -84,10 +84,10 @@ class RankFitting:
 
     def _trained(self, name: str, member: TwoTowerSpec | RankerSpec, dataset: Dataset) -> Trained:
         once = self.training.model_copy(update={"refit": False})
-        return fit_recipe(self.recipe_of(member), dataset, once, self._told(name), self._part(name))
+        return fit_recipe(self.recipe_of(name, member), dataset, once, self._told(name), self._part(name))
 
     def _again(self, name: str, dataset: Dataset, found: Trained) -> Trained:
-        recipe, part = self.recipe_of(self._towers()[name]), self._part(f"{name}.refit")
+        recipe, part = self.recipe_of(name, self._towers()[name]), self._part(f"{name}.refit")
         return refit_recipe(recipe, dataset, self.training, self._told(name), found.history.best_epoch, part)
 
     def _told(self, name: str) -> Progress:
@@ -120,7 +120,7 @@ class RankFitting:
         seen = pairs_matrix(encoded, dataset.parts.train, entities)
         if isinstance(spec, RankerSpec):
             return PairsMember(pair_scorer(spec, dataset, trained, seen))
-        recipe = self.recipe_of(spec)
+        recipe = self.recipe_of(name, spec)
         assert isinstance(recipe, RetrievalRecipe)
         retriever = retriever_of(
             spec,

@@ -23,6 +23,7 @@ from towerkit.heads.decision import UNTOUCHED, Calibration
 from towerkit.models.ranker import RankerSpec
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
+from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 
 MOST_LEVELS = 3
 """Late fusions within late fusions, the outermost included."""
@@ -63,6 +64,8 @@ class LateFusionSpec(Spec):
     kind: Literal["late_fusion"] = "late_fusion"
     members: dict[Name, AnyMemberSpec] = Field(min_length=2)
     combine: AnyCombineSpec = StackSpec()
+    objectives: dict[Name, RetrievalObjectiveSpec] = Field(default_factory=dict)
+    """Member that ranks -> its loss and negatives, where they are not those of the whole spec."""
 
     @model_validator(mode="before")
     @classmethod
@@ -90,6 +93,7 @@ class LateFusionSpec(Spec):
         _check_weights(self)
         _check_calibration(self)
         _check_first(self)
+        _check_objectives(self)
         return self
 
     @property
@@ -130,7 +134,7 @@ class LateFusionSpec(Spec):
             dataset: What it would learn from.
             where: The part of the spec that this is.
         """
-        kinds = TowerModelSpec | TwoTowerSpec | LateFusionSpec
+        kinds = TowerModelSpec | TwoTowerSpec | RankerSpec | LateFusionSpec
         members = {f"{where}.members.{name}": each for name, each in self.members.items() if isinstance(each, kinds)}
         return [told for place, each in members.items() for told in each.remarks(dataset, place)]
 
@@ -246,6 +250,16 @@ def _check_first(spec: LateFusionSpec) -> None:
             f"a ranker that is a member of a fusion ranks and answers no other task; '{heads[0]}' has heads. Remove them, or train "
             "it by itself."
         )
+
+
+def _check_objectives(spec: LateFusionSpec) -> None:
+    for name in spec.objectives:
+        if not isinstance(spec.members.get(name), TwoTowerSpec | RankerSpec):
+            trained = [each for each, member in spec.members.items() if isinstance(member, TwoTowerSpec | RankerSpec)]
+            raise ValueError(
+                f"objectives are of members that are a two_tower or a ranker ({listed(trained) or 'there is none'}); received "
+                f"'{name}'{nearest(name, trained) or '.'} Remove it."
+            )
 
 
 def _check_calibration(spec: LateFusionSpec) -> None:
