@@ -303,3 +303,19 @@ def test_pairs_that_point_nowhere_are_refused(runs: dict[str, Run], tmp_path: Pa
         save_tensors(tmp_path / "seen.safetensors", damaged)
         with pytest.raises(RunError, match=r"seen\.safetensors does not fit the catalogues"):
             load_retriever(tmp_path)
+
+
+@pytest.mark.parametrize("deviation", [0.0, -1.0, [0.5, 0.5], None, "1"])
+def test_a_mean_and_deviation_that_no_fit_gives_are_refused(tmp_path: Path, deviation: Any) -> None:
+    rows = read(pa.table({"age": [1.0, 2.0, 4.0, 8.0] * 9, "size": [3.0, 1.0, 2.0, 2.5] * 9}))
+    demand = Demand(labels={"size": LabelSpec("size", "regression")})
+    demand.add(EXAMPLE, [NumberSpec(column="age")])
+    save_encoder(tmp_path, Encoder.fit(demand, rows, rows.parts.train))
+    load_encoder(tmp_path)
+    content = json.loads((tmp_path / "encoder.json").read_text(encoding="utf-8"))
+    for place in (content["features"][EXAMPLE][0]["state"], content["labels"]["size"]["scale"]):
+        kept, place["deviation"] = place["deviation"], deviation
+        (tmp_path / "encoder.json").write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(RunError, match=r"encoder\.json is not an encoder this version wrote.*deviation"):
+            load_encoder(tmp_path)
+        place["deviation"] = kept

@@ -172,8 +172,8 @@ def test_a_member_has_an_objective_of_its_own(tmp_path: Path) -> None:
     lines = (tk.fit(given, data(), run=tmp_path / "run").path / "history.jsonl").read_text().splitlines()
     negatives = {json.loads(line)["negatives"] for line in lines}
     assert {round(each) for each in negatives} == {2, 7}
-    given["model"]["objectives"] = {"orderd": own}
-    with pytest.raises(SpecError, match=r"received 'orderd'; did you mean 'ordered'\?"):
+    given["model"]["objectives"] = {"order": own}
+    with pytest.raises(SpecError, match=r"received 'order'; did you mean 'ordered'\?"):
         tk.fit(given, data())
     given["model"]["objectives"] = {"ordered": {"loss": {"kind": "ccl"}}}
     with pytest.raises(SpecError, match="ccl wants cosines"):

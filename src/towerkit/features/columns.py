@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from towerkit.core.errors import DataError
+from towerkit.core.spec import short
 from towerkit.data.batch import Column
 from towerkit.data.table import values_of
 from towerkit.features.base import CodedFeature, Feature, FeatureSpec, State, as_text
@@ -149,7 +151,23 @@ class NumberSpec(FeatureSpec):
     def restore(self, state: State) -> NumberFeature:
         """Rebuild from mean and deviation."""
         name = f"{'number' if self.scale == 'standard' else self.scale}:{self.column}"
+        check_spread(state.values["mean"], state.values["deviation"])
         return NumberFeature(name, self.column, state.values["mean"], state.values["deviation"], self.scale)
+
+
+def check_spread(mean: Any, deviation: Any) -> None:
+    """Refuse a stored mean and deviation that no fit gives.
+
+    Args:
+        mean: As it was read.
+        deviation: As it was read.
+
+    Raises:
+        ValueError: If one is no finite number, or the deviation not above 0.
+    """
+    numbers_only = all(isinstance(each, float | int) and math.isfinite(each) for each in (mean, deviation))
+    if not numbers_only or deviation <= 0:
+        raise ValueError(f"the stored mean {short(mean)} and deviation {short(deviation)} are none")
 
 
 def _scaled(values: Floats, scale: Scale) -> Floats:

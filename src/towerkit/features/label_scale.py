@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from towerkit.core.errors import DataError
-from towerkit.features.columns import numbers
+from towerkit.features.columns import check_spread, numbers
 
 Transform = Literal["none", "log"]
 Form = Literal["none", "log", "count"]
@@ -56,6 +57,16 @@ class Scale:
         inside = np.log1p(known) if transform == "log" else known / size
         unit = 1.0 if transform == "log" else size
         return cls(float(inside.mean() * unit), float(inside.std() * unit) or 1.0, transform)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Scale:
+        """The inverse of :meth:`as_dict`.
+
+        Raises:
+            ValueError: If mean or deviation is no finite number, or the deviation not above 0.
+        """
+        check_spread(data["mean"], data["deviation"])
+        return cls(**data)
 
     def inside(self, values: Tensor) -> Tensor:
         """Numbers in their own unit as the model sees them."""

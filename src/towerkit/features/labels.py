@@ -173,7 +173,7 @@ class Labels:
     def from_dict(cls, data: dict[str, Any]) -> Labels:
         """The inverse of :meth:`as_dict`."""
         form = SetForm(**data["form"]) if "form" in data else None
-        scale = Scale(**data["scale"]) if "scale" in data else None
+        scale = Scale.from_dict(data["scale"]) if "scale" in data else None
         return cls(data["column"], data["kind"], tuple(data["classes"]), tuple(data["frequencies"]), form, scale)
 
 
