@@ -5,8 +5,8 @@ Pinned here:
   that says it is meant; `overlap` ends it, and an `overlap` that no two towers read is told too;
 - keys are no columns in this sense, the two sides of a two-tower are not compared, nor are the members of a late fusion; a
   tower model among these is looked at by itself;
-- the remark stands in the protocol of the Run and in doctor's notes of the spec; a column that a tower reads and the data lacks is a
-  problem there.
+- the remark stands in the protocol of the Run and in doctor's notes of the spec; a column that a tower reads and the data lacks is
+  a problem there.
 """
 
 from __future__ import annotations
