@@ -5,7 +5,8 @@ Pinned here:
   that says it is meant; `overlap` ends it, and an `overlap` that no two towers read is told too;
 - keys are no columns in this sense, the two sides of a two-tower are not compared, nor are the members of a late fusion; a
   tower model among these is looked at by itself;
-- the remark stands in the protocol of the Run and in doctor's notes of the spec.
+- the remark stands in the protocol of the Run and in doctor's notes of the spec; a column that a tower reads and the data lacks is
+  a problem there.
 """
 
 from __future__ import annotations
@@ -94,3 +95,7 @@ def test_the_run_and_the_doctor_say_it(people: Dataset, tmp_path: Path) -> None:
     )
     found = examine(str(tmp_path / "spec.yaml"))
     assert text in found["notes"] and found["problems"] == []
+    spec = (tmp_path / "spec.yaml").read_text()
+    (tmp_path / "spec.yaml").write_text(spec.replace("columns: [age, city]", "columns: [age, town]"))
+    (problem,) = examine(str(tmp_path / "spec.yaml"))["problems"]
+    assert "'town'" in problem
