@@ -54,14 +54,12 @@ def grouped(
 @compiled()
 def _group(codes, batch, num_rows, whole, named, rows, starts, entries, first, end) -> None:
     """What :func:`grouped` gives, for the steps ``first … end``."""
-    place = np.full(num_rows, -1, np.int32)
+    place = np.arange(num_rows).astype(np.int32) if whole else np.full(num_rows, -1, np.int32)
     for step in range(first, end):
         low, high = step * batch, min((step + 1) * batch, len(codes))
-        count = 0
+        count = num_rows if whole else 0
         if whole:
-            for row in range(num_rows):
-                rows[step, row] = place[row] = row
-            count = num_rows
+            rows[step] = place
         else:
             for entry in range(low, high):
                 if place[codes[entry]] < 0:
@@ -82,33 +80,26 @@ def _group(codes, batch, num_rows, whole, named, rows, starts, entries, first, e
         for row in range(count, 0, -1):  # each has moved on to where the next one begins
             starts[step, row] = starts[step, row - 1]
         starts[step, 0] = 0
-        for row in range(count):
-            place[rows[step, row]] = -1
+        if not whole:
+            for row in range(count):
+                place[rows[step, row]] = -1
 
 
 @compiled()
-def coded(
-    positives: NDArray[np.int64],
-    drawn: NDArray[np.int64],
-    codes: NDArray[np.int32],
-    found: NDArray[np.int32],
-    first: int,
-    end: int,
-) -> None:
-    """Fill some rows of ``found`` with rows of the candidate table: the positive of each pair, then what was drawn for it.
+def coded(positives: NDArray[np.int64], drawn: NDArray[np.int64], codes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """``[rows, 1 + n]`` rows of the candidate table: the positive of each row, then what was drawn for it.
 
     Args:
         positives: ``[rows]`` rows of the catalogue.
         drawn: ``[rows, n]`` rows of the catalogue.
         codes: ``[catalogue]`` the row of the table for each.
-        found: ``[rows, 1 + n]`` written.
-        first: The first row to write.
-        end: The row after the last one.
     """
-    for row in range(first, end):
+    found = np.empty((len(drawn), 1 + drawn.shape[1]), np.int32)
+    for row in range(len(drawn)):
         found[row, 0] = codes[positives[row]]
         for place in range(drawn.shape[1]):
             found[row, 1 + place] = codes[drawn[row, place]]
+    return found
 
 
 @compiled()

@@ -41,7 +41,7 @@ class PairwiseEngine(KernelEngine):
 
     def _advance(self, chosen: Rows, size: int) -> NDArray[np.float64]:
         """Take the steps of some rows; the losses, from the first that is no number on without meaning."""
-        from towerkit.kernels.compiled import in_threads, torch_threads  # Numba takes half a second to import
+        from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
         from towerkit.kernels.pairwise import coded, grouped, lengths_of, train_span
 
         state, model, optimizer = self.state, self.state.model, self.state.optimizer
@@ -58,8 +58,7 @@ class PairwiseEngine(KernelEngine):
         arrays = [table.detach().numpy() for table in tables]
         lengths, cosine = np.ones(len(tables[1]), np.float32), model.match.similarity == "cosine"
         with torch_threads():
-            codes = np.empty((len(drawn), self._width), np.int32)
-            in_threads(coded, len(drawn), positives, drawn, self.codes[1], codes)
+            codes = coded(positives, drawn, self.codes[1])
             query_groups = grouped(query_codes, size, len(tables[0]), whole and bool(moves[0].any()))
             candidate_groups = grouped(codes.ravel(), size * codes.shape[1], len(tables[1]), whole)
             if cosine:
