@@ -113,6 +113,14 @@ def reranked(name: str) -> ModelContract:
     return replace(base, spec={**spec, "model": model})
 
 
+def joint(name: str) -> ModelContract:
+    """A joint model of one sort of candidates, which is asked as a two-tower is; see `tests/models/test_joint.py` for several."""
+    base = retrieval(name, PROFILE, ATTRIBUTES, update={"kind": "two_backprop"}, entities=True)
+    spec = {key: part for key, part in base.spec.items() if key != "update"}
+    model = {"kind": "joint", "query": PROFILE, "candidates": {"product_id": ATTRIBUTES}}
+    return replace(base, spec={**spec, "model": model}, roles={"query": "user_id", "time": "time"})
+
+
 def prediction(name: str, model: Any, entities: dict[str, pa.Table] | None = None) -> ModelContract:
     """A predictor over the shop's reviews."""
     return ModelContract(
@@ -389,6 +397,7 @@ def cases() -> list[ModelContract]:
             "ranker_tasks", towers={**BOTH, "when": WHEN}, backbone={"kind": "mmoe"}, absent=0.1, heads={"stars": STARS}
         ),
         reranked("rank_fusion_rerank"),
+        joint("joint"),
         prediction("late_fusion_count", {"kind": "late_fusion", "members": COUNTERS, "combine": stack}),
         pairs("rank_fusion_pairs"),
         prediction("late_fusion_average", {"kind": "late_fusion", "members": MEMBERS, "combine": {"kind": "average"}}),

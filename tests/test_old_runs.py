@@ -21,7 +21,7 @@ from towerkit.storage.hashes import read_json, sha256_file
 from towerkit.storage.migrations import FORMAT_VERSION
 
 FIXTURES = Path(__file__).parent / "fixtures" / "runs"
-SINCE = {"ranker": 2}
+SINCE = {"ranker": 2, "joint": 2}
 """Kind -> the first format that has it; 1 where it is not named."""
 RUNS = sorted(path.parent for path in FIXTURES.glob("format-*/*/answers.json"))
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from towerkit.core.errors import SpecError
 from towerkit.core.spec import parse
+from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.losses import SampledSoftmaxSpec
 from towerkit.matching.negatives import UniformSpec
 from towerkit.spec import ExperimentSpec, ModelingSpec, apply_setting, load_spec, parse_yaml, plain
@@ -75,7 +76,7 @@ def test_set_reaches_into_parts_that_the_file_leaves_to_their_defaults() -> None
         ("update=one_backprop", "update: must be a mapping of keys, as in {kind: one_backprop}; received 'one_backprop'."),
         ("models.kind=x", "spec.yaml: the top level: unknown key 'models'; did you mean 'model'? The keys here are 'balance',"),
         ("model.query.dimm=3", "model.query: unknown key 'dimm'; did you mean 'dim'? The keys here are 'dim', 'entity',"),
-        ("model.kind=two_towr", "model: unknown kind 'two_towr'; did you mean 'two_tower'? The kinds here are 'late_fusion',"),
+        ("model.kind=two_towr", "model: unknown kind 'two_towr'; did you mean 'two_tower'? The kinds here are 'joint',"),
         ("model.query.kind=idd", "model.query: unknown kind 'idd'; did you mean 'id'? The kinds here are 'audio',"),
         ("model.match.kind=dott", "model.match: unknown kind 'dott'; did you mean 'dot'?"),
         ("objective.loss.kind=bprr", "objective.loss: unknown kind 'bprr'; did you mean 'bpr'?"),
@@ -99,7 +100,7 @@ def test_set_reaches_into_parts_that_the_file_leaves_to_their_defaults() -> None
         ("data=null", "data: must be a mapping of keys; received None."),
         ("model.query=5", "model.query: must be a mapping of keys; received 5."),
         ("update={beta: 0.5}", "update: needs a key 'kind' that says which part this is; received {'beta': 0.5}."),
-        ("balance.kind=uncertainty", "'balance' belongs to a tower_model or a ranker, but the model is a two_tower"),
+        ("balance.kind=uncertainty", "'balance' belongs to a tower_model, a ranker or a joint, but the model is a two_tower"),
         ("training.seed=-1", "training.seed: input should be greater than or equal to 0; received -1."),
     ],
 )  # fmt: skip
@@ -240,7 +241,10 @@ def test_every_example_parses_and_survives_json(path: Path) -> None:
 
 
 def test_the_examples_cover_every_model_kind() -> None:
-    assert {load_spec(path).model.kind for path in EXAMPLES} == {"two_tower", "tower_model", "late_fusion"}
+    found = [load_spec(path).model for path in EXAMPLES]
+    members = [each for model in found if isinstance(model, LateFusionSpec) for each in model.members.values()]
+    kinds = {"two_tower", "tower_model", "ranker", "joint", "late_fusion"}
+    assert {each.kind for each in [*found, *members]} >= kinds
 
 
 def test_the_order_of_keys_means_nothing() -> None:

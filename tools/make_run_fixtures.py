@@ -141,6 +141,14 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
         "objective": {"loss": {"kind": "bpr"}},
         "evaluation": {"k": [5], "segments": ["user_id.plan"], "baselines": ["popularity"]},
     },
+    "joint": {
+        "model": {
+            "kind": "joint",
+            "query": {"towers": {"id": ID, "buyer": BUYER}},
+            "candidates": {"product_id": {"towers": {"id": ID, "product": PRODUCT}}},
+        },
+        "evaluation": {"k": [5], "baselines": ["popularity"]},
+    },
     "late_fusion_rerank": {
         "model": {
             "kind": "late_fusion",
@@ -167,7 +175,7 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
         "evaluation": {"k": [5], "segments": ["user_id.plan"], "baselines": ["popularity"]},
     },
 }
-RANKING = ("two_tower", "history", "ranker", "late_fusion_ranks", "late_fusion_rerank")
+RANKING = ("two_tower", "history", "ranker", "joint", "late_fusion_ranks", "late_fusion_rerank")
 
 
 def main() -> None:
@@ -195,7 +203,8 @@ def train(spec: Mapping[str, Any], folder: Path, *, ranks: bool) -> Run:
     entities: dict[str, Any] = {"product_id": {"table": products, "key": "product_id", "title": "title"}}
     if ranks:
         entities["user_id"] = {"table": buyers(), "key": "user_id"}
-        data = tk.read(pairs(), query="user_id", candidate="product_id", time="time", entities=entities)
+        candidate = {} if "candidates" in spec["model"] else {"candidate": "product_id"}
+        data = tk.read(pairs(), query="user_id", time="time", entities=entities, **candidate)
     else:
         data = tk.read(shop_table("reviews", size="small").slice(0, NUM_REVIEWS), entities=entities)
     training = {"epochs": 2, "batch_size": 128}

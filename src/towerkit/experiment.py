@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.sparse import csr_array
 
 from towerkit.core.errors import SpecError
@@ -20,11 +21,18 @@ from towerkit.ensembles.fit_ranks import RankFitting
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import pair_scorer, predictor_of
 from towerkit.evaluation.result import Evaluation
-from towerkit.evaluation.selection import ranking_selection, ranking_validator, task_selection
+from towerkit.evaluation.selection import joint_selection, ranking_selection, ranking_validator, task_selection
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.measurable import check_measurable, held_out_part
-from towerkit.measured import pairs_beside_baselines, predicted_beside_baselines, ranked_beside_baselines
+from towerkit.measured import (
+    joint_beside_baselines,
+    pairs_beside_baselines,
+    predicted_beside_baselines,
+    ranked_beside_baselines,
+)
 from towerkit.models.answer import Retriever, TaskPredictor, retriever_of
+from towerkit.models.joint import JointSpec, for_candidate, query_of
+from towerkit.models.joint_retriever import JointRetriever
 from towerkit.models.ranker import RankerSpec
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
@@ -38,6 +46,7 @@ from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
 from towerkit.training.estimate import Estimate, estimate
 from towerkit.training.fit import Trained, fit_recipe
+from towerkit.training.joint_recipe import JointRecipe
 from towerkit.training.log_recipe import LogRecipe, check_streamable
 from towerkit.training.loop import History, Selection
 from towerkit.training.pair_recipe import RankerRecipe
@@ -132,6 +141,8 @@ def _of_tables(
         remark(told)
     if isinstance(kind, TwoTowerSpec):
         return _retrieval(kind, spec, dataset, progress, checkpoints, base)
+    if isinstance(kind, JointSpec):
+        return _joint(kind, spec, dataset, progress, checkpoints, base)
     if isinstance(kind, RankerSpec):
         return _pair_ranking(kind, spec, dataset, progress, checkpoints, base)
     if isinstance(kind, TowerModelSpec):
@@ -282,14 +293,51 @@ def _pair_ranking(
     return Outcome(scorer, evaluation, baselines, trained.history, 0.0)
 
 
+def _joint(
+    model: JointSpec,
+    spec: ModelingSpec,
+    dataset: Dataset,
+    progress: Progress,
+    checkpoints: Checkpoints | None,
+    base: Base | None,
+) -> Outcome:
+    if base is not None:
+        raise SpecError("A joint model does not go on from a Run yet; train it without --from.")
+    trained = fit_recipe(recipe_of(spec, dataset), dataset, spec.training, progress, checkpoints)
+    encoded, module = trained.prepared.encoded, trained.model
+    learned = (held_out_part(dataset)[2] if spec.training.refit else dataset).parts.train
+    members = {}
+    for name, two_tower in module.two_towers.items():
+        pair = query_of(dataset), name
+        own = np.intersect1d(learned, held_out_part(for_candidate(dataset, name))[2].parts.train)
+        members[name] = retriever_of(
+            model.two_tower(name),
+            encoded.encoder.only(pair),
+            two_tower.eval(),
+            encoded.catalogues,
+            pairs_matrix(encoded, own, pair),
+            queries_average_candidates=False,
+            titles={each: dataset.entities[each].title if each in dataset.entities else None for each in pair},
+        )
+    retriever = JointRetriever(model, members)
+    evaluation, baselines = joint_beside_baselines(retriever, spec, dataset, learned)
+    return Outcome(retriever, evaluation, baselines, trained.history, 0.0)
+
+
 def recipe_of(
     spec: ModelingSpec, dataset: Dataset, base: Base | None = None
-) -> RetrievalRecipe | RankerRecipe | PredictionRecipe:
+) -> RetrievalRecipe | RankerRecipe | JointRecipe | PredictionRecipe:
     """How a model that is one training is prepared and validated; a late fusion is several."""
     model = spec.model
     if isinstance(model, TwoTowerSpec):
         validator = ranking_validator(dataset, spec.evaluation)
         return RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator, base)
+    if isinstance(model, JointSpec):
+        selection = joint_selection(spec.evaluation, model.candidates)
+        validators = {
+            name: ranking_validator(for_candidate(dataset, name), spec.evaluation) for name in model.candidates
+        }
+        return JointRecipe(model, spec.objective, spec.balance, selection, validators.__getitem__)
     if isinstance(model, RankerSpec):
         validator, selection = ranking_validator(dataset, spec.evaluation), ranking_selection(spec.evaluation)
         return RankerRecipe(model, spec.objective, spec.balance, selection, validator, base)

@@ -14,6 +14,7 @@ from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.ensembles.late import LateFusion
 from towerkit.models.answer import TaskPredictor
+from towerkit.models.joint_retriever import JointRetriever
 from towerkit.trained import Model, RankingModel, ranker_of
 
 _TOLERANCE = 1e-4
@@ -46,6 +47,9 @@ def replay_golden(model: Model, golden: Mapping[str, Any], path: Path) -> None:
 
 
 def _answers(model: Model) -> dict[str, list[Any]]:
+    if isinstance(model, JointRetriever):
+        parts = {name: _answers(each) for name, each in model.members.items()}
+        return {f"{name}/{key}": values for name, part in parts.items() for key, values in part.items()}
     if isinstance(model, RankingModel):
         rows = np.arange(min(3, len(model.query.keys) + 1))
         scores = ranker_of(model).rank(rows, _DEPTH).scores

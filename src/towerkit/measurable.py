@@ -18,6 +18,7 @@ from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, 
 from towerkit.evaluation.segments import check_segments
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoder import LabelSpec
+from towerkit.models.joint import JointSpec, for_candidate
 from towerkit.models.ranker import RankerSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.models.wiring import pair_of
@@ -37,6 +38,10 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
         _check_log(spec, dataset)
         return
     _, held_out, _ = held_out_part(dataset)
+    if isinstance(spec.model, JointSpec):
+        for name in spec.model.candidates:
+            _check_ranking_of(name, spec, for_candidate(dataset, name))
+        return
     if ranks(spec.model):
         entities = pair_of(dataset)
         _check_baselines(spec, dataset)
@@ -47,7 +52,7 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
             check_decidable(spec.model.heads, dataset)
             _check_labelled(spec.model.demand(dataset).labels, dataset)
         return
-    assert not isinstance(spec.model, TwoTowerSpec | RankerSpec)
+    assert not isinstance(spec.model, TwoTowerSpec | RankerSpec | JointSpec)
     if "positive" in dataset.split:
         raise SpecError(
             f"data.examples.positive says which rows are pairs of a two_tower, and the model is a {spec.model.kind}: it "
@@ -66,6 +71,19 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
             f"{dataset.examples.name}: {listed(deciding)} without a value in all {len(validation):,} rows of the validation "
             "part, so no epoch could be chosen. Give labelled rows, another split, or set split.validation to 0."
         )
+
+
+def _check_ranking_of(candidate: str, spec: ModelingSpec, dataset: Dataset) -> None:
+    """What is checked of each ranking of a joint model."""
+    empty = [part for part in ("validation", "test") if not len(dataset.parts.get(part))]
+    if len(empty) == 2:
+        raise DataError(
+            f"{dataset.examples.name}: the column '{candidate}' is empty in all validation and test rows, so this ranking could "
+            "not be measured. Give rows that have it, or another split."
+        )
+    _check_baselines(spec, dataset)
+    if spec.evaluation.exclude_seen:
+        _check_new_pairs(dataset)
 
 
 def _check_labelled(labels: Mapping[str, LabelSpec], dataset: Dataset) -> None:

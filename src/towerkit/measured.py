@@ -23,12 +23,14 @@ from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.evaluation.prediction import evaluate_tasks
 from towerkit.evaluation.prediction_segments import prediction_segments
 from towerkit.evaluation.ranking import evaluate_ranking
-from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.result import Evaluation, side_by_side
 from towerkit.evaluation.selection import graded
 from towerkit.features.encoder import Demand
 from towerkit.features.labels import Labels
 from towerkit.measurable import held_out_part
 from towerkit.models.answer import TaskPredictor
+from towerkit.models.joint import for_candidate
+from towerkit.models.joint_retriever import JointRetriever
 from towerkit.models.pair_scorer import PairScorer
 from towerkit.spec import ModelingSpec
 from towerkit.trained import RankingModel, new_labels_of, ranker_of, ranking_task_of, segments_of, truth_of
@@ -55,6 +57,21 @@ def ranked_beside_baselines(
     if left_out:
         evaluation = replace(evaluation, protocol={**evaluation.protocol, "baselines_left_out": left_out})
     return evaluation, baselines
+
+
+def joint_beside_baselines(
+    model: JointRetriever, spec: ModelingSpec, dataset: Dataset, learned: Rows
+) -> tuple[Evaluation, dict[str, Evaluation]]:
+    """Evaluate each ranking of a joint model among its baselines."""
+    rankings: dict[str, Evaluation] = {}
+    baselines: dict[str, dict[str, Evaluation]] = {}
+    for name, retriever in model.members.items():
+        own = for_candidate(dataset, name)
+        seen = np.intersect1d(learned, held_out_part(own)[2].parts.train)
+        rankings[name], others = ranked_beside_baselines(retriever, spec, own, seen)
+        for baseline, evaluation in others.items():
+            baselines.setdefault(baseline, {})[name] = evaluation
+    return side_by_side(rankings), {baseline: side_by_side(each) for baseline, each in baselines.items()}
 
 
 def pairs_beside_baselines(

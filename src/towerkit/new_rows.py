@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.robustness import Curve, robustness
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.models.answer import TaskPredictor
+from towerkit.models.joint_retriever import JointRetriever
 from towerkit.models.pair_scorer import PairScorer
 from towerkit.trained import (
     RankingModel,
@@ -44,6 +46,30 @@ def pairs_of(table: Table, model: RankingModel, split: Mapping[str, Any]) -> Mea
     """
     _require_keys(table, model.query_entity, model.candidate_entity)
     return rows_to_measure(table, split)
+
+
+def rows_of(model: JointRetriever, table: Table) -> dict[str, Table]:
+    """Of new rows, those that have a candidate of each sort.
+
+    Args:
+        model: Its members name the columns.
+        table: The rows.
+
+    Raises:
+        DataError: If none of the columns is there, or no row has a key in one of them.
+    """
+    found = {}
+    for name in model.members:
+        if name in table.data.column_names:
+            has = values_of(table.data, name).is_valid()
+            if has.true_count:
+                found[name] = replace(table, data=table.data.filter(has), first_row=0)
+    if not found:
+        raise DataError(
+            f"{table.name}: no row has a key in {listed(model.members)}, which this Run ranks; the columns are "
+            f"{listed(table.data.column_names)}."
+        )
+    return found
 
 
 def evaluate_pairs(model: RankingModel, pairs: Measured, spec: EvaluationSpec) -> Evaluation:

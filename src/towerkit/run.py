@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -13,12 +13,13 @@ import pyarrow as pa
 
 from towerkit import recommend as asking
 from towerkit.artifact.arrow import load_table
+from towerkit.artifact.joint import load_joint
 from towerkit.artifact.layout import check_layout
 from towerkit.artifact.misfits import damaged_is_a_run_error
 from towerkit.artifact.models import RETRIEVER_KEYS, load_predictor, load_retriever
 from towerkit.artifact.rankers import load_pair_scorer
 from towerkit.artifact.space import hashes_in_manifest, space_id
-from towerkit.core.errors import RunError, SpecError, listed
+from towerkit.core.errors import RunError, SpecError, listed, nearest
 from towerkit.core.remarks import collecting
 from towerkit.core.spec import parse
 from towerkit.data.alike import read_alike, source_like
@@ -27,13 +28,14 @@ from towerkit.data.search.spec import CollectionSpec
 from towerkit.data.table import Table
 from towerkit.ensembles.rank_files import load_fusion
 from towerkit.ensembles.rank_fusion import RankFusion
-from towerkit.evaluation.result import Evaluation
+from towerkit.evaluation.result import Evaluation, side_by_side
 from towerkit.evaluation.robustness import SHARES, Curve, Loss
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.golden import replay_golden
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.joint_retriever import JointRetriever
 from towerkit.models.pair_scorer import PairScorer
-from towerkit.new_rows import evaluate_answers, evaluate_losses, evaluate_pairs, pairs_of
+from towerkit.new_rows import evaluate_answers, evaluate_losses, evaluate_pairs, pairs_of, rows_of
 from towerkit.presets.fusion_table import FusionTable
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import content_hash, read_json
@@ -45,6 +47,7 @@ LOADERS: Mapping[str, Callable[[Path, int], Model]] = {
     "two_tower": load_retriever,
     "tower_model": load_predictor,
     "ranker": load_pair_scorer,
+    "joint": load_joint,
     "late_fusion": load_fusion,
 }
 """Kind -> how its model is read from a folder."""
@@ -86,7 +89,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """``two_tower``, ``tower_model``, ``ranker`` or ``late_fusion``."""
+        """``two_tower``, ``tower_model``, ``ranker``, ``joint`` or ``late_fusion``."""
         return self.manifest.kind
 
     @cached_property
@@ -164,7 +167,36 @@ class Run:
     @property
     def tasks(self) -> list[str]:
         """The tasks that it predicts; empty for a ranking model."""
-        return [] if isinstance(self.model, Retriever | RankFusion) else list(self.model.tasks)
+        return [] if isinstance(self.model, Retriever | RankFusion | JointRetriever) else list(self.model.tasks)
+
+    @property
+    def rankings(self) -> list[str]:
+        """The sorts of candidates that a joint model ranks; empty for any other."""
+        return list(self.model.members) if isinstance(self.model, JointRetriever) else []
+
+    def ranking(self, name: str) -> Run:
+        """One of the rankings of a joint model, to be asked as a two-tower is.
+
+        Args:
+            name: The sort of candidates; see :attr:`rankings`.
+
+        Raises:
+            RunError: If this Run is no joint model.
+            SpecError: If it does not rank them.
+        """
+        model = self.model
+        if not isinstance(model, JointRetriever):
+            raise RunError(
+                f"{self.path} is a {self.kind}, which ranks one sort of candidates or none; ask it as it is."
+            )
+        if name not in model.members:
+            raise SpecError(
+                f"{self.path} ranks no '{name}'{nearest(name, model.members) or '.'} It ranks {listed(model.members)}."
+            )
+        one = replace(self)
+        baselines = {key: each.of(name) for key, each in self.baselines.items() if name in each.protocol["rankings"]}
+        vars(one).update(model=model.members[name], evaluation=self.evaluation.of(name), baselines=baselines)
+        return one
 
     def evaluate(self, data: Any = None) -> Evaluation:
         """The stored evaluation, or a fresh one on new rows.
@@ -185,6 +217,10 @@ class Run:
         model = self.model
         with damaged_is_a_run_error(self.path):
             spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
+        if isinstance(model, JointRetriever):
+            return side_by_side(
+                {name: self.ranking(name)._evaluated(part) for name, part in rows_of(model, table).items()}
+            )
         if not isinstance(model, RankingModel):
             return evaluate_answers(model, table, spec)
         with damaged_is_a_run_error(self.path):
@@ -218,7 +254,7 @@ class Run:
             DataError: If the rows cannot be used.
         """
         model = self.model
-        if isinstance(model, RankingModel):
+        if isinstance(model, RankingModel | JointRetriever):
             raise RunError(f"{self.path} ranks; robustness to lost columns is measured of models that predict.")
         with damaged_is_a_run_error(self.path):
             spec = parse(EvaluationSpec, self.spec["evaluation"], str(self.path / "spec.json"))
@@ -255,6 +291,8 @@ class Run:
             return asking.pair_scores(model, table)
         if isinstance(model, PairScorer):
             return asking.scored_with_tasks(model, table)
+        if isinstance(model, JointRetriever):
+            return asking.pair_scores(model.members[self._only_ranking()], table)
         return asking.task_answers(model, table)
 
     @_with_remarks
@@ -434,6 +472,8 @@ class Run:
             SpecError: If the side is missing, unknown, or given for a tower model.
         """
         model = self.model
+        if isinstance(model, JointRetriever):
+            return self.ranking(self._only_ranking()).embed(rows, side=side)
         if isinstance(model, Retriever):
             if side not in ("query", "candidate"):
                 raise SpecError(
@@ -473,7 +513,22 @@ class Run:
         names = (entity, self._retriever().candidate.key)
         return asking.key_list(self._read(given, entity), names, setting)
 
+    def _only_ranking(self) -> str:
+        """The one ranking of a joint model that has no other.
+
+        Raises:
+            SpecError: If it has several; says how to name one.
+        """
+        if len(self.rankings) > 1:
+            raise SpecError(
+                f"{self.path} ranks {listed(self.rankings)}: say which one is asked for, with --ranking {self.rankings[0]}, or "
+                f'run.ranking("{self.rankings[0]}") in Python.'
+            )
+        return self.rankings[0]
+
     def _retriever(self) -> RankingModel:
+        if isinstance(self.model, JointRetriever):
+            return self.model.members[self._only_ranking()]
         if not isinstance(self.model, RankingModel):
             raise RunError(
                 f"{self.path} is a {self.kind}: it predicts {', '.join(self.tasks)} and does not rank candidates. "

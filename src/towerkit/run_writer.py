@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from towerkit.artifact.arrow import save_table
 from towerkit.artifact.card import CardFacts, model_card
+from towerkit.artifact.joint import save_joint
 from towerkit.artifact.models import save_predictor, save_retriever
 from towerkit.artifact.rankers import save_pair_scorer
 from towerkit.artifact.space import space_on_disk
@@ -30,6 +31,7 @@ from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.experiment import Outcome, checkpoints_of, train_and_evaluate
 from towerkit.golden import golden_request
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.joint_retriever import JointRetriever
 from towerkit.models.pair_scorer import PairScorer
 from towerkit.run import Run
 from towerkit.spec import ModelingSpec, plain, ranks
@@ -104,6 +106,8 @@ def base_of(run: Run, spec: ModelingSpec) -> Base:
         RunError: If the model is another one, or is not one training; names what differs.
     """
     model = run.model
+    if isinstance(model, JointRetriever):
+        raise RunError(f"{run.path} is a joint model, which does not go on from a Run yet; train it without --from.")
     if isinstance(model, LateFusion | RankFusion):
         raise RunError(f"{run.path} is a late_fusion, which is fitted anew from its members; train it without --from.")
     was, now = plain(model.spec), plain(spec.model)
@@ -204,6 +208,8 @@ def save_model(folder: Path, model: Model, evaluation: EvaluationSpec | None = N
         save_pair_scorer(folder, model, query_columns=segment_columns(segments, model.query_entity))
     elif isinstance(model, RankFusion):
         save_rank_fusion(folder, model, query_columns=segment_columns(segments, model.query_entity))
+    elif isinstance(model, JointRetriever):
+        save_joint(folder, model)
     else:
         save_late_fusion(folder, model)
 
@@ -216,6 +222,9 @@ def num_parameters(model: Model) -> int:
         return two_towers + sum(num_parameters(each.scorer) for each in members if isinstance(each, PairsMember))
     if isinstance(model, LateFusion):
         return sum(num_parameters(each) for each in model.towers())
+    if isinstance(model, JointRetriever):
+        shared = {id(each): each.numel() for one in model.members.values() for each in one.model.parameters()}
+        return sum(shared.values())
     return sum(parameter.numel() for parameter in model.model.parameters())
 
 

@@ -16,6 +16,7 @@ from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.matching.updates import AnyUpdateSpec, TwoBackpropSpec
 from towerkit.matching.updates.base import UpdateSpec
+from towerkit.models.joint import JointSpec
 from towerkit.models.ranker import RankerSpec
 from towerkit.models.side import towers_of
 from towerkit.models.tower_model import TowerModelSpec
@@ -26,13 +27,15 @@ from towerkit.towers import GraphTowerSpec
 from towerkit.training.engines.choice import unsupported
 from towerkit.training.spec import TrainingSpec
 
-AnyModelSpec = Annotated[TwoTowerSpec | TowerModelSpec | RankerSpec | LateFusionSpec, Field(discriminator="kind")]
+AnyModelSpec = Annotated[
+    TwoTowerSpec | TowerModelSpec | RankerSpec | JointSpec | LateFusionSpec, Field(discriminator="kind")
+]
 """The menu of model kinds."""
 
 _ONLY_FOR = {
-    "objective": (("two_tower", "ranker"), "a tower model's losses belong to its heads"),
+    "objective": (("two_tower", "ranker", "joint"), "a tower model's losses belong to its heads"),
     "update": (("two_tower",), "only a two-tower has a query side that can move without a gradient"),
-    "balance": (("tower_model", "ranker"), "only a model with heads has several losses to balance"),
+    "balance": (("tower_model", "ranker", "joint"), "only a model of several tasks has several losses to balance"),
 }
 
 
@@ -55,7 +58,7 @@ class ModelingSpec(Spec):
                 default = type(self).model_fields[part].default
                 if getattr(self, part) != default:
                     raise ValueError(
-                        f"'{part}' belongs to a {' or a '.join(kinds)}, but the model is a {self.model.kind}: {reason}. Remove "
+                        f"'{part}' belongs to {_any_of(kinds)}, but the model is a {self.model.kind}: {reason}. Remove "
                         f"'{part}'."
                     )
         for name, model in trained_rankers(self.model).items():
@@ -66,6 +69,8 @@ class ModelingSpec(Spec):
             if refusal is not None:
                 raise ValueError(f"objective.loss does not fit model.match: {refusal}")
             _check_update(model, self.update)
+        if isinstance(self.model, JointSpec):
+            _check_joint(self.model, self.objective, self.evaluation)
         _check_training(self)
         if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec) and not self.model.ranks:
             raise ValueError(
@@ -94,6 +99,12 @@ class ModelingSpec(Spec):
         return own.get(member, self.objective)
 
 
+def _any_of(kinds: tuple[str, ...]) -> str:
+    """Kinds in words: a tower_model, a ranker or a joint."""
+    *others, last = (f"a {kind}" for kind in kinds)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def trained_rankers(model: AnyModelSpec) -> dict[str, TwoTowerSpec | RankerSpec]:
     """The two-towers and rankers that a model has as members, by name, or is, by no name."""
     parts = model.members if isinstance(model, LateFusionSpec) else {"": model}
@@ -102,7 +113,20 @@ def trained_rankers(model: AnyModelSpec) -> dict[str, TwoTowerSpec | RankerSpec]
 
 def ranks(model: AnyModelSpec) -> bool:
     """Whether a model ranks candidates; else it predicts labels."""
-    return isinstance(model, TwoTowerSpec | RankerSpec) or (isinstance(model, LateFusionSpec) and model.ranks)
+    return isinstance(model, TwoTowerSpec | RankerSpec | JointSpec) or (
+        isinstance(model, LateFusionSpec) and model.ranks
+    )
+
+
+def _check_joint(model: JointSpec, objective: RetrievalObjectiveSpec, evaluation: EvaluationSpec) -> None:
+    refusal = objective.loss.refusal(model.match.kind)
+    if refusal is not None:
+        raise ValueError(f"objective.loss does not fit model.match: {refusal}")
+    if evaluation.segments:
+        raise ValueError(
+            "evaluation.segments are those of one ranking, and a joint model has several. Remove them, or train a two_tower of one "
+            "candidate."
+        )
 
 
 def _check_scores_pairs(objective: RetrievalObjectiveSpec) -> None:

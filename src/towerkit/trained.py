@@ -24,6 +24,7 @@ from towerkit.index.pairs import PairRanker, pair_ranker, without_unknown
 from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.joint_retriever import JointRetriever
 from towerkit.models.pair_scorer import PairScorer
 
 _RANKERS: WeakKeyDictionary[Retriever, VectorRanker] = WeakKeyDictionary()
@@ -33,7 +34,7 @@ _PAIR_RANKERS: WeakKeyDictionary[PairScorer, PairRanker] = WeakKeyDictionary()
 RankingModel = Retriever | PairScorer | RankFusion
 """What ranks the candidates of its catalogue."""
 
-Model = RankingModel | TaskPredictor | LateFusion
+Model = RankingModel | JointRetriever | TaskPredictor | LateFusion
 """The model kinds, trained; each answers raw rows."""
 
 

@@ -39,6 +39,11 @@ MODELS: Mapping[str, Any] = {
         "absent": 0.1,
         "heads": {"many": {"kind": "binary", "column": "many"}},
     },
+    "joint": {
+        "kind": "joint",
+        "query": ID,
+        "candidates": {"product_id": {"towers": {"words": {**WORDS, "columns": ["title"]}, "id": ID}}, "store": ID},
+    },
     "late_fusion": {
         "kind": "late_fusion",
         "members": {
@@ -58,16 +63,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     reviews = shop_table("reviews", size="small").slice(0, 300)
     purchases = shop_table("purchases", size="small").slice(0, 400)
     entities = {"product_id": {"table": products, "key": "product_id", "title": "title"}}
-    keys = [f"s{place % 5}" for place in range(len(purchases))]
+    keys = [f"s{place % 40}" for place in range(len(purchases))]
     many = [str(place % 3 > 0) for place in range(len(purchases))]
     purchases = purchases.append_column("store", pa.array(keys)).append_column("many", pa.array(many))
-    stores = pa.table({"store": [f"s{number}" for number in range(5)], "city": ["Rome", "Oslo", None, "Bern", "Oslo"]})
+    stores = pa.table(
+        {"store": [f"s{number}" for number in range(40)], "city": ["Rome", "Oslo", None, "Bern", "Oslo"] * 8}
+    )
     of_pairs = {**entities, "store": {"table": stores, "key": "store"}}
     pairs = read(purchases, query="user_id", candidate="product_id", time="time", entities=of_pairs)
     rows = read(reviews, entities=entities)
+    of_baskets = read(purchases, query="user_id", time="time", entities=of_pairs)
+    tables = {"two_tower": pairs, "ranker": pairs, "joint": of_baskets}
     return {
-        name: fit(
-            {"model": model, "training": TRAINING}, pairs if name in ("two_tower", "ranker") else rows, run=folder / name
-        )
+        name: fit({"model": model, "training": TRAINING}, tables.get(name, rows), run=folder / name)
         for name, model in MODELS.items()
     }  # fmt: skip

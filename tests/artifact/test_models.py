@@ -19,6 +19,7 @@ import torch
 
 from towerkit.api import read
 from towerkit.artifact.arrow import load_table, save_table
+from towerkit.artifact.joint import load_joint, save_joint
 from towerkit.artifact.models import (
     load_encoder,
     load_predictor,
@@ -38,6 +39,7 @@ from towerkit.features.encoder import Demand, Encoder, LabelSpec
 from towerkit.features.ngrams import NgramsSpec
 from towerkit.index.pairs import pair_ranker
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.joint_retriever import JointRetriever
 from towerkit.models.pair_scorer import PairScorer
 from towerkit.run import Run
 from towerkit.storage.tensors import load_tensors, save_tensors
@@ -154,6 +156,22 @@ def test_a_ranker_comes_back(runs: dict[str, Run], tmp_path: Path) -> None:
         del content["entities"]
         (tmp_path / "again" / "model.json").write_text(json.dumps(content), encoding="utf-8")
         load_pair_scorer(tmp_path / "again")
+
+
+def test_a_joint_model_comes_back(runs: dict[str, Run], tmp_path: Path) -> None:
+    model = runs["joint"].model
+    assert isinstance(model, JointRetriever)
+    save_joint(tmp_path / "again", model)
+    again = load_joint(tmp_path / "again")
+    assert again.spec == model.spec and again.members.keys() == {"product_id", "store"}
+    for name, member in model.members.items():
+        assert np.array_equal(again.members[name].query_vectors, member.query_vectors)
+        assert np.array_equal(again.members[name].candidate_vectors, member.candidate_vectors)
+    (tmp_path / "again" / "members" / "store").rename(tmp_path / "away")
+    (tmp_path / "again" / "members" / "product_id").rename(tmp_path / "again" / "members" / "store")
+    (tmp_path / "away").rename(tmp_path / "again" / "members" / "product_id")
+    with pytest.raises(RunError, match=r"does not fit its members 'product_id', 'store': they retrieve something else"):
+        load_joint(tmp_path / "again")
 
 
 def test_columns_that_are_asked_for_are_kept_where_they_are(runs: dict[str, Run], tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_going_on_from_a_run_gives_a_new_id(ranking: Run, tmp_path: Path) -> Non
 
 
 def test_what_has_no_vectors_to_compare_has_no_id(runs: dict[str, Run]) -> None:
-    assert all(runs[kind].space is None for kind in ("tower_model", "ranker", "late_fusion"))
+    assert all(runs[kind].space is None for kind in ("tower_model", "ranker", "joint", "late_fusion"))
     assert runs["two_tower"].space is not None
 
 

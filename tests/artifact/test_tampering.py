@@ -26,7 +26,7 @@ from towerkit.storage.manifest import MANIFEST_NAME, write_manifest
 from towerkit.storage.tensors import load_tensors, save_tensors
 from towerkit.testing.sealing import seal_again
 
-KINDS = ("two_tower", "tower_model", "ranker", "late_fusion")
+KINDS = ("two_tower", "tower_model", "ranker", "joint", "late_fusion")
 
 
 @pytest.fixture
@@ -111,7 +111,8 @@ def test_a_kind_from_the_future(copied: Path) -> None:
     (copied / MANIFEST_NAME).unlink()
     write_manifest(copied, kind="three_tower")
     with pytest.raises(
-        RunError, match="kind 'three_tower'; this version knows 'late_fusion', 'ranker', 'tower_model', 'two_tower'"
+        RunError,
+        match="kind 'three_tower'; this version knows 'joint', 'late_fusion', 'ranker', 'tower_model', 'two_tower'",
     ):
         Run.load(copied).model
 

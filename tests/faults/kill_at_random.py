@@ -31,7 +31,6 @@ from towerkit.run_writer import train_run
 from towerkit.storage.atomic import recover
 from towerkit.storage.manifest import verify
 from towerkit.testing.syscalls import Ending, Stopped, kill_at, watched
-from towerkit.training.checkpoint import checkpoint_folder
 from towerkit.training.progress import Silent, Step
 
 SECONDS = {"card.md", "history.jsonl"}
@@ -174,14 +173,13 @@ class Killer:
 
     def go_on(self, way: Way, root: Path, reached: int) -> list[str]:
         """Resume to the end and compare."""
-        saved = checkpoint_folder(root / "run").exists()
         is_done = self.is_done(root / "run")
         ending, _ = self.train(root, lambda call: 0)
         if ending.error is not None or ending.was_killed:
             return [f"going on fails: {ending.error}"]
         first, last = self.noted()
         bad = []
-        if saved or not is_done:  # a finished training takes its checkpoints away
+        if not is_done:  # else nothing is lost: its checkpoints are in the way of nobody, whole or half removed
             lost = reached - (first - 1) if first else 0  # it began anew where nothing was saved
             way.lost.append(lost)
             if lost > self.every or (last and last != self.steps):

@@ -41,6 +41,7 @@ MODEL_FILES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "two_tower": (_RETRIEVER,),
     "tower_model": (_PREDICTOR,),
     "ranker": (_RANKER,),
+    "joint": (("model.json", *_PRETRAINED, *_of_members(_RETRIEVER)),),
     "late_fusion": (
         (*_FUSION, *_PRETRAINED, *_of_members(_PREDICTOR, _TREES, _ESTIMATOR, _FUSION)),
         ("model.json", *_RANKING, *_PRETRAINED, *_of_members(_RETRIEVER, _RANKER, _WORDS)),

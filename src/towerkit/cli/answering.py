@@ -21,6 +21,20 @@ Where = Annotated[
     typer.Option("--where", help="Only candidates that hold a condition: 'price < 20 and category == \"books\"'."),
 ]
 
+Ranking = Annotated[
+    str | None,
+    typer.Option(
+        "--ranking", help="Of a joint model: the column of the candidates that are asked for.", show_default=False
+    ),
+]
+
+
+def _opened(run: Path, ranking: str | None) -> Any:
+    from towerkit.run import Run
+
+    opened = Run.load(run)
+    return opened if ranking is None else opened.ranking(ranking)
+
 
 @app.command()
 def recommend(
@@ -47,16 +61,15 @@ def recommend(
     allow: Allow = None,
     deny: Deny = None,
     where: Where = None,
+    ranking: Ranking = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend candidates for a known query, raw query rows, a history, or everyone; or queries for new candidates."""
-    from towerkit.run import Run
-
     check_out(out)
     if sum([*(given is not None for given in (query, rows, history, candidates)), everyone]) != 1:
         raise SpecError("recommend needs exactly one of --query, --rows, --history, --candidates and --all.")
-    opened = Run.load(run)
+    opened = _opened(run, ranking)
     choice: dict[str, Any] = {"allow": _keys(allow), "deny": _keys(deny), "where": where}
     if candidates is not None:
         if not exclude_seen or any(given is not None for given in choice.values()):
@@ -110,16 +123,15 @@ def similar(
     allow: Allow = None,
     deny: Deny = None,
     where: Where = None,
+    ranking: Ranking = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the candidates most like a known one, or the queries most like a known query."""
-    from towerkit.run import Run
-
     check_out(out)
     if (item is None) == (query is None):
         raise SpecError("similar needs exactly one of --item and --query.")
-    found = Run.load(run).similar(item, query=query, k=k, allow=_keys(allow), deny=_keys(deny), where=where)
+    found = _opened(run, ranking).similar(item, query=query, k=k, allow=_keys(allow), deny=_keys(deny), where=where)
     give(found, out, as_json)
 
 
@@ -135,28 +147,26 @@ def embed(
     side: Annotated[
         Literal["query", "candidate"] | None, typer.Option("--side", help="Of a two_tower.", show_default=False)
     ] = None,
+    ranking: Ranking = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Write vectors: of keys or raw rows of one side, or what the backbone of a tower model makes of raw rows."""
-    from towerkit.run import Run
-
     check_out(out)
-    give(Run.load(run).embed(None if rows is None else str(rows), side=side), out, as_json)
+    give(_opened(run, ranking).embed(None if rows is None else str(rows), side=side), out, as_json)
 
 
 @app.command()
 def predict(
     run: RunPath,
     rows: Annotated[Path, typer.Argument(help="A file of raw rows.", show_default=False)],
+    ranking: Ranking = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict every task of raw rows; a two-tower scores pairs."""
-    from towerkit.run import Run
-
     check_out(out)
-    give(Run.load(run).predict(str(rows)), out, as_json)
+    give(_opened(run, ranking).predict(str(rows)), out, as_json)
 
 
 def _split(keys: str) -> list[str]:

@@ -14,6 +14,7 @@ from towerkit.metrics.significance import Difference, corrected
 _MUST_AGREE = {
     "ranking": ("part", "split", "candidates", "seen", "positives", "cold_candidates", "exact", "gain"),
     "prediction": ("part", "split", "rows"),
+    "joint": ("part", "split"),
 }
 _USUAL = {"gain": "binary"}
 """What a protocol that is silent about it means: it is of an older version."""
@@ -145,6 +146,9 @@ def _check_protocols(first: Evaluation, second: Evaluation) -> None:
             + "; ".join(differing)
             + ". Train both on the same data and split."
         )
+    for name in one["rankings"] if one["kind"] == "joint" else ():
+        if name in other["rankings"]:
+            _check_protocols(first.of(name), second.of(name))
 
 
 def _deciding(protocol: Mapping[str, Any]) -> Mapping[str, Any]:

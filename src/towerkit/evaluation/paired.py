@@ -34,6 +34,8 @@ def paired_differences(first: Evaluation, second: Evaluation, seed: int) -> dict
     Raises:
         RunError: If they have other queries, rows or labels, or nothing in common.
     """
+    if first.protocol["kind"] == "joint":
+        return _compare_joint(first, second, seed)
     if first.protocol["kind"] == "ranking":
         found = _compare_rankings(first.details["ranking"], second.details["ranking"], seed)
         if not found:
@@ -49,6 +51,22 @@ def paired_differences(first: Evaluation, second: Evaluation, seed: int) -> dict
             f"{sorted(_tasks(second))}. Compare Runs that predict the same columns."
         )
     return found
+
+
+def _compare_joint(first: Evaluation, second: Evaluation, seed: int) -> dict[str, Difference]:
+    """Every metric of every ranking that both have."""
+    ours, theirs = first.protocol["rankings"], second.protocol["rankings"]
+    common = [name for name in ours if name in theirs]
+    if not common:
+        raise RunError(
+            f"The two Runs have no candidates in common: one ranks {sorted(ours)}, the other {sorted(theirs)}. Compare Runs that "
+            "rank the same columns."
+        )
+    return {
+        f"{name}/{metric}": pair
+        for name in common
+        for metric, pair in paired_differences(first.of(name), second.of(name), seed).items()
+    }
 
 
 def _compare_tasks(first: Evaluation, second: Evaluation, seed: int) -> dict[str, Difference]:

@@ -80,6 +80,17 @@ class Evaluation:
             calibration=tasks.calibration,
         )
 
+    def of(self, ranking: str) -> Evaluation:
+        """One of the rankings of :func:`side_by_side`, as it was measured.
+
+        Args:
+            ranking: Its name.
+        """
+        named = f"{ranking}/"
+        metrics = {name.removeprefix(named): each for name, each in self.metrics.items() if name.startswith(named)}
+        details = {"ranking": self.details[ranking]} if ranking in self.details else {}
+        return Evaluation(self.protocol["rankings"][ranking], metrics, details)
+
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], details: Mapping[str, pa.Table]) -> Evaluation:
         """The inverse of :meth:`as_dict`.
@@ -97,6 +108,24 @@ class Evaluation:
             return cls(dict(data["protocol"]), metrics, details, confusion, segments, calibration)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunError(f"A stored evaluation cannot be read ({error!r}); train the Run again.") from None
+
+
+def side_by_side(rankings: Mapping[str, Evaluation]) -> Evaluation:
+    """Several rankings of one model as one evaluation.
+
+    Args:
+        rankings: Name -> what was measured; at least one.
+
+    Returns:
+        Metrics ``name/metric``; the protocol has that of each ranking.
+    """
+    first = next(iter(rankings.values())).protocol
+    same = {name: first[name] for name in ("part", "split", "interval")}
+    return Evaluation(
+        {"kind": "joint", **same, "rankings": {name: dict(each.protocol) for name, each in rankings.items()}},
+        {f"{name}/{metric}": value for name, each in rankings.items() for metric, value in each.metrics.items()},
+        {name: each.details["ranking"] for name, each in rankings.items() if "ranking" in each.details},
+    )
 
 
 def _described(metrics: Mapping[str, Interval]) -> dict[str, Any]:
@@ -125,21 +154,9 @@ def _interval(values: Mapping[str, Any]) -> Interval:
 def protocol_line(protocol: Mapping[str, Any]) -> str:
     """The protocol as one line for people."""
     if protocol["kind"] == "ranking":
-        parts = [
-            f"{protocol['queries']:,} queries of the {protocol['part']} part",
-            f"{protocol['candidates']:,} candidates, all ranked",
-            f"seen: {protocol['seen']}",
-            f"ties: {protocol['ties']}",
-        ]
-        if protocol["cold_candidates"]:
-            parts.append(f"{protocol['cold_candidates']:,} positives are of cold candidates")
-        if protocol["repeats_left_out"]:
-            parts.append(f"{protocol['repeats_left_out']:,} held-out pairs repeat a training pair: left out")
-        if protocol["unknown_queries"]:
-            parts.append(f"{protocol['unknown_queries']:,} queries unknown")
-        left_out = protocol.get("baselines_left_out", {})
-        parts += [f"the baseline {name} is left out: it {reason}" for name, reason in left_out.items()]
-        parts += _task_lines(protocol.get("tasks", {}))
+        parts = [*_ranking_parts(protocol), *_task_lines(protocol.get("tasks", {}))]
+    elif protocol["kind"] == "joint":
+        parts = [f"{name}: {', '.join(_ranking_parts(each))}" for name, each in protocol["rankings"].items()]
     else:
         parts = [f"{protocol['rows']:,} rows of the {protocol['part']} part", *_task_lines(protocol["tasks"])]
         parts += [f"not by {name}: {why}" for name, why in protocol.get("segments_left_out", {}).items()]
@@ -148,6 +165,23 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
     split = protocol["split"]
     warnings = [f"warning: {warning}" for warning in split.get("warnings", [])]
     return " · ".join([*parts, f"split: {split_line(split)}", *warnings, protocol["interval"]])
+
+
+def _ranking_parts(protocol: Mapping[str, Any]) -> list[str]:
+    parts = [
+        f"{protocol['queries']:,} queries of the {protocol['part']} part",
+        f"{protocol['candidates']:,} candidates, all ranked",
+        f"seen: {protocol['seen']}",
+        f"ties: {protocol['ties']}",
+    ]
+    if protocol["cold_candidates"]:
+        parts.append(f"{protocol['cold_candidates']:,} positives are of cold candidates")
+    if protocol["repeats_left_out"]:
+        parts.append(f"{protocol['repeats_left_out']:,} held-out pairs repeat a training pair: left out")
+    if protocol["unknown_queries"]:
+        parts.append(f"{protocol['unknown_queries']:,} queries unknown")
+    left_out = protocol.get("baselines_left_out", {})
+    return [*parts, *(f"the baseline {name} is left out: it {reason}" for name, reason in left_out.items())]
 
 
 def _task_lines(tasks: Mapping[str, Any]) -> list[str]:

@@ -43,6 +43,21 @@ def ranking_selection(spec: EvaluationSpec) -> Selection:
     return _selection(spec.select_by or f"ndcg@{max(spec.k)}", known)
 
 
+def joint_selection(spec: EvaluationSpec, candidates: Iterable[str]) -> Selection:
+    """The figure that decides of several rankings: their mean NDCG at the largest ``k`` when the spec names none.
+
+    Args:
+        spec: Its ``select_by`` names a mean (``ndcg@10``) or the figure of one (``snack/ndcg@10``).
+        candidates: The sorts of candidates.
+
+    Raises:
+        SpecError: If the named figure is not measured.
+    """
+    plain = [f"{name}@{k}" for name in RANKING_METRICS for k in spec.k]
+    named = [f"{candidate}/{metric}" for candidate in candidates for metric in plain]
+    return _selection(spec.select_by or f"ndcg@{max(spec.k)}", [*plain, *named])
+
+
 def task_selection(spec: EvaluationSpec, tasks: Iterable[str]) -> Selection:
     """The loss that decides; the weighted sum over tasks when the spec names none.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -167,6 +167,14 @@ class Encoder:
             named(dataset.examples.name, label.check, dataset.labelled(label.column, everywhere))
             labels[task] = named(dataset.examples.name, label.fit, dataset.labelled(label.column, rows))
         return cls(features, labels)
+
+    def only(self, entities: Collection[str]) -> Encoder:
+        """The features of some entities, without labels.
+
+        Args:
+            entities: Which ones.
+        """
+        return Encoder({name: fitted for name, fitted in self.features.items() if name in entities}, {})
 
     def encode(self, entity: str, table: Table, *, kept: bool = False) -> dict[str, Column]:
         """Columns of an entity; row 0 is the unknown row, row ``r`` is row ``r - 1`` of the table.

@@ -141,10 +141,13 @@ class ModelContract:
     def _ranks(self) -> bool:
         model = self.spec["model"]
         kinds = {model["kind"], *(member["kind"] for member in model.get("members", {}).values())}
-        return bool(kinds & {"two_tower", "ranker", "bm25"})
+        return bool(kinds & {"two_tower", "ranker", "joint", "bm25"})
 
     def _pair_columns(self) -> tuple[str, ...]:
-        return (self.roles["query"], self.roles["candidate"]) if self._ranks() else tuple(self.entities)
+        if not self._ranks():
+            return tuple(self.entities)
+        candidate = self.roles.get("candidate") or next(iter(self.spec["model"]["candidates"]))
+        return self.roles["query"], candidate
 
     def _entity_rows(self, entity: str) -> pa.Table:
         return self.entities.get(entity, self.examples.select([entity]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -35,6 +35,8 @@ class Prepared:
     """The query and the candidate entity, where there are negatives."""
     engine: KernelEngine | None = None
     """What takes the steps, where it is not the torch engine."""
+    batch: Callable[[Rows, int], Batch] | None = None
+    """Rows and draw -> a batch, where negatives of several sorts are drawn."""
 
 
 class Parts(Protocol):
@@ -308,7 +310,8 @@ def batches_of(
         if place >= done:
             chosen = order[start : start + size]
             draw = prepared.state.step * training.accumulate + place % training.accumulate
-            yield prepared.encoded.batch(chosen, _drawn(prepared, chosen, draw))
+            cut = prepared.batch or (lambda rows, draw: prepared.encoded.batch(rows, _drawn(prepared, rows, draw)))
+            yield cut(chosen, draw)
 
 
 def _drawn(prepared: Prepared, rows: Rows, draw: int) -> dict[str, list[Drawn]] | None:

@@ -25,8 +25,9 @@ TRUTH_DEPTH = 20
 def shop_tables(seed: int = 0, *, size: str = "full") -> dict[str, pa.Table]:
     """All tables of the synthetic shop, the same bits for the same seed on every machine.
 
-    ``users``, ``products`` and ``snacks`` are the entities; ``views``, ``purchases``, ``ratings``, ``snack_purchases``
-    and ``reviews`` are what happened, ordered by time; ``truth`` and ``pairings`` are what was planted.
+    ``users``, ``products`` and ``snacks`` are the entities; ``views``, ``purchases``, ``ratings``, ``snack_purchases``,
+    ``baskets`` (all purchases together) and ``reviews`` are what happened, ordered by time; ``truth`` and ``pairings`` are
+    what was planted.
 
     Args:
         seed: Which shop.
@@ -86,6 +87,21 @@ def _purchases(seed: int, size: str) -> pa.Table:
 
 def _snack_purchases(seed: int, size: str) -> pa.Table:
     return _event_table(behavior.snack_purchases(seed, size), "snack_id", "s")
+
+
+def _baskets(seed: int, size: str) -> pa.Table:
+    """Products and snacks together, ordered by time: each row has one of the two."""
+    products, snacks = behavior.purchases(seed, size), behavior.snack_purchases(seed, size)
+    order = np.argsort(np.concatenate([products.time_s, snacks.time_s]), kind="stable")
+    keys = {"product_id": ids("p", products.item), "snack_id": ids("s", snacks.item)}
+    empty = {"product_id": pa.nulls(len(snacks), pa.string()), "snack_id": pa.nulls(len(products), pa.string())}
+    whole = {
+        "user_id": ids("u", np.concatenate([products.user, snacks.user])),
+        "product_id": pa.concat_arrays([keys["product_id"], empty["product_id"]]),
+        "snack_id": pa.concat_arrays([empty["snack_id"], keys["snack_id"]]),
+        "time": times(np.concatenate([products.time_s, snacks.time_s])),
+    }
+    return pa.table(whole).take(pa.array(order))
 
 
 def _event_table(events: Events, item_column: str, letter: str) -> pa.Table:
@@ -160,6 +176,7 @@ _BUILDERS: dict[str, Callable[[int, str], pa.Table]] = {
     "purchases": _purchases,
     "ratings": _ratings,
     "snack_purchases": _snack_purchases,
+    "baskets": _baskets,
     "pairings": _pairings,
     "reviews": _reviews,
     "truth": _truth,
