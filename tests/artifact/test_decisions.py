@@ -129,6 +129,11 @@ def test_a_model_that_is_silent_has_none(run: tk.Run, tmp_path: Path) -> None:
         ({"thresholds": [0.5] * 3}, "the task 'tags' has 2 outputs and 3 thresholds"),
         ({"thresholds": 0.5}, r"'tags' cannot be used"),
         ({"code": "x"}, r"'tags' cannot be used"),
+        ({"rows": "many"}, r"'tags' cannot be used \(rows are counted, got 'many'"),
+        ({"rows": -1}, "rows are counted, got -1"),
+        ({"before_refit": None}, "rows are counted, got .* and before_refit None"),
+        ({"calibration": ["none"]}, "it is read off in a known way"),
+        ({"chosen_by": "magic"}, "it is read off in a known way, got .*magic"),
     ],
 )
 def test_impossible_ones_are_refused(run: tk.Run, tmp_path: Path, changed: dict[str, Any], message: str) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 import towerkit as tk
 from towerkit.core.errors import SpecError
+from towerkit.ensembles.kept_scores import KeptScores
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rerank import Memory, Reranked
 from towerkit.index.ranker import Ranker
@@ -110,6 +111,21 @@ def test_scores_that_are_all_alike_say_nothing() -> None:
     same = Table(np.full((2, 10), 0.1, np.float32))
     scores = Reranked([one, same], (0.5, 0.5), first=0, depth=4, counts=np.zeros(2, np.int64)).scores(np.arange(2))
     assert (np.argsort(-scores[0, 1:]) + 1).tolist() == list(range(9, 0, -1))
+
+
+def test_costly_scores_are_asked_for_once() -> None:
+    table = Table(np.random.default_rng(4).normal(size=(6, 20)).astype(np.float32))
+    kept = KeptScores(table, most_bytes=4 * 20 * 4)
+    for _ in range(3):
+        first = kept.scores(np.arange(4))
+        np.testing.assert_array_equal(first, table.table[:4])
+        first[:] = 0.0  # a ranking writes into what it gets
+    assert table.asked == 4 * 20
+    for _ in range(2):  # no room for these
+        np.testing.assert_array_equal(kept.scores(np.arange(4, 6)), table.table[4:])
+    assert table.asked == (4 + 2 * 2) * 20
+    chosen = np.array([[1, 5]])
+    np.testing.assert_array_equal(kept.scores_at(np.array([3]), chosen), table.table[3, chosen])
 
 
 def bought() -> pa.Table:

@@ -10,6 +10,7 @@ import numpy as np
 from towerkit.baselines.bm25 import BM25Spec
 from towerkit.baselines.ranking import seen_with_unknown
 from towerkit.data.dataset import Dataset
+from towerkit.ensembles.kept_scores import KeptScores
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import pair_scorer
 from towerkit.ensembles.pair_members import AnyPairsSpec, fit_pairs
@@ -152,9 +153,13 @@ def weights_on_validation(fusion: RankFusion, dataset: Dataset, evaluation: Eval
     metric = ranking_selection(evaluation).metric
 
     memory: Memory = {}
+    rankers = {
+        name: KeptScores(member.ranker) if isinstance(member, PairsMember) else member.ranker
+        for name, member in fusion.members.items()
+    }
 
     def figure(weights: Mapping[str, float]) -> float:
-        ranker = fusion.weighed(weights, memory)
+        ranker = fusion.weighed(weights, memory, rankers)
         values = ranking_values(ranker, task, evaluation.k, auc=metric == "auc", gain=evaluation.gain)
         return float(np.mean(values[metric]))
 

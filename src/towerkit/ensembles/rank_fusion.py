@@ -144,10 +144,19 @@ class RankFusion:
         """Ranks the catalogue for query rows; row 0 is the unknown query."""
         return self.weighed(self.weights)
 
-    def weighed(self, weights: Mapping[str, float], memory: Memory | None = None) -> FusedRanker:
-        """Ranks the catalogue with other weights; see :class:`Reranked` for the memory."""
+    def weighed(
+        self, weights: Mapping[str, float], memory: Memory | None = None, rankers: Mapping[str, Ranker] | None = None
+    ) -> FusedRanker:
+        """Ranks the catalogue with other weights.
+
+        Args:
+            weights: One per member.
+            memory: See :class:`Reranked`.
+            rankers: The members' rankers, where something stands before them.
+        """
         counts = np.concatenate([[0], np.diff(self.seen.indptr)])
-        return self._fused({name: member.ranker for name, member in self.members.items()}, weights, counts, memory)
+        own = rankers or {name: member.ranker for name, member in self.members.items()}
+        return self._fused(own, weights, counts, memory)
 
     def _fused(
         self,

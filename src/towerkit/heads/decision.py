@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from towerkit.core.spec import Spec
+from towerkit.core.spec import Spec, short
 from towerkit.features.labels import Labels
 
 Calibration = Literal["none", "temperature"]
@@ -58,6 +58,12 @@ class Decision:
             raise ValueError(f"a temperature is above 0, got {self.temperature}")
         if not self.thresholds or not all(0 <= threshold <= 1 for threshold in self.thresholds):
             raise ValueError(f"a threshold lies in 0 to 1, got {list(self.thresholds)}")
+        if not (isinstance(self.rows, int) and self.rows >= 0 and isinstance(self.before_refit, bool)):
+            raise ValueError(f"rows are counted, got {short(self.rows)} and before_refit {short(self.before_refit)}")
+        if self.calibration not in get_args(Calibration) or self.chosen_by not in (None, *get_args(Criterion)):
+            raise ValueError(
+                f"it is read off in a known way, got {short(self.calibration)} and {short(self.chosen_by)}"
+            )
 
     def refitted(self) -> Decision:
         """The same one, for a model that was then trained on the validation rows too."""

@@ -25,7 +25,7 @@ from towerkit.training.signals import StopSignals
 from towerkit.training.snapshot import snapshot
 from towerkit.training.state import seeded_torch
 
-_PURCHASES = {
+_PURCHASES: dict[str, Any] = {
     "examples": {
         "path": "builtin:shop-small/purchases",
         "query": "user_id",
@@ -86,6 +86,44 @@ CASES: Mapping[str, Mapping[str, Any]] = {
             "batch_size": 640,
             "optimizer": {"kind": "rowwise_adagrad", "lr": 0.1},
         },
+        "evaluation": {"k": [5]},
+    },
+    "ranker, absent towers, a task beside, gradnorm": {
+        "data": {**_PURCHASES, "examples": {**_PURCHASES["examples"], "path": "builtin:shop-small/ratings"}},
+        "model": {
+            "kind": "ranker",
+            "towers": {
+                "user": {"kind": "id", "entity": "user_id", "dim": 32},
+                "product": {**_TABLE, "entity": "product_id", "dim": 32},
+                "when": {"kind": "table", "columns": ["time"], "layers": [], "dim": 8},
+            },
+            "layers": [16],
+            "absent": 0.2,
+            "heads": {"rating": {"kind": "ordinal", "column": "rating"}},
+        },
+        "objective": {
+            "loss": {"kind": "sampled_softmax", "learn_temperature": True},
+            "negatives": [{"kind": "uniform", "count": 3}, {"kind": "hard", "pool": 8, "count": 2}],
+        },
+        "balance": {"kind": "gradnorm"},
+        "training": {"epochs": 2, "batch_size": 256, "optimizer": {"kind": "adam", "lr": 0.02}},
+        "evaluation": {"k": [5]},
+    },
+    "joint, learned temperatures, queue": {
+        "data": {
+            "examples": {"path": "builtin:shop-small/baskets", "query": "user_id", "time": "time"},
+            "entities": {"product_id": {"path": "builtin:shop-small/products"}},
+        },
+        "model": {
+            "kind": "joint",
+            "query": _ID,
+            "candidates": {"product_id": {"towers": {"table": _TABLE}}, "snack_id": _ID},
+        },
+        "objective": {
+            "loss": {"kind": "sampled_softmax", "temperature": 0.5, "learn_temperature": True},
+            "negatives": [{"kind": "uniform", "count": 4}, {"kind": "queue", "size": 500}],
+        },
+        "training": {"epochs": 2, "batch_size": 900, "optimizer": {"kind": "adam", "lr": 0.02}},
         "evaluation": {"k": [5]},
     },
     "tower_model, uncertainty": {
