@@ -295,6 +295,20 @@ def test_labels_that_are_no_texts_are_refused(runs: dict[str, Run], tmp_path: Pa
             load_predictor(tmp_path)
 
 
+@pytest.mark.parametrize("changed", [{"kind": 255}, {"kind": "regression"}, {"kind": ["binary"]}, {"classes": ["0"]}])
+def test_labels_that_do_not_fit_their_kind_are_refused(
+    runs: dict[str, Run], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    model = runs["tower_model"].model
+    assert isinstance(model, TaskPredictor)
+    save_predictor(tmp_path, model)
+    whole = json.loads((tmp_path / "encoder.json").read_text(encoding="utf-8"))
+    labels = {**whole["labels"], "liked": {**whole["labels"]["liked"], **changed}}
+    (tmp_path / "encoder.json").write_text(json.dumps({**whole, "labels": labels}), encoding="utf-8")
+    with pytest.raises(RunError, match=r"encoder\.json: the task 'liked' is of the kind .* which no training stores"):
+        load_predictor(tmp_path)
+
+
 def test_pairs_that_point_nowhere_are_refused(runs: dict[str, Run], tmp_path: Path) -> None:
     model = runs["two_tower"].model
     assert isinstance(model, Retriever)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from towerkit.core.spec import Spec, parse, short
 from towerkit.data.table import values_of
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
-from towerkit.features.labels import Labels
+from towerkit.features.labels import Labels, TaskKind
 from towerkit.heads.decision import Decision
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.tower_model import TowerModelSpec
@@ -262,7 +262,9 @@ def save_parts(folder: Path, spec: Spec, encoder: Encoder, model: nn.Module, ext
 
 
 def check_labels(path: Path, labels: Mapping[str, Labels]) -> None:
-    """Refuse stored labels whose column or classes are no texts, or stand twice; they are compared with raw rows much later.
+    """Refuse stored labels whose column or classes are no texts, stand twice, or are not those of their kind.
+
+    They are compared with raw rows much later.
 
     Raises:
         RunError: Names the task.
@@ -273,6 +275,16 @@ def check_labels(path: Path, labels: Mapping[str, Labels]) -> None:
             raise RunError(
                 f"{path}: the task '{task}' has the column {short(label.column)} and the classes {short(label.classes)}, which "
                 "must be texts, each once; train the Run again."
+            )
+        least = 0 if label.is_number else 1 if label.kind == "multilabel" else 2
+        if (
+            label.kind not in get_args(TaskKind)
+            or len(label.classes) < least
+            or label.is_number != (label.scale is not None)
+        ):
+            raise RunError(
+                f"{path}: the task '{task}' is of the kind {short(label.kind)} and has {len(label.classes)} classes, which no "
+                "training stores; train the Run again."
             )
 
 
