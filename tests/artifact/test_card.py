@@ -72,6 +72,19 @@ def test_the_card_of_a_fusion_with_a_new_member_says_where_it_comes_from() -> No
     assert "Fitted: the combiner." in text and "It is the Run" not in card()
 
 
+def test_the_card_says_how_the_fusion_was_chosen() -> None:
+    text = card(
+        fusions=(
+            ["fusion", "loss"],
+            [["gated", "0.5000"], ["a | b", "0.6000"]],
+            "gated is the cheapest of those that tie.",
+        )
+    )
+    assert "## How the fusion was chosen" in text and "gated is the cheapest of those that tie" in text
+    assert "| gated | 0.5000 |" in text and "| a | b |" not in text, "a name does not break the table"
+    assert "How the fusion was chosen" not in card()
+
+
 def test_the_card_tells_what_it_should() -> None:
     text = card(continues={"run": "week-1", "sha256": "c" * 64}, warnings=["few rows"])
     for part in (

@@ -25,6 +25,7 @@ from towerkit.data.splits import Parts, Rows
 from towerkit.data.table import Table, values_of
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.experiment import train_and_evaluate
+from towerkit.models.joint import JointSpec
 from towerkit.models.wiring import pair_of
 from towerkit.run_writer import save_model
 from towerkit.spec import ModelingSpec, ranks
@@ -54,17 +55,24 @@ def assert_no_leak(spec: ModelingSpec, dataset: Dataset) -> None:
     labels = {label.column for label in spec.model.demand(whole).labels.values()}
     _require_same(spec, before, replaced_rows(whole, whole.parts.test, among_known=labels), "the test rows")
     learned = np.concatenate([whole.parts.train, whole.parts.validation])
-    candidate = pair_of(whole)[1] if ranks(spec.model) else None
+    candidates = _candidates(spec, whole)
     for name, entity in whole.entities.items():
         changed = {**whole.entities, name: _replaced_entity(entity, whole.labelled(name, learned))}
         what = f"rows of {name} that no learned row points to"
         _require_same(
-            spec, before, replace(whole, entities=changed), what, among=_FITTED if name == candidate else _ALL
+            spec, before, replace(whole, entities=changed), what, among=_FITTED if name in candidates else _ALL
         )
     if len(whole.parts.validation) and not _reads_validation(spec):
         alone = _without_validation(whole)
         changed_rows = replaced_rows(alone, alone.parts.test, among_known=labels)
         _require_same(spec, fingerprint(spec, alone), changed_rows, "the validation rows")
+
+
+def _candidates(spec: ModelingSpec, dataset: Dataset) -> tuple[str, ...]:
+    """The entities that are ranked."""
+    if isinstance(spec.model, JointSpec):
+        return tuple(spec.model.candidates)
+    return pair_of(dataset)[1:] if ranks(spec.model) else ()
 
 
 def _reads_validation(spec: ModelingSpec) -> bool:
