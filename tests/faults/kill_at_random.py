@@ -134,7 +134,9 @@ class Killer:
             shutil.copytree(self.folder / "old", root / "run")
         if how == "moment":
             place = f"after {draw.uniform(0.0, self.seconds):.4f} s"
-            ending, _ = self.train(root, lambda call: 0, float(place.split()[1]))
+            ending, took = self.train(root, lambda call: 0, float(place.split()[1]))
+            if not ending.was_killed:  # the one that nobody killed was slow: later moments would all miss
+                self.seconds = min(self.seconds, took)
         else:
             at = draw.randint(1, self.calls)
             ending, _ = self.train(root, kill_at(at))

@@ -57,6 +57,8 @@ def draw_own(
     """
     count, is_even, is_known, is_table = drawn.shape[1], len(cumulative) == 0, len(starts) > 0, len(table) > 0
     is_signed = len(signatures) > 0
+    if is_even:
+        _propose(first_step, batch, key, num_candidates, drawn, first, end)
     for row in range(first, end):
         query, positive = queries[row], positives[row]
         step, place_in_batch = first_step + row // batch, row % batch
@@ -64,11 +66,12 @@ def draw_own(
             found = False
             for attempt in range(TRIES):  # written out: handing an array to a function costs as much as a draw
                 counter = np.uint64(((step * TRIES + attempt) * count + place) * PLACES + place_in_batch)
-                bits = _mixed(key, counter)
-                if is_even:
-                    candidate = 1 + np.int64(((bits >> np.uint64(32)) * np.uint64(num_candidates)) >> np.uint64(32))
+                if is_even and attempt == 0:
+                    candidate = drawn[row, place]
+                elif is_even:
+                    candidate = _evenly(_mixed(key, counter), num_candidates)
                 else:
-                    chance = np.float64(bits >> np.uint64(11)) * 2.0**-53
+                    chance = np.float64(_mixed(key, counter) >> np.uint64(11)) * 2.0**-53
                     candidate = guide[np.int64(chance * (len(guide) - 1))]
                     while candidate < last and cumulative[candidate] <= chance:
                         candidate += 1
@@ -91,6 +94,24 @@ def draw_own(
                     _mixed(key ^ np.uint64(1), counter) >> np.uint64(32), num_candidates, positive, known[low:high],
                     drawn[row, : place * distinct],
                 )  # fmt: skip
+
+
+@compiled(exact=True)
+def _propose(first_step, batch, key, num_candidates, drawn, first, end) -> None:
+    """The first proposal for each place, where all candidates are as likely: a loop that runs in the machine's vectors."""
+    count = drawn.shape[1]
+    for step in range(first // batch, (end + batch - 1) // batch):
+        low, high = max(first, step * batch), min(end, (step + 1) * batch)
+        for place in range(count):
+            begin = ((first_step + step) * TRIES * count + place) * PLACES - step * batch
+            for row in range(low, high):
+                drawn[row, place] = _evenly(_mixed(key, np.uint64(begin + row)), num_candidates)
+
+
+@compiled(exact=True)
+def _evenly(bits: np.uint64, num_candidates: int) -> int:
+    """One of the rows ``1 … num_candidates``, all as likely."""
+    return 1 + np.int64(((bits >> np.uint64(32)) * np.uint64(num_candidates)) >> np.uint64(32))
 
 
 @compiled(exact=True)
