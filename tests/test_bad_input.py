@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import towerkit as tk
-from towerkit import experiment
 from towerkit.data.writers import write_table
+from towerkit.outcomes import predictions, rankings
 from towerkit.run import Run
 
 ROWS = 240
@@ -191,7 +191,7 @@ def test_held_out_pairs_that_training_has_all_are_told_before_training(monkeypat
     def never(*arguments: Any, **named: Any) -> None:
         raise AssertionError("it trained")
 
-    monkeypatch.setattr(experiment, "fit_recipe", never)
+    monkeypatch.setattr(rankings, "fit_recipe", never)
     test = {name: values[:30] for name, values in PAIRS.items()}
     told(
         tk.DataError,
@@ -249,7 +249,7 @@ def test_a_label_of_one_class() -> None:
 
 
 def test_no_label_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "fit_recipe", None)  # it is told before training
+    monkeypatch.setattr(predictions, "fit_recipe", None)  # it is told before training
     table = {**PEOPLE, "liked": [None] * ROWS}
     told(
         tk.DataError,
@@ -306,7 +306,8 @@ def test_an_entity_that_is_not_there() -> None:
 
 @pytest.mark.parametrize("spec", [RETRIEVAL, prediction()], ids=["two_tower", "tower_model"])
 def test_nothing_held_out_is_told_before_training(spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "fit_recipe", None)
+    for module in (predictions, rankings):
+        monkeypatch.setattr(module, "fit_recipe", None)
     data = tk.read({**PAIRS, **PEOPLE}, **ROLES, split={"kind": "random", "validation": 0, "test": 0})
     told(tk.SpecError, lambda: tk.fit(spec, data), "holds neither validation nor test rows out")
 

@@ -21,7 +21,6 @@ import pytest
 from tests.test_contract import CASES, the_encoder
 
 import towerkit as tk
-from towerkit import experiment
 from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset
 from towerkit.data.learning import Chosen, Learning
@@ -29,6 +28,7 @@ from towerkit.data.splits import Parts, Rows
 from towerkit.ensembles import fit_ranks
 from towerkit.features import encoded, encoder
 from towerkit.features.encoder import Encoder
+from towerkit.outcomes import rankings
 from towerkit.spec import ModelingSpec
 from towerkit.testing.leaks import assert_no_leak, parts_move, replaced_rows
 from towerkit.training import recipes
@@ -162,13 +162,13 @@ def leak_of_known_pairs(patch: pytest.MonkeyPatch) -> None:
 
 def leak_of_seen_pairs(patch: pytest.MonkeyPatch) -> None:
     """What popularity and item-kNN count: half of the test pairs, so that something is left to ask for."""
-    honest = experiment.pairs_matrix
+    honest = rankings.pairs_matrix
 
     def pairs(arrays: Any, rows: Rows, entities: tuple[str, str]) -> Any:
         rest = np.setdiff1d(np.arange(len(arrays.index[entities[0]])), rows)
         return honest(arrays, np.union1d(rows, rest[::2]), entities)
 
-    patch.setattr(experiment, "pairs_matrix", pairs)
+    patch.setattr(rankings, "pairs_matrix", pairs)
 
 
 def leak_of_the_catalogue(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""What each kind of model comes to: trained by its recipe, measured once, beside its baselines."""
