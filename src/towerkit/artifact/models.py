@@ -25,6 +25,7 @@ from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels, TaskKind
 from towerkit.heads.decision import Decision
 from towerkit.models.answer import Retriever, TaskPredictor
+from towerkit.models.pair_scorer import PairScorer
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.storage.documents import read_document
@@ -58,9 +59,7 @@ def save_predictor(
         "decisions": {task: decision.as_dict() for task, decision in predictor.decisions.items()},
     }
     save_parts(folder, predictor.spec, predictor.encoder, predictor.model, about)
-    for number, name in enumerate(sorted(predictor.entities)):
-        kept = kept_columns(predictor.entities[name], predictor.encoder, name, columns.get(name, ()))
-        save_table(folder / f"entity-{number}.arrow", kept)
+    save_entities(folder, predictor.entities, predictor.encoder, columns)
 
 
 def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor:
@@ -75,10 +74,41 @@ def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor
     """
     content, spec, encoder = load_parts(folder, TowerModelSpec, version, PREDICTOR_KEYS)
     model = built(folder, lambda: spec.build(encoder))
-    entities = {
-        name: load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
-    }
+    entities = load_entities(folder, content["entities"])
     return TaskPredictor(spec, encoder, model, entities, decisions_in(folder, content.get("decisions", {}), encoder))
+
+
+def save_entities(
+    folder: Path,
+    entities: Mapping[str, Catalogue],
+    encoder: Encoder,
+    columns: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Write the tables of some entities, by their place in the order of their names.
+
+    Args:
+        folder: Where to.
+        entities: Entity -> its rows.
+        encoder: It knows what is read of them.
+        columns: Entity -> columns to keep beside.
+    """
+    for number, name in enumerate(sorted(entities)):
+        save_table(
+            folder / f"entity-{number}.arrow", kept_columns(entities[name], encoder, name, columns.get(name, ()))
+        )
+
+
+def load_entities(folder: Path, names: Sequence[str]) -> dict[str, Catalogue]:
+    """What :func:`save_entities` wrote.
+
+    Args:
+        folder: Its files.
+        names: Of the entities, in order.
+
+    Raises:
+        RunError: If a file is missing or damaged.
+    """
+    return {name: load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(names)}
 
 
 def decisions_in(folder: Path, stored: Mapping[str, Any], encoder: Encoder) -> dict[str, Decision]:
@@ -131,12 +161,26 @@ def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequenc
             "titles": dict(retriever.titles),
         },
     )
-    kept = kept_columns(retriever.query, retriever.encoder, model.query_entity, query_columns)
-    shown = shown_columns(retriever.candidate, retriever.encoder.columns(model.candidate_entity))
-    whole = retriever.encoder.portable(model.candidate_entity, retriever.candidate.table)
-    save_known(folder, kept, with_key(replace(retriever.candidate, table=whole), shown), retriever.seen)
+    save_both_sides(folder, retriever, (model.query_entity, model.candidate_entity), query_columns)
     if retriever.events is not None:
         save_events(folder / "history.safetensors", retriever.events)
+
+
+def save_both_sides(
+    folder: Path, model: Retriever | PairScorer, entities: tuple[str, str], query_columns: Sequence[str]
+) -> None:
+    """Write the queries and candidates that a model knows, and the pairs of them that it was trained on.
+
+    Args:
+        folder: Where to.
+        model: It has them.
+        entities: The names of the query and the candidate entity.
+        query_columns: Columns of the queries to keep beside those that the towers read.
+    """
+    kept = kept_columns(model.query, model.encoder, entities[0], query_columns)
+    shown = shown_columns(model.candidate, model.encoder.columns(entities[1]))
+    whole = model.encoder.portable(entities[1], model.candidate.table)
+    save_known(folder, kept, with_key(replace(model.candidate, table=whole), shown), model.seen)
 
 
 def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from towerkit.artifact.arrow import save_table
-from towerkit.artifact.catalogues import check_titles, load_catalogue, load_known, save_known, shown_columns, with_key
-from towerkit.artifact.models import built, decisions_in, kept_columns, load_parts, save_parts
+from towerkit.artifact.catalogues import check_titles, load_known
+from towerkit.artifact.models import (
+    built,
+    decisions_in,
+    load_entities,
+    load_parts,
+    save_both_sides,
+    save_entities,
+    save_parts,
+)
 from towerkit.models.pair_scorer import PairScorer
 from towerkit.models.ranker import RankerSpec
 from towerkit.storage.migrations import FORMAT_VERSION
@@ -34,12 +40,8 @@ def save_pair_scorer(folder: Path, model: PairScorer, *, query_columns: Sequence
         "decisions": {task: decision.as_dict() for task, decision in model.decisions.items()},
     }
     save_parts(folder, model.spec, model.encoder, model.model, about)
-    kept = kept_columns(model.query, model.encoder, model.query_entity, query_columns)
-    shown = shown_columns(model.candidate, model.encoder.columns(model.candidate_entity))
-    whole = model.encoder.portable(model.candidate_entity, model.candidate.table)
-    save_known(folder, kept, with_key(replace(model.candidate, table=whole), shown), model.seen)
-    for number, name in enumerate(sorted(model.others)):
-        save_table(folder / f"entity-{number}.arrow", kept_columns(model.others[name], model.encoder, name))
+    save_both_sides(folder, model, (model.query_entity, model.candidate_entity), query_columns)
+    save_entities(folder, model.others, model.encoder)
 
 
 def load_pair_scorer(folder: Path, version: int = FORMAT_VERSION) -> PairScorer:
@@ -56,9 +58,7 @@ def load_pair_scorer(folder: Path, version: int = FORMAT_VERSION) -> PairScorer:
     model = built(folder, lambda: spec.build(encoder))
     query, candidate, seen = load_known(folder)
     check_titles(folder / "model.json", content["titles"], candidate, content["candidate"])
-    others = {
-        name: load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(content["entities"])
-    }
+    others = load_entities(folder, content["entities"])
     decisions = decisions_in(folder, content["decisions"], encoder)
     return PairScorer(
         spec,

@@ -314,15 +314,13 @@ def retriever_of(
     """
     query = known_part(catalogues[model.query_entity])
     candidate = known_part(catalogues[model.candidate_entity])
-    inner = csr_array(seen[1 : query.num_known + 1, 1 : candidate.num_known + 1])
-    inner.sort_indices()
     return Retriever(
         spec,
         encoder,
         model,
         query,
         candidate,
-        inner,
+        known_pairs(seen, query, candidate),
         queries_average_candidates=queries_average_candidates,
         titles=dict(titles),
         events=None if histories is None else histories.events.last(longest(model.query), query.num_known),
@@ -342,3 +340,16 @@ def known_part(catalogue: Catalogue) -> Catalogue:
     known = pa.array(np.arange(catalogue.num_known))
     table = replace(catalogue.table, data=catalogue.table.data.take(known).combine_chunks())
     return Catalogue(catalogue.key, catalogue.keys.take(known), catalogue.num_known, table)
+
+
+def known_pairs(seen: csr_array, query: Catalogue, candidate: Catalogue) -> csr_array:
+    """``[queries, candidates]`` trained pairs by place in two catalogues, without the unknown rows, each row in order.
+
+    Args:
+        seen: ``[query rows, candidate rows]`` the unknown row 0 included.
+        query: The known queries.
+        candidate: The known candidates.
+    """
+    found = csr_array(seen[1 : query.num_known + 1, 1 : candidate.num_known + 1])
+    found.sort_indices()
+    return found

@@ -16,7 +16,7 @@ from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels
 from towerkit.heads.decision import Decision
-from towerkit.models.answer import TaskPredictor, known_part
+from towerkit.models.answer import TaskPredictor, known_pairs, known_part
 from towerkit.models.ranker import RANKING, RankerSpec
 from towerkit.models.tower_model import TowerModel
 
@@ -161,15 +161,13 @@ def pair_scorer_of(
     """
     known = {name: known_part(catalogue) for name, catalogue in catalogues.items()}
     query, candidate = known.pop(entities[0]), known.pop(entities[1])
-    inner = csr_array(seen[1 : query.num_known + 1, 1 : candidate.num_known + 1])
-    inner.sort_indices()
     return PairScorer(
         spec,
         encoder,
         model.eval(),
         query,
         candidate,
-        inner,
+        known_pairs(seen, query, candidate),
         dict(titles),
         *entities,
         others=known,
