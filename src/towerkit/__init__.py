@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from towerkit._version import __version__
 
 if TYPE_CHECKING:
+    from towerkit.ablation.study import ablate
     from towerkit.api import fit, read
     from towerkit.core.errors import (
         DataError,
@@ -31,6 +32,7 @@ _HOMES = {
     "ExperimentSpec": "towerkit.spec",
     "ModelingSpec": "towerkit.spec",
     "Run": "towerkit.run",
+    "ablate": "towerkit.ablation.study",
     "compare": "towerkit.evaluation.compare",
     "fit": "towerkit.api",
     "load": "towerkit.run:load_run",
@@ -56,6 +58,7 @@ __all__ = [
     "TowerkitError",
     "TrainingError",
     "__version__",
+    "ablate",
     "compare",
     "fit",
     "load",

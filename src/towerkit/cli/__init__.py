@@ -3,10 +3,11 @@
 # In the order in which --help lists their commands.
 from towerkit.cli import training  # isort: skip
 from towerkit.cli import measuring  # isort: skip
+from towerkit.cli import ablating  # isort: skip
 from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
 from towerkit.cli import encoders  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["answering", "app", "encoders", "looking", "main", "measuring", "training"]
+__all__ = ["ablating", "answering", "app", "encoders", "looking", "main", "measuring", "training"]

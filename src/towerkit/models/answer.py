@@ -97,6 +97,53 @@ class TaskPredictor:
         parts = [self.model.state(batch).numpy() for batch in self._batches(table)]
         return np.concatenate([np.empty((0, self.model.backbone.out_dim), np.float32), *parts])
 
+    @torch.no_grad()
+    def parts(self, table: Table) -> dict[str, Tensor]:
+        """Tower name -> ``[rows, dim_i]`` what each tower says of raw rows; see :meth:`predict`."""
+        self.model.eval()
+        found: dict[str, list[Tensor]] = {name: [] for name in self.model.towers}
+        for batch in self._batches(table):
+            for name, entity in self.model.entities.items():
+                own = self.model.part(name, batch.columns[entity])
+                found[name].append(own[batch.index[entity]])
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+    @torch.no_grad()
+    def unknown_parts(self, table: Table) -> dict[str, Tensor]:
+        """Tower name -> ``[dim_i]`` what it says of a row that nothing is known of: its learned vector, where it has one.
+
+        Args:
+            table: Any raw rows; it names the columns.
+        """
+        self.model.eval()
+        rows = replace(table, data=table.data.slice(0, 0))
+        nobody = dict(self._entity_columns)
+        if EXAMPLE in self.encoder.features:
+            nobody[EXAMPLE] = self.encoder.encode(EXAMPLE, self._completed(rows))
+        first = torch.zeros(1, dtype=torch.int64)
+        absent, found = self.model.absent, {}
+        for name, entity in self.model.entities.items():
+            found[name] = (
+                absent.vector(name) if absent is not None else self.model.part(name, take(nobody[entity], first))[0]
+            )
+        return found
+
+    @torch.no_grad()
+    def answers(self, parts: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+        """What :meth:`predict` gives for rows whose towers have spoken.
+
+        Args:
+            parts: Tower name -> ``[rows, dim_i]``, of all towers.
+        """
+        self.model.eval()
+        found: dict[str, NDArray[np.float64]] = {}
+        state = self.model.backbone(parts)
+        for task in self.tasks:
+            logits = self.model.heads[task](self.model.backbone.of_task(state, task))
+            scaled = logits.double() / self.decisions.get(task, UNTOUCHED).temperature
+            found[task] = self.model.head(task).probabilities(scaled).numpy()
+        return found
+
     @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns of the example rows that the towers read as keys: of entity tables, and of id towers."""
@@ -248,6 +295,27 @@ class Retriever:
                     parts[name] = torch.where(is_mean[:, None], tower.around(means, own), parts[name])
             vectors.append(self.model.match.prepare(side.merge(parts)))
         return torch.cat(vectors).numpy()
+
+    @torch.no_grad()
+    def parts_of(self, side: Side, entity: str, table: Table) -> dict[str, Tensor]:
+        """What each tower of a side says of raw rows.
+
+        Args:
+            side: The query or the candidate side of the model.
+            entity: Its entity.
+            table: Raw rows; a key that training never saw counts as unknown.
+
+        Returns:
+            Tower name -> ``[rows + 1, dim_i]``; row 0 is the unknown row.
+        """
+        self.model.eval()
+        columns = self.encoder.encode(entity, table)
+        events, met = self._met(side, table)
+        chunks = [
+            side.parts(take(columns, rows) | bags(side, events, met[rows.numpy()]))
+            for rows in torch.arange(table.data.num_rows + 1).split(_CHUNK)
+        ]
+        return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
     def _given(self, given: Sequence[NDArray[np.int64]]) -> Events | None:
         """The events that histories of rows of the candidate catalogue are; None where no tower reads them."""

@@ -119,7 +119,7 @@ def side_features(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str
     Raises:
         SpecError: If a tower names another entity than its side's.
     """
-    return [feature for each in _reads(side, dataset, entity).values() for feature in each]
+    return [feature for each in side_reads(side, dataset, entity).values() for feature in each]
 
 
 def side_remarks(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str, where: str) -> list[str]:
@@ -133,12 +133,21 @@ def side_remarks(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str,
     """
     if not isinstance(side, FusedSideSpec):
         return []
-    reads = {name: (entity, features) for name, features in _reads(side, dataset, entity).items()}
+    reads = {name: (entity, features) for name, features in side_reads(side, dataset, entity).items()}
     return overlap_remarks(reads, side.overlap, where)
 
 
-def _reads(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str) -> dict[str, list[FeatureSpec]]:
-    """Tower -> what it reads."""
+def side_reads(side: FusedSideSpec | TowerSpec, dataset: Dataset, entity: str) -> dict[str, list[FeatureSpec]]:
+    """What each tower of a side reads, by its name.
+
+    Args:
+        side: Its spec.
+        dataset: Its columns.
+        entity: Whose columns the side reads.
+
+    Raises:
+        SpecError: If a tower names another entity than its side's.
+    """
     found: dict[str, list[FeatureSpec]] = {}
     for name, tower in towers_of(side).items():
         if tower.entity not in (None, entity):

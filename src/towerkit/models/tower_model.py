@@ -173,7 +173,7 @@ class MergedSpec(Spec):
             labels: Task -> its label column.
         """
         demand = Demand(labels=dict(labels))
-        for entity, features in self._reads(dataset).values():
+        for entity, features in self.reads(dataset).values():
             demand.add(entity, features)
         return demand
 
@@ -184,10 +184,14 @@ class MergedSpec(Spec):
             dataset: What it would learn from.
             where: The part of the spec that this is.
         """
-        return overlap_remarks(self._reads(dataset), self.overlap, where)
+        return overlap_remarks(self.reads(dataset), self.overlap, where)
 
-    def _reads(self, dataset: Dataset) -> dict[str, tuple[str, list[FeatureSpec]]]:
-        """Tower -> its entity, and what it reads of it."""
+    def reads(self, dataset: Dataset) -> dict[str, tuple[str, list[FeatureSpec]]]:
+        """Of each tower its entity, and what it reads of it.
+
+        Args:
+            dataset: Its columns.
+        """
         entities = {name: self.entity_of(name) for name in self.towers}
         return {
             name: (entity, self.towers[name].features(schema_of(dataset, entity), key_of(dataset, entity)))

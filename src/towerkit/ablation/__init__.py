@@ -1,0 +1,1 @@
+"""Which tower earns its cost: models measured without some of their towers."""
