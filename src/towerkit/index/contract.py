@@ -36,19 +36,27 @@ class Index(ABC):
     Attributes:
         kind: The sort of index, as in a spec.
         exact: Whether every candidate is scored. An approximate index may miss some; it says so, and its recall is measured.
-        similarity: How a query and a candidate are compared: ``dot``; ``cosine``, where a zero vector scores 0; or
-            ``euclidean``, the negative squared distance.
-        dim: Width of the vectors.
-        space: The embedding-space id of the Run that made them; None for vectors of nobody knows whom.
-        num_rows: Rows ever given to keys, those of deleted ones included: the length of a mask.
+        space: The embedding-space id of the Run that made the vectors; None where nobody knows who made them.
     """
 
     kind: str
     exact: bool
-    similarity: Similarity
-    dim: int
     space: str | None
-    num_rows: int
+
+    @property
+    @abstractmethod
+    def similarity(self) -> Similarity:
+        """``dot``; ``cosine``, where a zero vector scores 0; or ``euclidean``, the negative squared distance."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Width of the vectors."""
+
+    @property
+    @abstractmethod
+    def num_rows(self) -> int:
+        """Rows ever given to keys, those of deleted ones included: the length of a mask."""
 
     @abstractmethod
     def __len__(self) -> int:
