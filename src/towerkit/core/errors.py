@@ -59,6 +59,10 @@ class RunError(TowerkitError, ValueError):
     """A Run folder is missing, damaged, newer than this version, or cannot do what was asked."""
 
 
+class IndexFileError(RunError):
+    """The folder of an index is missing, damaged, newer than this version, or of another embedding space."""
+
+
 class ShapeError(TowerkitError, ValueError):
     """Two parts that meet do not have the widths they need."""
 

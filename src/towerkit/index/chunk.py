@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from towerkit.core.errors import RunError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Pairs:
     """Columns named for each row of a block, as flat arrays that all chunks of a ranking share.
 
     Example:
+        >>> from scipy.sparse import csr_array
         >>> pairs = Pairs.of(csr_array(np.array([[0, 1], [1, 1], [1, 0]])))
         >>> pairs.part(1, 3).owner.tolist(), pairs.part(1, 3).own.tolist()
         ([0, 0, 1], [0, 1, 0])

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -18,49 +17,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.core.errors import DataError, ShapeError, SpecError
-from towerkit.core.random import random_bits, stream
 from towerkit.index.chunk import Chunk, Pairs, Ranked
 from towerkit.index.fused import is_worth_compiling, rank_fused
+from towerkit.index.hits import TILE_ROWS, Hits, candidate_tie_order
 from towerkit.index.plain import rank_plainly
+
+__all__ = ["TILE_ROWS", "Hits", "Ranker", "candidate_tie_order", "check_query_rows", "rank_reference"]
 
 _BLOCK_BYTES = 24 * 2**20
 """Of scores at a time: they stay in the last cache between the product and the selection."""
-TILE_ROWS = 16
-"""Matrix products take other paths, with other roundings, for fewer rows than this; chunks are whole tiles."""
-
-
-@dataclass(frozen=True)
-class Hits:
-    """The best candidates of each query, best first.
-
-    Attributes:
-        rows: ``[queries, k]`` candidate rows; -1 where fewer than ``k`` candidates are left.
-        scores: ``[queries, k]`` their float32 scores; minus infinity where there is none.
-        counts: ``[queries]`` how many of the ``k`` places hold a candidate.
-        beaten: Of each positive, the share of its query's negatives that score below it, where positives were given.
-    """
-
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    beaten: NDArray[np.float64] | None = None
-
-
-@lru_cache(maxsize=8)  # a server ranks one catalogue again and again
-def candidate_tie_order(num_candidates: int) -> NDArray[np.int64]:
-    """The place of each candidate among equals: a fixed pseudo-random permutation, smaller first.
-
-    Two candidates keep their relative order when the catalogue grows at its end. The array is read-only.
-
-    Example:
-        >>> sorted(candidate_tie_order(4).tolist())
-        [0, 1, 2, 3]
-    """
-    keys = random_bits(stream(0, "candidate ties"), np.arange(num_candidates, dtype=np.uint64))
-    places = np.empty(num_candidates, dtype=np.int64)
-    places[np.argsort(keys, kind="stable")] = np.arange(num_candidates)
-    places.setflags(write=False)
-    return places
 
 
 def rank_reference(

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from towerkit.core.errors import RunError, ShapeError, SpecError, listed, nearest
 from towerkit.index.chunk import Chunk, Ranked
+from towerkit.index.contract import Similarity
 from towerkit.index.ranker import TILE_ROWS, Ranker, check_query_rows
 from towerkit.index.shortlist import Shortlists, has_fast_bfloat16
 from towerkit.kernels.product import product
 
-Similarity = Literal["dot", "cosine", "euclidean"]
+__all__ = ["Similarity", "VectorRanker"]
 
 # The square of twice this length still fits in float32.
 _MAX_LENGTH = 3e18

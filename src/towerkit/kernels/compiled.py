@@ -14,6 +14,7 @@ With ``NUMBA_DISABLE_JIT=1`` the same functions run as plain Python.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +23,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-import torch
 from numba.core.dispatcher import Dispatcher
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -64,7 +64,7 @@ def in_threads(kernel: Callable[..., None], count: int, *arguments: Any) -> None
         count: How many places there are.
         *arguments: Of the kernel, before the two ends of its stretch.
     """
-    threads = min(torch.get_num_threads(), count) if isinstance(kernel, Dispatcher) else 1
+    threads = min(_num_threads(), count) if isinstance(kernel, Dispatcher) else 1
     ends = [count * place // threads for place in range(threads + 1)] if threads > 1 else [0, count]
     with ThreadPoolExecutor(max(1, threads - 1)) as pool:  # starts no thread before it is asked to
         rest = [pool.submit(kernel, *arguments, *stretch) for stretch in pairwise(ends[1:])]
@@ -92,9 +92,17 @@ def torch_threads() -> Iterator[None]:
 
     Both may share one OpenMP library, where a count set for one is the other's too: PyTorch's is put back.
     """
-    count = torch.get_num_threads()
+    count = _num_threads()
     try:
         numba.set_num_threads(max(1, min(count, int(numba.config.NUMBA_NUM_THREADS))))  # type: ignore[attr-defined]
         yield
     finally:
-        torch.set_num_threads(count)
+        torch = sys.modules.get("torch")
+        if torch is not None:
+            torch.set_num_threads(count)
+
+
+def _num_threads() -> int:
+    """As many as PyTorch uses; where nobody has loaded it, as a server that only searches has not, as many as Numba may."""
+    torch = sys.modules.get("torch")
+    return int(numba.config.NUMBA_NUM_THREADS if torch is None else torch.get_num_threads())  # type: ignore[attr-defined]

@@ -104,6 +104,26 @@ def load_tensors(path: str | Path) -> dict[str, Array]:
     return {name: found[name] for name in sorted(found)}
 
 
+def map_tensor(path: str | Path, name: str) -> Array:
+    """One array of a safetensors file, left on the disk until it is looked at; what is written to it stays in memory.
+
+    Args:
+        path: A file that stays as it is while the array lives; one that is replaced in one step, as files here are, does.
+        name: Of the array.
+
+    Raises:
+        RunError: As :func:`load_tensors`; and if there is no such array, or it is of bfloat16.
+    """
+    header = _read_header(Path(path), str(path))
+    if name not in header.entries or header.entries[name].dtype == "BF16":
+        raise RunError(f"{path}: has no array '{name}' that can be mapped; its arrays are {listed(header.entries)}.")
+    entry = header.entries[name]
+    dtype = np.dtype(_DTYPES[entry.dtype]).newbyteorder("<")
+    if entry.begin == entry.end:
+        return np.zeros(entry.shape, dtype)
+    return np.memmap(path, dtype, mode="c", offset=header.data_start + entry.begin, shape=entry.shape)
+
+
 def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
     """The names and shapes in a safetensors file, tied names included; no array is read.
 
