@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from towerkit.evaluation.compare import Comparison
     from towerkit.evaluation.result import Evaluation
     from towerkit.evaluation.robustness import Curve
+    from towerkit.index.trials import Trial
     from towerkit.metrics.significance import Difference
     from towerkit.presets.fusion_table import FusionTable
 
@@ -304,6 +305,34 @@ def show_fusions(found: FusionTable) -> None:
         table.add(*row)
     table.show(out)
     say(found.sentence())
+
+
+def show_trials(trials: Sequence[Trial], picked: int, k: int, queries: int) -> None:
+    """How much each index finds, how fast, and in how much memory.
+
+    Args:
+        trials: What was measured.
+        picked: The place of the one that was taken.
+        k: Hits that recall looks at.
+        queries: How many were asked.
+    """
+    table = Grid(
+        ["", "index", "width", "numbers", "effort", f"recall@{k}", "one query", "p99", "of 64, each", "MiB", "built in"]
+    )
+    for place, trial in enumerate(trials):
+        table.add(
+            ">" if place == picked else "",
+            trial.factory or trial.kind,
+            str(trial.dim),
+            trial.dtype,
+            "" if trial.effort is None else str(trial.effort),
+            f"{trial.recall:.4f}",
+            *(f"{seconds * 1e3:.3f} ms" for seconds in (trial.single_s, trial.p99_s, trial.batch_s)),
+            f"{trial.bytes / 2**20:,.1f}",
+            f"{trial.build_s:,.1f} s",
+        )
+    table.show(out)
+    say(f"recall against exact search, with {queries:,} known queries; > was taken")
 
 
 def show_estimates(estimates: Mapping[str, Mapping[str, Any]]) -> None:

@@ -32,11 +32,15 @@ from towerkit.evaluation.result import Evaluation, side_by_side
 from towerkit.evaluation.robustness import SHARES, Curve, Loss
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.golden import replay_golden
+from towerkit.index.contract import Index
+from towerkit.index.files import check_space, open_index, save_index
+from towerkit.index.specs import IndexSpec
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.joint_retriever import JointRetriever
 from towerkit.models.pair_scorer import PairScorer
 from towerkit.new_rows import evaluate_answers, evaluate_losses, evaluate_pairs, pairs_of, rows_of
 from towerkit.presets.fusion_table import FusionTable
+from towerkit.storage.atomic import check_target
 from towerkit.storage.documents import read_document
 from towerkit.storage.hashes import content_hash, read_json
 from towerkit.storage.manifest import Manifest, verify
@@ -307,6 +311,7 @@ class Run:
         allow: Any = None,
         deny: Any = None,
         where: str | None = None,
+        index: Index | str | os.PathLike[str] | None = None,
     ) -> pa.Table:
         """The best candidates for a known query, for raw query rows, or for a history of candidates.
 
@@ -323,13 +328,14 @@ class Run:
             deny: Keys, a path or a table: none of these may be answers.
             where: A condition on the columns of the candidates, such as ``price < 20 and category == "books"``; see
                 :mod:`towerkit.data.where`.
+            index: An index of this Run's candidates, or its folder, to search in place of ranking all of them.
 
         Returns:
             Columns ``query``, ``rank``, the candidate's key, its title where there is one, ``score``, ``cold``. The key's
             column is called as in the data, with ``_key`` behind it if that is one of these names.
 
         Raises:
-            RunError: If this Run does not rank.
+            RunError: If this Run does not rank, or the index is damaged or of another embedding space.
             DataError: If a row, a history, a list of keys or a column of a condition cannot be used.
             SpecError: If not exactly one of query, rows and history is given, ``k`` is below 1, or ``where`` is no condition.
         """
@@ -344,7 +350,57 @@ class Run:
             asked = asking.by_rows(model, self._read(rows, model.query_entity))
         else:
             asked = asking.by_keys(model, [query])
+        if index is not None:
+            asked = asking.by_index(asked, self._opened_index(index), model.candidate)
         return asking.answered(model, asked, k, choice)
+
+    def index(
+        self,
+        specs: IndexSpec | Sequence[IndexSpec] = (),
+        *,
+        out: str | os.PathLike[str] | None = None,
+        recall: float | None = None,
+        k: int = 20,
+        queries: int = 1000,
+        overwrite: bool = False,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> asking.Built:
+        """Build an index of the candidates, for :meth:`recommend` or a service.
+
+        Args:
+            specs: What to build, or to choose among; with neither specs nor a recall, an exact index.
+            out: A new folder to write it to.
+            recall: The share of the best ``k`` that must be found; the fastest index that finds as many is taken.
+            k: Hits that recall looks at.
+            queries: Known queries to measure with.
+            overwrite: Replace an index that is there.
+            tell: Told what is being built.
+
+        Returns:
+            The index, its spec, and what was measured.
+
+        Raises:
+            RunError: If this Run has no vectors to search, or the folder cannot be written.
+            SpecError: If an index cannot be built, or none finds enough.
+            MissingExtraError: If faiss is not installed.
+        """
+        if out is not None:
+            check_target(Path(out), overwrite)
+        asking.check_k(k)
+        asking.check_k(queries, "queries")
+        model, chosen = self._retriever(), specs if isinstance(specs, Sequence) else [specs]
+        built = asking.indexed(model, self._index_space, chosen, recall=recall, k=k, queries=queries, tell=tell)
+        if out is not None:
+            save_index(out, built.index, built.spec, measured=built.measured, overwrite=overwrite)
+        return built
+
+    @property
+    def _index_space(self) -> str | None:
+        """The embedding-space id of the one ranking that is asked for; one of a joint model has an id of its own."""
+        if self.kind != "joint":
+            return self.space
+        hashes = {name: file.sha256 for name, file in self.manifest.files.items() if name.startswith("model/")}
+        return content_hash({"files": hashes, "ranking": self._retriever().candidate_entity})
 
     def recommend_all(
         self,
@@ -492,6 +548,12 @@ class Run:
                 "A tower_model keeps no rows: give the rows to embed, with the columns that its towers read."
             )
         return asking.embedded_rows(model, self._read(rows))
+
+    def _opened_index(self, index: Index | str | os.PathLike[str]) -> Index:
+        if not isinstance(index, Index):
+            return open_index(index, space=self._index_space)
+        check_space("This index", index.space, self._index_space)
+        return index
 
     def _read(self, given: Any, entity: str | None = None) -> Table:
         """A table, read as the one of the training was: of an entity, or of examples."""

@@ -1,6 +1,6 @@
 """Every sort of index keeps the contract.
 
-- exact, and faiss at full effort (Flat, HNSW, IVF, codes of fewer bits refined): hits, filters, writing, deleting, refusals as one kit says;
+- exact, and faiss at full effort, in fewer bits too, keep one kit: hits, filters, writing, deleting, refusals;
 - with random worlds, masks and lists an index gives what an exact filtered search gives (Hypothesis);
 - exact search equals the sort-everything twin, also where all scores tie and where rounding could decide;
 - the compiled selection and NumPy's give the same hits; the similarity conventions are those of the Run's own ranking;

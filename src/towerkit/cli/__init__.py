@@ -6,8 +6,9 @@ from towerkit.cli import measuring  # isort: skip
 from towerkit.cli import ablating  # isort: skip
 from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
+from towerkit.cli import indexing  # isort: skip
 from towerkit.cli import encoders  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["ablating", "answering", "app", "encoders", "looking", "main", "measuring", "training"]
+__all__ = ["ablating", "answering", "app", "encoders", "indexing", "looking", "main", "measuring", "training"]

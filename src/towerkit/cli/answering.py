@@ -29,7 +29,7 @@ Ranking = Annotated[
 ]
 
 
-def _opened(run: Path, ranking: str | None) -> Any:
+def opened_run(run: Path, ranking: str | None) -> Any:
     from towerkit.run import Run
 
     opened = Run.load(run)
@@ -62,6 +62,10 @@ def recommend(
     deny: Deny = None,
     where: Where = None,
     ranking: Ranking = None,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", help="Search this index, see 'towerkit index'.", show_default=False),
+    ] = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,7 +73,9 @@ def recommend(
     check_out(out)
     if sum([*(given is not None for given in (query, rows, history, candidates)), everyone]) != 1:
         raise SpecError("recommend needs exactly one of --query, --rows, --history, --candidates and --all.")
-    opened = _opened(run, ranking)
+    opened = opened_run(run, ranking)
+    if index is not None and (everyone or candidates is not None):
+        raise SpecError("--index is searched for --query, --rows and --history; --all and --candidates rank exactly.")
     choice: dict[str, Any] = {"allow": _keys(allow), "deny": _keys(deny), "where": where}
     if candidates is not None:
         if not exclude_seen or any(given is not None for given in choice.values()):
@@ -83,7 +89,9 @@ def recommend(
         _recommend_all(opened, out, as_json, k=k, **choice)
         return
     events = None if history is None else _split(history)
-    answers = opened.recommend(query, rows=None if rows is None else str(rows), history=events, k=k, **choice)
+    answers = opened.recommend(
+        query, rows=None if rows is None else str(rows), history=events, k=k, index=index, **choice
+    )
     give(answers, out, as_json)
 
 
@@ -131,7 +139,7 @@ def similar(
     check_out(out)
     if (item is None) == (query is None):
         raise SpecError("similar needs exactly one of --item and --query.")
-    found = _opened(run, ranking).similar(item, query=query, k=k, allow=_keys(allow), deny=_keys(deny), where=where)
+    found = opened_run(run, ranking).similar(item, query=query, k=k, allow=_keys(allow), deny=_keys(deny), where=where)
     give(found, out, as_json)
 
 
@@ -153,7 +161,7 @@ def embed(
 ) -> None:
     """Write vectors: of keys or raw rows of one side, or what the backbone of a tower model makes of raw rows."""
     check_out(out)
-    give(_opened(run, ranking).embed(None if rows is None else str(rows), side=side), out, as_json)
+    give(opened_run(run, ranking).embed(None if rows is None else str(rows), side=side), out, as_json)
 
 
 @app.command()
@@ -166,7 +174,7 @@ def predict(
 ) -> None:
     """Predict every task of raw rows; a two-tower scores pairs."""
     check_out(out)
-    give(_opened(run, ranking).predict(str(rows)), out, as_json)
+    give(opened_run(run, ranking).predict(str(rows)), out, as_json)
 
 
 def _split(keys: str) -> list[str]:

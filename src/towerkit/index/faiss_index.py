@@ -35,22 +35,30 @@ class FaissIndex(ApproximateIndex):
         labels: ``[labels]`` the row of each.
         space: The embedding-space id.
         refine: Proposals for each hit.
+        axes: ``[dim, native dim]`` what faiss's vectors are projected on; None where it holds them as they are.
     """
 
     kind = "faiss"
 
     def __init__(
-        self, stored: KeyedVectors, native: Any, labels: Rows, space: str | None = None, *, refine: int = 1
+        self,
+        stored: KeyedVectors,
+        native: Any,
+        labels: Rows,
+        space: str | None = None,
+        *,
+        refine: int = 1,
+        axes: Floats | None = None,
     ) -> None:
         super().__init__(stored, labels, space, refine=refine)
-        self.native = native
+        self.native, self.axes = native, axes
 
     def _nearest(self, queries: Floats, count: int) -> NDArray[np.int64]:
-        _, labels = self.native.search(queries, count)
+        _, labels = self.native.search(projected(queries, self.axes), count)
         return np.asarray(labels, np.int64)
 
     def _add(self, ready: Floats) -> None:
-        self.native.add(np.ascontiguousarray(ready, np.float32))
+        self.native.add(projected(ready, self.axes))
 
 
 def build_faiss(
@@ -60,6 +68,7 @@ def build_faiss(
     ef_search: int | None = None,
     nprobe: int | None = None,
     refine: int = 1,
+    dim: int | None = None,
     space: str | None = None,
 ) -> FaissIndex:
     """Train an index of faiss and fill it.
@@ -70,6 +79,7 @@ def build_faiss(
         ef_search: Nodes of a graph that a search keeps; only for HNSW.
         nprobe: Lists that a search visits; only for IVF.
         refine: Proposals for each hit.
+        dim: Width that vectors are projected to for faiss.
         space: The embedding-space id.
 
     Raises:
@@ -77,9 +87,11 @@ def build_faiss(
         MissingExtraError: If faiss is not installed.
     """
     rows = np.flatnonzero(stored.used)
-    native = new_native(factory, stored.measure.dim, stored.measure.similarity)
+    vectors = stored.vectors if len(rows) == stored.num_rows else stored.vectors[rows]
+    axes = None if dim is None else main_axes(vectors, dim)
+    native = new_native(factory, dim or stored.measure.dim, stored.measure.similarity)
     set_effort(native, factory, ef_search=ef_search, nprobe=nprobe)
-    vectors = np.ascontiguousarray(stored.vectors if len(rows) == stored.num_rows else stored.vectors[rows])
+    vectors = projected(vectors, axes)
     try:
         if not native.is_trained:
             native.train(vectors)
@@ -89,7 +101,37 @@ def build_faiss(
             f"faiss cannot build '{factory}' from {len(rows):,} vectors of width {stored.measure.dim}: {_told(error)}. Choose "
             "fewer lists (IVF) or fewer bits (PQ), or HNSW32, which learns nothing."
         ) from None
-    return FaissIndex(stored, native, rows, space, refine=refine)
+    return FaissIndex(stored, native, rows, space, refine=refine, axes=axes)
+
+
+def projected(vectors: Floats, axes: Floats | None) -> Floats:
+    """``[n, native dim]`` what faiss is given of vectors.
+
+    Args:
+        vectors: ``[n, dim]``, ready.
+        axes: ``[dim, native dim]``; None for as they are.
+    """
+    return np.ascontiguousarray(vectors if axes is None else vectors @ axes, np.float32)
+
+
+def main_axes(vectors: Floats, dim: int) -> Floats:
+    """``[dim of the vectors, dim]`` orthonormal axes that keep most of the squared lengths: inner products change least.
+
+    They go through zero, not through the mean as those of faiss's own PCA do, which would change every inner product.
+
+    Args:
+        vectors: ``[n, dim of the vectors]``, ready.
+        dim: How many axes.
+
+    Raises:
+        SpecError: If there are not so many.
+    """
+    if dim >= vectors.shape[1]:
+        raise SpecError(
+            f"dim must be below the width of the vectors, {vectors.shape[1]}; received {dim}. Leave it out to keep all."
+        )
+    squares = (vectors.T @ vectors).astype(np.float64)
+    return np.linalg.eigh(squares)[1][:, ::-1][:, :dim].astype(np.float32)
 
 
 def new_native(factory: str, dim: int, similarity: Similarity) -> Any:
@@ -166,3 +208,8 @@ def _told(error: RuntimeError) -> str:
     """What faiss says, without the place in its source."""
     text = re.sub(r"Error in .* at \S+:\d+: ", "", str(error)).removeprefix("Error: ").strip()
     return text.splitlines()[-1][:200].removeprefix("Error: ") if text else "no reason given"
+
+
+def native_bytes(native: Any) -> int:
+    """What an index of faiss takes in memory, by what it takes in a file."""
+    return len(optional_import("faiss", extra="ann").serialize_index(native))

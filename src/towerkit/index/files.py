@@ -23,7 +23,7 @@ from towerkit.index.exact import ExactIndex
 from towerkit.index.faiss_index import FaissIndex, load_native, save_native, set_effort
 from towerkit.index.keyed import KeyedVectors
 from towerkit.index.measure import Measure
-from towerkit.index.specs import ExactIndexSpec, FaissIndexSpec, IndexChoice
+from towerkit.index.specs import AnySpec, ExactIndexSpec, FaissIndexSpec, IndexChoice
 from towerkit.index.stored import StoredIndex
 from towerkit.storage.atomic import atomic_folder
 from towerkit.storage.hashes import read_json, write_json
@@ -54,7 +54,7 @@ class StoredFolder:
     """An index with what its folder says of it."""
 
     index: StoredIndex
-    spec: ExactIndexSpec | FaissIndexSpec
+    spec: AnySpec
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What was measured when it was built: see :mod:`towerkit.index.trials`."""
 
@@ -62,7 +62,7 @@ class StoredFolder:
 def save_index(
     folder: str | os.PathLike[str],
     index: StoredIndex,
-    spec: ExactIndexSpec | FaissIndexSpec,
+    spec: AnySpec,
     *,
     measured: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -86,6 +86,8 @@ def save_index(
         parts: dict[str, NDArray[Any]] = {"center": stored.measure.center}
         if isinstance(index, FaissIndex):
             parts["labels"] = index.labels
+            if index.axes is not None:
+                parts["axes"] = index.axes
             save_native(draft / _NATIVE, index.native)
         save_tensors(draft / "measure.safetensors", parts)
         described = {"format": FORMAT, "index": spec.model_dump(mode="json"), "similarity": index.similarity}
@@ -173,7 +175,7 @@ def _described(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_files(path: Path, manifest: Manifest, spec: ExactIndexSpec | FaissIndexSpec) -> None:
+def _check_files(path: Path, manifest: Manifest, spec: AnySpec) -> None:
     wanted = {*_FILES, *([_NATIVE] if isinstance(spec, FaissIndexSpec) else [])}
     if manifest.files.keys() != wanted:
         raise RunError(
@@ -182,7 +184,7 @@ def _check_files(path: Path, manifest: Manifest, spec: ExactIndexSpec | FaissInd
         )
 
 
-def _opened(path: Path, spec: ExactIndexSpec | FaissIndexSpec, similarity: Any, space: str | None) -> StoredIndex:
+def _opened(path: Path, spec: AnySpec, similarity: Any, space: str | None) -> StoredIndex:
     keys = load_table(path / "keys.arrow").column("key").to_pylist()
     parts = load_tensors(path / "measure.safetensors")
     vectors = map_tensor(path / "vectors.safetensors", "vectors")
@@ -193,12 +195,14 @@ def _opened(path: Path, spec: ExactIndexSpec | FaissIndexSpec, similarity: Any, 
     if isinstance(spec, ExactIndexSpec):
         return ExactIndex(stored, space)
     native, labels = load_native(path / _NATIVE), parts["labels"]
-    if native.d != measure.dim or native.ntotal != len(labels) or labels.max(initial=-1) >= len(keys):
+    axes = parts.get("axes")
+    fits = (measure.dim,) == (native.d,) if axes is None else axes.shape == (measure.dim, native.d)
+    if not fits or native.ntotal != len(labels) or labels.max(initial=-1) >= len(keys) or labels.min(initial=0) < -1:
         raise ValueError(
             f"{native.ntotal} vectors of width {native.d} in faiss, {len(labels)} labels, {len(keys)} rows"
         )
     set_effort(native, spec.factory, ef_search=spec.ef_search, nprobe=spec.nprobe)
-    return FaissIndex(stored, native, labels, space, refine=spec.refine)
+    return FaissIndex(stored, native, labels, space, refine=spec.refine, axes=axes)
 
 
 @contextmanager

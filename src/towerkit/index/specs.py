@@ -37,6 +37,8 @@ class FaissIndexSpec(Spec):
     """Nodes of a graph that a search keeps: more find more, slower. Of HNSW; none is faiss's own, 16."""
     nprobe: int | None = Field(None, ge=1)
     """Lists that a search visits. Of IVF; none is faiss's own, 1."""
+    dim: int | None = Field(None, ge=1)
+    """Width that vectors are projected to for faiss: less memory, and more to refine. None is their own."""
     refine: int = Field(1, ge=1, le=100)
     """Proposals for each hit; these are compared as float32 vectors. More than 1 helps where faiss keeps fewer bits."""
 
@@ -52,11 +54,18 @@ class FaissIndexSpec(Spec):
             MissingExtraError: If faiss is not installed.
         """
         return build_faiss(
-            stored, self.factory, ef_search=self.ef_search, nprobe=self.nprobe, refine=self.refine, space=space
+            stored,
+            self.factory,
+            ef_search=self.ef_search,
+            nprobe=self.nprobe,
+            refine=self.refine,
+            dim=self.dim,
+            space=space,
         )
 
 
-IndexSpec = Annotated[ExactIndexSpec | FaissIndexSpec, Field(discriminator="kind")]
+AnySpec = ExactIndexSpec | FaissIndexSpec
+IndexSpec = Annotated[AnySpec, Field(discriminator="kind")]
 """The menu."""
 
 

@@ -108,6 +108,21 @@ class VectorRanker(Ranker):
             query = _query_of_product(query - self._center)
         self._query = query
 
+    def vectors_of(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
+        """``[n, dim]`` the vectors of some query rows, to ask an index with; of a cosine they have length one.
+
+        Args:
+            queries: ``[n]`` query rows.
+
+        Raises:
+            DataError: If a query row does not exist.
+        """
+        check_query_rows(queries, self.num_queries)
+        found = self._query[torch.from_numpy(np.asarray(queries, dtype=np.int64))]
+        if self.similarity == "euclidean":
+            found = found[:, :-2] / 2 + self._center
+        return cast("NDArray[np.float32]", found.numpy())
+
     def scores(self, queries: NDArray[np.int64]) -> NDArray[np.float32]:
         """Score every candidate for some query rows.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ from towerkit.data.readers import Table
 from towerkit.data.table import values_of
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.features.encoded import Catalogue
-from towerkit.index.ranker import Ranker
+from towerkit.index.hits import Hits
 from towerkit.models.answer import Retriever
 from towerkit.models.pair_scorer import PairScorer
 from towerkit.recommend.choice import lists_of, row_lists
@@ -32,11 +32,27 @@ from towerkit.trained import RankingModel, ranker_of, ranker_of_rows
 Lists = Sequence[NDArray[np.int64] | None]
 
 
+class Ranks(Protocol):
+    """Ranks the candidates of a catalogue: a ranker, or an index of them."""
+
+    num_candidates: int
+
+    def rank(
+        self,
+        queries: NDArray[np.int64],
+        k: int,
+        *,
+        exclude: csr_array | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> Hits:
+        """See :meth:`towerkit.index.ranker.Ranker.rank`."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """Queries that a ranker can rank, of whatever model, and what is known of each."""
 
-    ranker: Ranker
+    ranker: Ranks
     rows: NDArray[np.int64]
     """``[queries]`` the ranker's row of each."""
     keys: pa.Array
