@@ -13,8 +13,8 @@ from towerkit.core.remarks import collecting
 from towerkit.data.dataset import Dataset
 from towerkit.data.stream.log import Log
 from towerkit.ensembles.late_spec import LateFusionSpec
-from towerkit.experiment import log_recipe_of, recipe_of
 from towerkit.measurable import check_measurable
+from towerkit.outcomes.recipes import log_recipe_of, recipe_of
 from towerkit.presets.fusions import chooses_fusion
 from towerkit.spec import ModelingSpec, plain
 from towerkit.storage.hashes import content_hash
