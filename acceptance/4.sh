@@ -44,6 +44,7 @@ if [ -z "${QUICK:-}" ]; then
   say "both presets beside iALS, EASE, item-kNN and popularity on other data"
   cp benchmarks/results/presets.json "$out/kept.json"
   $python benchmarks/results/presets.py ml-1m ml-100k last.fm beauty
+  mv benchmarks/results/presets.json benchmarks/results/presets-latest.json
   mv "$out/kept.json" benchmarks/results/presets.json
 fi
 say "the pages are what their figures give"

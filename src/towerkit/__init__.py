@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from towerkit.run import Run
     from towerkit.run import load_run as load
     from towerkit.spec import ExperimentSpec, ModelingSpec, load_spec
+    from towerkit.tuning.tune import tune
 
 _HOMES = {
     "Dataset": "towerkit.data.dataset",
@@ -39,6 +40,7 @@ _HOMES = {
     "load_spec": "towerkit.spec",
     "notes_of": "towerkit.recommend.notes",
     "read": "towerkit.api",
+    "tune": "towerkit.tuning.tune",
     **dict.fromkeys(
         ["DataError", "MissingExtraError", "RunError", "ShapeError", "SpecError", "TowerkitError", "TrainingError"],
         "towerkit.core.errors",
@@ -65,6 +67,7 @@ __all__ = [
     "load_spec",
     "notes_of",
     "read",
+    "tune",
 ]
 
 

@@ -187,6 +187,19 @@ def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
     Raises:
         SpecError: If the file is missing or not YAML, or a key or value is not one that towerkit knows.
     """
+    return parse(ExperimentSpec, spec_data(path, settings), str(path))
+
+
+def spec_data(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
+    """The plain data of a spec file, not yet checked, with ``--set`` settings applied.
+
+    Args:
+        path: A YAML (or JSON) file.
+        settings: ``key.of.part=value`` texts; the value is YAML.
+
+    Raises:
+        SpecError: If the file is missing or not YAML, or a setting does not fit it.
+    """
     if not path.is_file():
         near = sorted(str(file) for pattern in ("*.yaml", "*.yml") for file in path.parent.glob(pattern))[:8]
         hint = f" Spec files there: {', '.join(near)}." if near else ""
@@ -203,7 +216,7 @@ def load_spec(path: Path, settings: Iterable[str] = ()) -> ExperimentSpec:
         apply_setting(data, setting)
     if isinstance(data.get("model"), dict):
         data["model"] = beside(path.parent, data["model"])
-    return parse(ExperimentSpec, data, str(path))
+    return data
 
 
 def beside(folder: Path, part: Any) -> Any:

@@ -2,6 +2,7 @@
 
 # In the order in which --help lists their commands.
 from towerkit.cli import training  # isort: skip
+from towerkit.cli import tuning  # isort: skip
 from towerkit.cli import measuring  # isort: skip
 from towerkit.cli import ablating  # isort: skip
 from towerkit.cli import answering  # isort: skip
@@ -11,4 +12,4 @@ from towerkit.cli import encoders  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["ablating", "answering", "app", "encoders", "indexing", "looking", "main", "measuring", "training"]
+__all__ = ["ablating", "answering", "app", "encoders", "indexing", "looking", "main", "measuring", "training", "tuning"]

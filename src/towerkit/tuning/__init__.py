@@ -1,0 +1,1 @@
+"""Tuning: a search space is a spec with ranges in place of values, a trial is an ordinary spec."""
