@@ -7,7 +7,8 @@ from towerkit.cli import ablating  # isort: skip
 from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
 from towerkit.cli import encoders  # isort: skip
+from towerkit.cli import serving  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["ablating", "answering", "app", "encoders", "looking", "main", "measuring", "training"]
+__all__ = ["ablating", "answering", "app", "encoders", "looking", "main", "measuring", "serving", "training"]
