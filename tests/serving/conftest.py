@@ -39,6 +39,7 @@ PLAIN: dict[str, Any] = {
     "query": {"kind": "id_history", "dim": 6, "length": 8, "half_life_days": 3},
     "candidate": {"kind": "id", "dim": 6},
 }
+POOL = PLAIN | {"query": {"kind": "history", "dim": 6, "length": 6}}
 
 
 def trained(folder: Path, model: dict[str, Any], update: dict[str, Any] | None = None, seed: int = 0) -> Run:
@@ -56,12 +57,13 @@ def trained(folder: Path, model: dict[str, Any], update: dict[str, Any] | None =
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """``shop`` learns by averages, ``past`` also reads histories, ``still`` learns by gradient; ``stars`` predicts."""
+    """``shop`` learns by averages, ``pool`` reads histories, ``past`` does both, ``still`` neither; ``stars`` predicts."""
     root = tmp_path_factory.mktemp("runs")
     found = {
         "shop": trained(root / "shop", MODEL, {"kind": "one_backprop", "beta": 0.8}),
         "past": trained(root / "past", PLAIN, {"kind": "one_backprop", "beta": 0.8}),
         "still": trained(root / "still", MODEL),
+        "pool": trained(root / "pool", POOL),
     }
     rows = {"text": ["good lamp", "bad lamp", "good toy", "bad toy"] * 20, "stars": ["5", "1", "4", "2"] * 20}
     spec = {

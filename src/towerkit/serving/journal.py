@@ -72,20 +72,8 @@ class Journal:
     def __init__(self, where: str) -> None:
         self._held = contextlib.ExitStack()
         self.is_sqlite = "://" not in where
-        address = f"sqlite:///{where}" if self.is_sqlite else where.replace("postgresql://", "postgresql+psycopg://", 1)
         try:
-            if self.is_sqlite:
-                Path(where).absolute().parent.mkdir(parents=True, exist_ok=True)
-                self._held.enter_context(folder_lock(where))
-                settings: dict[str, Any] = {"connect_args": {"check_same_thread": False}, "poolclass": StaticPool}
-                self._engine = sa.create_engine(address, **settings)
-                sa.event.listen(self._engine, "connect", _durable)
-            else:
-                self._engine = sa.create_engine(address, pool_pre_ping=True, pool_size=1, max_overflow=1)
-                self._own()
-            _META.create_all(self._engine)
-            with self._engine.connect() as connection:
-                self._last: int = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.place), 0))) or 0
+            self._open(where)
         except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError) as error:
             self._held.close()
             raise DataError(
@@ -95,6 +83,23 @@ class Journal:
         except BaseException:
             self._held.close()
             raise
+
+    def _open(self, where: str) -> None:
+        if self.is_sqlite:
+            Path(where).absolute().parent.mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(folder_lock(where))
+            settings: dict[str, Any] = {"connect_args": {"check_same_thread": False}, "poolclass": StaticPool}
+            self._engine = sa.create_engine(f"sqlite:///{where}", **settings)
+            sa.event.listen(self._engine, "connect", _durable)
+        else:
+            address = where.replace("postgresql://", "postgresql+psycopg://", 1)
+            self._engine = sa.create_engine(address, pool_pre_ping=True, pool_size=1, max_overflow=1)
+        self._held.callback(self._engine.dispose)
+        if not self.is_sqlite:
+            self._own()
+        _META.create_all(self._engine)
+        with self._engine.connect() as connection:
+            self._last: int = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.place), 0))) or 0
 
     def _own(self) -> None:
         """Take the right to write, which goes with the connection."""
@@ -223,7 +228,6 @@ class Journal:
     def close(self) -> None:
         """Let go of the log."""
         self._held.close()
-        self._engine.dispose()
 
     def _write_back(self) -> None:
         """Bring what was changed from the side file of SQLite into the file, and cut the side file."""
