@@ -9,7 +9,8 @@ from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
 from towerkit.cli import indexing  # isort: skip
 from towerkit.cli import encoders  # isort: skip
+from towerkit.cli import serving  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["ablating", "answering", "app", "encoders", "indexing", "looking", "main", "measuring", "training", "tuning"]
+__all__ = ["ablating", "answering", "app", "encoders", "indexing", "looking", "main", "measuring", "serving", "training", "tuning"]

@@ -1,0 +1,253 @@
+"""The log of events and new candidates: durable before it is acknowledged, and counted once however often it is sent.
+
+What is kept are facts (who met what, and when), never vectors: so a log outlives every model, and a model that takes the place
+of another one reads it again. One process owns a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from towerkit.core.errors import DataError, redacted
+from towerkit.storage.lock import folder_lock
+
+_META = sa.MetaData()
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # the one that SQLite counts up by itself
+EVENTS = sa.Table(
+    "towerkit_events",
+    _META,
+    sa.Column("place", _BIG, primary_key=True, autoincrement=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("query", sa.Text, nullable=False),
+    sa.Column("item", sa.Text),
+    sa.Column("time", sa.Float(53)),
+    sa.UniqueConstraint("model", "id"),
+    sa.Index("towerkit_events_of_query", "model", "query"),
+)
+"""An event that counts no more keeps its id and nothing of what happened."""
+ITEMS = sa.Table(
+    "towerkit_items",
+    _META,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("content", sa.Text, nullable=False),
+)
+_IDS_AT_A_TIME = 500
+
+
+@dataclass(frozen=True)
+class Happened:
+    """An event as it is kept."""
+
+    model: str
+    id: str
+    query: str
+    item: str
+    time: float
+    place: int = 0
+    """Its place in the log."""
+
+
+class Journal:
+    """A log in SQLite or PostgreSQL; see the module's docstring. Used by one thread at a time.
+
+    Args:
+        where: The path of a SQLite file, or the address of a PostgreSQL database.
+
+    Raises:
+        DataError: If it cannot be opened.
+        RunError: If another process owns it.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._held = contextlib.ExitStack()
+        self.is_sqlite = "://" not in where
+        try:
+            self._open(where)
+        except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError) as error:
+            self._held.close()
+            raise DataError(
+                f"The log of events must be a SQLite file or a PostgreSQL database that can be written; received "
+                f"{redacted(where)!r}. {type(error).__name__}: {redacted(str(error)).splitlines()[0]}"
+            ) from None
+        except BaseException:
+            self._held.close()
+            raise
+
+    def _open(self, where: str) -> None:
+        if self.is_sqlite:
+            Path(where).absolute().parent.mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(folder_lock(where))
+            settings: dict[str, Any] = {"connect_args": {"check_same_thread": False}, "poolclass": StaticPool}
+            self._engine = sa.create_engine(f"sqlite:///{where}", **settings)
+            sa.event.listen(self._engine, "connect", _durable)
+        else:
+            address = where.replace("postgresql://", "postgresql+psycopg://", 1)
+            self._engine = sa.create_engine(address, pool_pre_ping=True, pool_size=1, max_overflow=1)
+        self._held.callback(self._engine.dispose)
+        if not self.is_sqlite:
+            self._own()
+        _META.create_all(self._engine)
+        with self._engine.connect() as connection:
+            self._last: int = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.place), 0))) or 0
+
+    def _own(self) -> None:
+        """Take the right to write, which goes with the connection."""
+        connection = self._held.enter_context(self._engine.connect())
+        if not connection.scalar(sa.text("SELECT pg_try_advisory_lock(hashtext('towerkit_events'))")):
+            raise DataError(
+                "A log of events has one owner; received the address of one that a running service owns. Stop it first."
+            )
+        connection.commit()
+
+    def append(self, events: Sequence[Happened]) -> list[Happened | str | None]:
+        """Write events, all of them or none; when this returns they are on disk.
+
+        Args:
+            events: In the order in which they came.
+
+        Returns:
+            For each the event with its place; None for one that was there before; the reason for one whose id was there with
+            another content.
+        """
+        with self._engine.begin() as connection:
+            known = self._known(connection, events)
+            found: list[Happened | str | None] = []
+            fresh: list[Happened] = []
+            for event in events:
+                before = known.get((event.model, event.id))
+                if before is None:
+                    known[event.model, event.id] = event
+                    fresh.append(event)
+                    found.append(event)
+                else:
+                    same = before.item == "" or (before.query, before.item) == (event.query, event.item)
+                    found.append(None if same else f"the event {event.id!r} was told before, with another content")
+            if not fresh:
+                return found
+            rows = [vars(event) | {"place": self._last + number} for number, event in enumerate(fresh, start=1)]
+            connection.execute(sa.insert(EVENTS), rows)
+        self._last += len(rows)
+        places = {(row["model"], row["id"]): row["place"] for row in rows}
+        return [
+            Happened(**(vars(each) | {"place": places[each.model, each.id]})) if isinstance(each, Happened) else each
+            for each in found
+        ]
+
+    @staticmethod
+    def _known(connection: sa.Connection, events: Sequence[Happened]) -> dict[tuple[str, str], Happened]:
+        """Of these ids, those that are in the log."""
+        found: dict[tuple[str, str], Happened] = {}
+        for model in dict.fromkeys(event.model for event in events):
+            ids = [event.id for event in events if event.model == model]
+            for start in range(0, len(ids), _IDS_AT_A_TIME):
+                chunk = ids[start : start + _IDS_AT_A_TIME]
+                asked = sa.select(EVENTS).where(EVENTS.c.model == model, EVENTS.c.id.in_(chunk))
+                found |= {(model, row.id): _happened(row) for row in connection.execute(asked)}
+        return found
+
+    def read(self, model: str, after: int = 0) -> list[Happened]:
+        """The events of a model that count, oldest first.
+
+        Args:
+            model: Its name.
+            after: Only those behind this place.
+        """
+        asked = sa.select(EVENTS).where(EVENTS.c.model == model, EVENTS.c.place > after, EVENTS.c.item.is_not(None))
+        with self._engine.connect() as connection:
+            return [_happened(row) for row in connection.execute(asked.order_by(EVENTS.c.place))]
+
+    def forget(self, model: str, query: str) -> int:
+        """Remove everything of a query, ids included, from the log and from what the file holds of it.
+
+        Args:
+            model: Its name.
+            query: The key.
+
+        Returns:
+            How many events are gone.
+        """
+        with self._engine.begin() as connection:
+            gone = connection.execute(sa.delete(EVENTS).where(EVENTS.c.model == model, EVENTS.c.query == query))
+        self._write_back()
+        return int(gone.rowcount)
+
+    def compact(self, model: str, keep: int) -> int:
+        """Take out of old events what happened; their ids stay, so that none counts again.
+
+        Args:
+            model: Its name.
+            keep: How many events of each query go on counting.
+
+        Returns:
+            How many count no more.
+        """
+        newest = sa.func.row_number().over(partition_by=EVENTS.c.query, order_by=EVENTS.c.place.desc())
+        ranked = sa.select(EVENTS.c.place, newest.label("age")).where(
+            EVENTS.c.model == model, EVENTS.c.item.is_not(None)
+        )
+        old = ranked.subquery()
+        places = sa.select(old.c.place).where(old.c.age > keep)
+        with self._engine.begin() as connection:
+            change = sa.update(EVENTS).where(EVENTS.c.place.in_(places)).values(item=None, time=None)
+            count = int(connection.execute(change).rowcount)
+        if count:
+            self._write_back()
+        return count
+
+    def put_items(self, model: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Keep the rows of new candidates, the last one of each key.
+
+        Args:
+            model: Its name.
+            rows: Keys, and what is known of them.
+        """
+        with self._engine.begin() as connection:
+            for key, row in dict(rows).items():
+                which = (ITEMS.c.model == model, ITEMS.c.key == key)
+                connection.execute(sa.delete(ITEMS).where(*which))
+                content = json.dumps(row, ensure_ascii=True, allow_nan=False)
+                connection.execute(sa.insert(ITEMS), {"model": model, "key": key, "content": content})
+
+    def items(self, model: str) -> list[dict[str, Any]]:
+        """The rows of new candidates."""
+        asked = sa.select(ITEMS.c.content).where(ITEMS.c.model == model).order_by(ITEMS.c.key)
+        with self._engine.connect() as connection:
+            return [json.loads(content) for content in connection.scalars(asked)]
+
+    def close(self) -> None:
+        """Let go of the log."""
+        self._held.close()
+
+    def _write_back(self) -> None:
+        """Bring what was changed from the side file of SQLite into the file, and cut the side file."""
+        if self.is_sqlite:
+            with self._engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _happened(row: Any) -> Happened:
+    return Happened(row.model, row.id, row.query, row.item or "", row.time or 0.0, row.place)
+
+
+def now() -> float:
+    """Seconds since 1970."""
+    return time.time()
+
+
+def _durable(connection: Any, _record: Any) -> None:
+    """A commit is on disk when it returns, also where the power fails, and what is deleted is overwritten."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=2000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,289 @@
+"""A model that ranks, as it is served: what it learned, and the candidates that came since."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from towerkit.core.errors import DataError, nearest
+from towerkit.data.alike import read_alike, source_like
+from towerkit.data.table import Table, values_of
+from towerkit.features.encoded import Catalogue
+from towerkit.index.ranker import Ranker
+from towerkit.index.vectors import VectorRanker
+from towerkit.models.answer import Retriever
+from towerkit.recommend import Choice, choice_of
+from towerkit.run import Run
+from towerkit.serving.problems import Problem
+from towerkit.trained import RankingModel, ranker_of
+
+_CONDITIONS_KEPT = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """Never changed: new candidates make another one."""
+
+    run: Run
+    model: RankingModel
+
+    @cached_property
+    def query_rows(self) -> Mapping[str, int]:
+        """Key, as a text -> row of the query catalogue, from 1."""
+        return _rows(self.model.query.keys)
+
+    @cached_property
+    def candidate_rows(self) -> Mapping[str, int]:
+        """Key, as a text -> row of the candidate catalogue, from 1."""
+        return _rows(self.model.candidate.keys)
+
+    @cached_property
+    def keys(self) -> list[Any]:
+        """The candidates' keys, from 0."""
+        found: list[Any] = self.model.candidate.keys.to_pylist()
+        return [key.hex() if isinstance(key, bytes) else key for key in found]
+
+    @cached_property
+    def titles(self) -> list[Any] | None:
+        """The candidates' titles, from 0; None where they have none."""
+        title = self.model.titles.get(self.model.candidate_entity)
+        table = self.model.candidate.table.data
+        return None if title is None or title not in table.column_names else table.column(title).to_pylist()
+
+    @cached_property
+    def ranker(self) -> Ranker:
+        """Ranks the candidates exactly. The seam where an index may stand in."""
+        return ranker_of(self.model)
+
+    @cached_property
+    def likeness(self) -> VectorRanker:
+        """Ranks candidates by the likeness of their vectors."""
+        model = self.retriever("likeness is measured by vectors")
+        return VectorRanker(model.candidate_vectors[:1], model.candidate_vectors[1:], _measure(model))
+
+    @cached_property
+    def query_likeness(self) -> VectorRanker:
+        """Ranks queries by the likeness of their vectors."""
+        model = self.retriever("likeness is measured by vectors")
+        return VectorRanker(model.query_vectors[:1], model.query_vectors[1:], _measure(model))
+
+    def retriever(self, why: str) -> Retriever:
+        """The model, if its sides have vectors.
+
+        Args:
+            why: Vectors are needed.
+
+        Raises:
+            Problem: If it has none.
+        """
+        if isinstance(self.model, Retriever):
+            return self.model
+        raise Problem(422, f"This is a {self.run.kind}, which has no vectors, and {why}.", "", "Ask a two_tower.")
+
+    def rows_of_candidates(self, keys: Sequence[Any], what: str) -> NDArray[np.int64]:
+        """Rows of the candidate catalogue, from 1, of keys that must be known.
+
+        Args:
+            keys: As they were given.
+            what: Who names them.
+
+        Raises:
+            Problem: Naming the first one that is unknown.
+        """
+        rows = [self.candidate_rows.get(str(key), 0) for key in keys]
+        if 0 in rows:
+            unknown = repr(keys[rows.index(0)])
+            known = f"{what} names candidates that are known, which are {len(self.candidate_rows):,}"
+            raise Problem(422, known, unknown, "Leave it out, or tell of it with /v1/items.")
+        return np.array(rows, np.int64)
+
+    def choice(self, allow: Sequence[Any] | None, deny: Sequence[Any] | None, where: str | None) -> Choice:
+        """Which candidates may be answers; what a condition keeps is worked out once.
+
+        Args:
+            allow: Only these keys.
+            deny: None of these.
+            where: A condition.
+
+        Raises:
+            DataError: If a condition does not fit the columns.
+            SpecError: If it is none.
+            Problem: If no key of a list is known.
+        """
+        choice = self._condition(where) if where is not None else Choice()
+        masks = [] if choice.allowed is None else [choice.allowed]
+        reasons = [*choice.reasons]
+        for name, keys in (("allow", allow), ("deny", deny)):
+            if keys is None:
+                continue
+            named = np.zeros(len(self.keys) + 1, bool)
+            named[[self.candidate_rows.get(str(key), 0) for key in keys]] = True
+            masks.append(named[1:] if name == "allow" else ~named[1:])
+            reasons.append(f"{name} {'keeps' if name == 'allow' else 'takes away'} {int(named[1:].sum()):,}")
+        allowed = None if not masks else masks[0] if len(masks) == 1 else np.logical_and.reduce(masks)
+        return replace(choice, allowed=allowed, reasons=tuple(reasons))
+
+    @cached_property
+    def _condition(self) -> Any:
+        return lru_cache(_CONDITIONS_KEPT)(lambda where: choice_of(self.model.candidate, where=where))
+
+    def holds(self, where: str) -> NDArray[np.bool_]:
+        """``[candidates]`` which of them hold a condition."""
+        allowed: NDArray[np.bool_] = self._condition(where).allowed
+        return allowed
+
+    def column(self, name: str) -> pa.Array:
+        """``[candidates]`` a column of theirs.
+
+        Raises:
+            Problem: If there is none of that name.
+        """
+        table = self.model.candidate.table.data
+        if name not in table.column_names:
+            known = f"The candidates have the columns {', '.join(table.column_names[:20])}"
+            raise Problem(422, known, name, "Name one of these.")
+        return values_of(table, name)
+
+    @cached_property
+    def _in_stock(self) -> Any:
+        return lru_cache(8)(self._stock)
+
+    def in_stock(self, column: str) -> NDArray[np.bool_]:
+        """``[candidates]`` where a column is true or above 0.
+
+        Raises:
+            Problem: If there is no such column, or it holds neither.
+        """
+        found: NDArray[np.bool_] = self._in_stock(column)
+        return found
+
+    def _stock(self, column: str) -> NDArray[np.bool_]:
+        values = self.column(column)
+        if not (
+            pa.types.is_boolean(values.type) or pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+        ):
+            raise Problem(422, "A column of stock holds true and false, or numbers.", f"{column}: {values.type}", "")
+        above = values if pa.types.is_boolean(values.type) else pc.greater(values, 0)
+        return np.asarray(pc.fill_null(above, False).to_numpy(zero_copy_only=False), bool)
+
+    def table(self, rows: Sequence[Mapping[str, Any]], entity: str | None) -> Table:
+        """Raw rows of a request as the model reads tables.
+
+        Args:
+            rows: Columns and values.
+            entity: Whose rows; None for examples.
+        """
+        return table_of_rows(self.run, rows, entity)
+
+    def with_items(self, rows: Sequence[Mapping[str, Any]]) -> Live:
+        """The same with new candidates, and new values of known ones, embedded by what their rows say.
+
+        Args:
+            rows: Each with a key. A known one keeps the columns that its row leaves out; a new one needs all that the model reads.
+
+        Raises:
+            Problem: If a row has no key, lacks a column, or has one that the catalogue does not have.
+            DataError: If a value is of another kind.
+        """
+        model = self.retriever("new candidates are embedded")
+        catalogue = model.candidate
+        merged = {str(row.get(catalogue.key)): row for row in map(self._merged, rows)}
+        fresh = _typed(list(merged.values()), catalogue)
+        vectors = model.vectors_of(model.model.candidate, model.candidate_entity, fresh)[1:]
+        known = len(catalogue.keys)
+        places, number = [], known
+        for key in merged:
+            row = self.candidate_rows.get(key, 0)
+            places.append(row - 1 if row else number)
+            number += not row
+        order = np.arange(number)
+        order[places] = known + np.arange(len(places))  # row of both tables, one behind the other
+        data = pa.concat_tables([catalogue.table.data, fresh.data]).take(pa.array(order)).combine_chunks()
+        all_vectors = np.concatenate([model.candidate_vectors[1:], vectors])[order]
+        keys = values_of(data, catalogue.key)
+        grown = Catalogue(catalogue.key, keys, number, replace(catalogue.table, data=data))
+        seen = csr_array((model.seen.data, model.seen.indices, model.seen.indptr), shape=(model.seen.shape[0], number))
+        other = replace(model, candidate=grown, seen=seen)
+        vars(other)["query_vectors"] = model.query_vectors  # what is worked out once stays
+        vars(other)["candidate_vectors"] = np.concatenate([model.candidate_vectors[:1], all_vectors])
+        return Live(self.run, other)
+
+    def _merged(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        catalogue, model = self.model.candidate, self.retriever("new candidates are embedded")
+        given = dict(row)
+        if catalogue.key not in given and model.candidate_entity in given:
+            given[catalogue.key] = given.pop(model.candidate_entity)
+        key = given.get(catalogue.key)
+        if key is None or isinstance(key, bool | float | list) or not str(key):
+            raise Problem(422, f"A candidate has a key in the column '{catalogue.key}'.", repr(key), "Give it one.")
+        table = catalogue.table.data
+        for name in given:
+            if name not in table.column_names and name != catalogue.key:
+                known = f"Candidates have the columns {', '.join(table.column_names[:20])}{nearest(name, table.column_names)}"
+                raise Problem(422, known, name, "Leave it out.")
+        place = self.candidate_rows.get(str(key), 0)
+        if place:
+            stored = table.slice(place - 1, 1).to_pylist()[0]
+            return stored | given | {catalogue.key: catalogue.keys[place - 1].as_py()}
+        lacking = [name for name in model.encoder.columns(model.candidate_entity) if name not in given]
+        lacking = [name for name in lacking if name != catalogue.key]
+        if lacking:
+            raise Problem(
+                422,
+                "A new candidate has all columns that the model reads.",
+                f"none called '{lacking[0]}'",
+                "Add it; null is fine.",
+            )
+        return given
+
+
+def table_of_rows(run: Run, rows: Sequence[Mapping[str, Any]], entity: str | None) -> Table:
+    """Raw rows of a request as a table; see :meth:`Live.table`.
+
+    Raises:
+        DataError: If a column mixes types.
+    """
+    return replace(
+        read_alike([dict(row) for row in rows], source_like(run.spec.get("data"), entity)), name="the request"
+    )
+
+
+def _typed(rows: list[dict[str, Any]], catalogue: Catalogue) -> Table:
+    """Rows in the types of a catalogue."""
+    columns = {}
+    schema = catalogue.table.data.schema
+    names = schema.names if catalogue.key in schema.names else [catalogue.key, *schema.names]
+    for name in names:
+        kind = catalogue.keys.type if name == catalogue.key else schema.field(name).type
+        values = [row.get(name) for row in rows]
+        if name == catalogue.key and pa.types.is_string(kind):
+            values = [str(value) for value in values]
+        try:
+            columns[name] = pa.array(values, kind)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            wrong = json.dumps(values[0], default=str)
+            raise DataError(
+                f"The column '{name}' holds {kind}; received {wrong}. {str(error).split('.')[0]}."
+            ) from None
+    return Table(
+        pa.table(columns).select(schema.names) if set(schema.names) == set(columns) else pa.table(columns),
+        "the request",
+    )
+
+
+def _rows(keys: pa.Array) -> dict[str, int]:
+    texts = (key.hex() if isinstance(key, bytes) else str(key) for key in keys.to_pylist())
+    return {text: row for row, text in enumerate(texts, start=1)}
+
+
+def _measure(model: Retriever) -> Any:
+    return "euclidean" if model.model.match.similarity == "euclidean" else "cosine"

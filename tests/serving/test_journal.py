@@ -1,0 +1,219 @@
+"""The log of events.
+
+Invariants:
+- an event counts once, whatever comes how often in one call or several; an id with another content is refused; the order is that of
+  coming, and a log that is opened again says the same (also in PostgreSQL, where a server is installed);
+- a process that is killed at any moment loses no event that it acknowledged and invents none; a writer that acknowledges before it
+  writes (the control) is caught;
+- what is forgotten is in no byte of the files; what is compacted counts no more, and its ids still count as told;
+- when the disk is full nothing is half written, and afterwards writing goes on;
+- two processes cannot own one log.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from towerkit.core.errors import DataError, RunError
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("sqlalchemy") is None, reason="needs towerkit[serve]")
+WRITER = Path(__file__).with_name("write_events.py")
+SHORT_ROUNDS, LONG_ROUNDS = 4, 1_000
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """The address of a PostgreSQL server of this session."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found or shutil.which("runuser") is None or os.getuid() != 0 or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("needs Debian's postgresql, root and towerkit[sql]")
+    programs = found[-1].parent
+    folder = Path(subprocess.run(["mktemp", "-d"], capture_output=True, text=True, check=True).stdout.strip())
+    shutil.chown(folder, "postgres")
+    port = 20_000 + os.getpid() % 20_000
+
+    def run(*words: str) -> None:
+        subprocess.run(["runuser", "-u", "postgres", "--", *words], check=True, capture_output=True, cwd=folder)
+
+    run(str(programs / "initdb"), "-D", f"{folder}/db", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-sync")
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder}"
+    run(str(programs / "pg_ctl"), "-w", "-D", f"{folder}/db", "-l", f"{folder}/log", "-o", options, "start")
+    yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    run(str(programs / "pg_ctl"), "-D", f"{folder}/db", "-m", "fast", "stop")
+    shutil.rmtree(folder)
+
+
+def happened(number: int, query: str = "u1", item: str | None = None, model: str = "shop") -> object:
+    """An event."""
+    from towerkit.serving.journal import Happened
+
+    return Happened(model, f"e{number}", query, item or f"i{number}", float(number))
+
+
+def ids(journal: object, model: str = "shop") -> list[str]:
+    """The events that count."""
+    return [event.id for event in journal.read(model)]  # type: ignore[attr-defined]
+
+
+def check_log(where: str) -> None:
+    """What holds of a log anywhere."""
+    from towerkit.serving.journal import Journal
+
+    journal = Journal(where)
+    found = journal.append([happened(1), happened(2), happened(1)])
+    assert [event.place if event else None for event in found] == [1, 2, None]  # type: ignore[union-attr]
+    assert journal.append([happened(2), happened(3, "u2")])[0] is None
+    assert "another content" in str(journal.append([happened(3, "u9")])[0])
+    assert journal.append([happened(3, model="other")])[0].place == 4  # type: ignore[union-attr]
+    journal.put_items("shop", [("a", {"price": 1.5}), ("a", {"price": 2.5}), ("b", {"name": "é"})])
+    journal.close()
+    journal = Journal(where)
+    assert ids(journal) == ["e1", "e2", "e3"]
+    assert [event.place for event in journal.read("shop", after=1)] == [2, 3]
+    assert journal.items("shop") == [{"price": 2.5}, {"name": "é"}]
+    assert journal.forget("shop", "u2") == 1
+    assert ids(journal) == ["e1", "e2"]
+    assert journal.compact("shop", keep=1) == 1
+    assert ids(journal) == ["e2"]
+    assert journal.append([happened(1)]) == [None]
+    assert journal.append([happened(5)])[0].place == 5  # type: ignore[union-attr]
+    journal.close()
+
+
+def test_a_log_in_sqlite(tmp_path: Path) -> None:
+    check_log(str(tmp_path / "deep" / "events.db"))
+
+
+def test_a_log_in_postgresql(postgres: str) -> None:
+    from towerkit.serving.journal import Journal
+
+    check_log(postgres)
+    journal = Journal(postgres)
+    with pytest.raises(DataError, match="one owner"):
+        Journal(postgres)
+    journal.close()
+
+
+@settings(max_examples=20, deadline=None)
+@given(batches=st.lists(st.lists(st.integers(0, 12), max_size=5), max_size=6))
+def test_each_event_counts_once(tmp_path_factory: pytest.TempPathFactory, batches: list[list[int]]) -> None:
+    from towerkit.serving.journal import Journal
+
+    journal = Journal(str(tmp_path_factory.mktemp("log") / "events.db"))
+    for batch in batches:
+        journal.append([happened(number) for number in batch])
+    in_order = list(dict.fromkeys(number for batch in batches for number in batch))
+    assert ids(journal) == [f"e{number}" for number in in_order]
+    journal.close()
+
+
+def test_what_is_forgotten_is_in_no_byte(tmp_path: Path) -> None:
+    from towerkit.serving.journal import Happened, Journal
+
+    path = tmp_path / "events.db"
+    journal = Journal(str(path))
+    secret = "somebody-to-be-forgotten"
+    journal.append([Happened("shop", f"{secret}-{n}", secret, f"i{n}", 1.0) for n in range(50)])
+    journal.append([happened(number) for number in range(50)])
+    everything = lambda: b"".join(file.read_bytes() for file in tmp_path.iterdir())  # noqa: E731
+    assert secret.encode() in everything()
+    assert journal.forget("shop", secret) == 50
+    assert secret.encode() not in everything()
+    assert len(ids(journal)) == 50
+    journal.close()
+
+
+def test_a_full_disk_writes_nothing_by_halves(tmp_path: Path) -> None:
+    import sqlalchemy as sa
+
+    from towerkit.serving.journal import Journal
+
+    journal = Journal(str(tmp_path / "events.db"))
+    journal.append([happened(number) for number in range(100)])
+    with journal._engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    with pytest.raises(sa.exc.OperationalError, match="full"):
+        for start in range(1_000, 9_000, 1_000):
+            journal.append([happened(number, item="i" * 200) for number in range(start, start + 1_000)])
+    assert len(ids(journal)) % 1_000 == 100
+    with journal._engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count=1073741823")
+    before = len(ids(journal))
+    journal.append([happened(99_999)])
+    assert len(ids(journal)) == before + 1
+    journal.close()
+
+
+def test_a_log_has_one_owner_and_a_good_address(tmp_path: Path) -> None:
+    from towerkit.serving.journal import Journal
+
+    journal = Journal(str(tmp_path / "events.db"))
+    with pytest.raises(RunError, match="lock"):
+        Journal(str(tmp_path / "events.db"))
+    journal.close()
+    Journal(str(tmp_path / "events.db")).close()
+    with pytest.raises(DataError, match="SQLite file or a PostgreSQL"):
+        Journal(str(tmp_path))
+    with pytest.raises(DataError, match=r"postgresql://ann:\*\*\*@127.0.0.1:1/x"):
+        Journal("postgresql://ann:secret@127.0.0.1:1/x")
+
+
+def killed(path: Path, first: int, when: str, pause_s: float) -> tuple[set[str], int]:
+    """Start a writer, kill it somewhere in its work: what it acknowledged, and the last number it was about to write."""
+    command = [sys.executable, str(WRITER), str(path), str(first), when]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        begun = process.stderr.readline()  # it writes from here on
+        assert begun.startswith(b"about to write e"), begun + process.stderr.read()
+        os.set_blocking(process.stdout.fileno(), True)
+        time.sleep(pause_s)
+        process.send_signal(signal.SIGKILL)
+        told, last = process.stdout.read(), (begun + process.stderr.read()).split(b"\n")
+    complete = [line for line in last if line.startswith(b"about to write e")]
+    return set(told.decode().split("\n")[:-1]), int(complete[-1].removeprefix(b"about to write e"))
+
+
+def check_kills(folder: Path, rounds: int, when: str, seed: int = 3) -> int:
+    """Kill writers of one log; how many acknowledged events it lost."""
+    from towerkit.serving.journal import Journal
+
+    draw, path, first = random.Random(seed), folder / "events.db", 0
+    acknowledged: set[str] = set()
+    for _ in range(rounds):
+        told, last = killed(path, first, when, draw.uniform(0.0, 0.05))
+        acknowledged |= told
+        journal = Journal(str(path))
+        there = ids(journal)
+        journal.close()
+        assert len(set(there)) == len(there)
+        assert all(int(each[1:]) <= last for each in there), "an event was invented"
+        first = last + 1
+    return len(acknowledged - set(there))
+
+
+def test_no_acknowledged_event_is_lost_by_a_kill(tmp_path: Path) -> None:
+    assert check_kills(tmp_path, SHORT_ROUNDS, "late") == 0
+
+
+@pytest.mark.soak
+def test_no_acknowledged_event_is_lost_by_a_thousand_kills(tmp_path: Path) -> None:
+    assert check_kills(tmp_path, LONG_ROUNDS, "late") == 0
+
+
+def test_a_writer_that_acknowledges_too_early_is_caught(tmp_path: Path) -> None:
+    assert check_kills(tmp_path, 1, "early") > 0
