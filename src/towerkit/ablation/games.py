@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.evaluation.selection import graded
 from towerkit.measurable import held_out_part
 from towerkit.metrics.ranking import RANKING_METRICS
-from towerkit.metrics.shown import headlines
+from towerkit.metrics.shown import headline, headlines
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.joint import for_candidate
 from towerkit.models.joint_retriever import JointRetriever
@@ -75,7 +75,13 @@ def chosen_metrics(run: Run, asked: Sequence[str]) -> list[str]:
                 f"'{name}' is no figure of single queries or rows of {run.path}{nearest(name, known) or '.'} There are "
                 f"{listed(known, 30)}."
             )
-    return list(dict.fromkeys(asked)) or headlines(known)
+    return list(dict.fromkeys(asked)) or _headlines(known, run.evaluation.protocol.get("rankings", ()))
+
+
+def _headlines(known: Sequence[str], rankings: Iterable[str]) -> list[str]:
+    """Of each ranking of a joint model its own, else of each task."""
+    of = {name: [each.removeprefix(f"{name}/") for each in known if each.startswith(f"{name}/")] for name in rankings}
+    return [f"{name}/{headline(own)}" for name, own in of.items() if own] or headlines(known)
 
 
 def _is_per_row(metric: str, run: Run) -> bool:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
 
 from towerkit.ablation.opening import seal_of, spec_of
 from towerkit.ablation.result import Retrained
@@ -15,66 +10,16 @@ from towerkit.ablation.variants import Variant, variants
 from towerkit.core.errors import RunError
 from towerkit.data.dataset import Dataset
 from towerkit.data.stream.log import Log
+from towerkit.evaluation.kept import Kept
 from towerkit.evaluation.result import Evaluation
 from towerkit.evaluation.samples import averaged, sample_differences, sample_of, values_of_sample
 from towerkit.experiment import train_and_evaluate
 from towerkit.metrics.significance import corrected
 from towerkit.run import Run
 from towerkit.spec import ModelingSpec, plain
-from towerkit.storage.atomic import as_run_error, atomic_write_bytes
-from towerkit.storage.hashes import content_hash
 from towerkit.training.progress import Progress, Staged
 
 Say = Callable[[str], None]
-
-
-class Kept:
-    """Evaluations in files that are called by what was trained, so that a second call trains nothing twice.
-
-    Args:
-        folder: Made at the first evaluation; None keeps nothing.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
-
-    def get(self, identity: Mapping[str, Any]) -> Evaluation | None:
-        """What was kept; None where nothing was, or it cannot be read.
-
-        Args:
-            identity: What was trained, in plain data.
-        """
-        path = self._path(identity)
-        if path is None or not path.is_file():
-            return None
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            details = {name: pa.table(columns) for name, columns in stored["details"].items()}
-            return Evaluation.from_dict(stored["evaluation"], details)
-        except (ValueError, KeyError, TypeError, RunError, pa.ArrowInvalid):
-            return None
-
-    def put(self, identity: Mapping[str, Any], evaluation: Evaluation) -> None:
-        """Keep an evaluation, whole or not at all.
-
-        Args:
-            identity: What was trained, in plain data.
-            evaluation: With its details.
-
-        Raises:
-            RunError: If the disk refuses.
-        """
-        path = self._path(identity)
-        if path is None:
-            return
-        with as_run_error(f"create the folder {path.parent}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        details = {name: table.to_pydict() for name, table in evaluation.details.items()}
-        stored = {"identity": dict(identity), "evaluation": evaluation.as_dict(), "details": details}
-        atomic_write_bytes(path, json.dumps(stored, default=str).encode())
-
-    def _path(self, identity: Mapping[str, Any]) -> Path | None:
-        return None if self.folder is None else self.folder / f"{content_hash(dict(identity))[:32]}.json"
 
 
 def retrain(
@@ -153,7 +98,7 @@ class _Trainings:
         found = self._kept.get(identity)
         if found is not None:
             self._say(f"{what}, seed {seed}: kept from before")
-            return found
+            return found.evaluation
         self._say(f"{what}, seed {seed}: training")
         outcome = train_and_evaluate(spec, self._dataset, Staged(self._progress, f"{what}, seed {seed}:"))
         self._kept.put(identity, outcome.evaluation)

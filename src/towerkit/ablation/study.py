@@ -13,11 +13,12 @@ from towerkit.ablation.games import chosen_metrics, game_of
 from towerkit.ablation.opening import check_same_rows, dataset_of, seal_of, spec_of
 from towerkit.ablation.play import ORDERS, Tell, play
 from towerkit.ablation.result import Ablation, Played, Retrained
-from towerkit.ablation.retraining import Kept, retrain
+from towerkit.ablation.retraining import retrain
 from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.core.remarks import collecting
 from towerkit.data.dataset import Dataset
 from towerkit.data.stream.log import Log
+from towerkit.evaluation.kept import Kept
 from towerkit.evaluation.samples import averaged, sample_differences, values_of_sample
 from towerkit.metrics.significance import Difference, corrected
 from towerkit.run import Run

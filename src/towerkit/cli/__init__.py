@@ -5,6 +5,7 @@ from towerkit.cli import training  # isort: skip
 from towerkit.cli import tuning  # isort: skip
 from towerkit.cli import measuring  # isort: skip
 from towerkit.cli import ablating  # isort: skip
+from towerkit.cli import crossvalidating  # isort: skip
 from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
 from towerkit.cli import indexing  # isort: skip
@@ -13,4 +14,4 @@ from towerkit.cli import serving  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["ablating", "answering", "app", "encoders", "indexing", "looking", "main", "measuring", "serving", "training", "tuning"]
+__all__ = ["ablating", "answering", "app", "crossvalidating", "encoders", "indexing", "looking", "main", "measuring", "serving", "training", "tuning"]

@@ -68,7 +68,7 @@ def ablate(
             metrics=metric or (),
             repeats=repeats,
             columns=columns,
-            seeds=_numbers(seeds),
+            seeds=numbers(seeds),
             kept=None if out is None else out.with_name(f"{out.name}.parts"),
             base=base,
             progress=progress,
@@ -86,8 +86,11 @@ def ablate(
         console.say(f"kept in {out}")
 
 
-def _numbers(told: str | None) -> list[int]:
+def numbers(told: str | None) -> list[int]:
     """``0,1`` to numbers.
+
+    Args:
+        told: On the command line.
 
     Raises:
         SpecError: If one is none.

@@ -22,7 +22,8 @@ from towerkit.features.labels import Labels, Truth, is_known
 from towerkit.heads.decision import UNTOUCHED, Decision
 from towerkit.metrics.intervals import default_resamples, resample_counts
 from towerkit.metrics.significance import EXCHANGES, Difference, mean_differences, statistic_differences
-from towerkit.metrics.tasks import TaskRows, higher_is_better
+from towerkit.metrics.tasks import TaskRows
+from towerkit.metrics.weighted import ratio
 
 Floats = NDArray[np.float64]
 
@@ -59,9 +60,9 @@ class Means:
         return len(next(iter(self.values.values())))
 
     def metrics(self, weights: Floats) -> dict[str, Floats]:
-        """Weighted means."""
+        """Weighted means; nan where nothing has weight."""
         total = weights.sum(axis=1)
-        return {name: weights @ column / total for name, column in self.values.items()}
+        return {name: ratio(weights @ column, total, np.nan) for name, column in self.values.items()}
 
     def before(self, other: Means) -> Means:
         """Queries of both, one behind the other."""
@@ -270,11 +271,6 @@ def answered_tasks(
         about = {"kind": label.kind, "threshold": list(thresholds) if len(thresholds) > 1 else thresholds[0]}
         found |= task_block(task, about, table, metrics, several=several)
     return found
-
-
-def is_better_higher(metric: str) -> bool:
-    """Whether more of a metric is better; see :func:`towerkit.metrics.tasks.higher_is_better`."""
-    return higher_is_better(metric)
 
 
 def _means(table: pa.Table, metrics: Collection[str], prefix: str) -> Means:
