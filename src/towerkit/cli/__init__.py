@@ -14,4 +14,17 @@ from towerkit.cli import serving  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["ablating", "answering", "app", "crossvalidating", "encoders", "indexing", "looking", "main", "measuring", "serving", "training", "tuning"]
+__all__ = [
+    "ablating",
+    "answering",
+    "app",
+    "crossvalidating",
+    "encoders",
+    "indexing",
+    "looking",
+    "main",
+    "measuring",
+    "serving",
+    "training",
+    "tuning",
+]
