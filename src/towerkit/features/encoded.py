@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from towerkit.core.keeping import Same, kept
 from towerkit.data.batch import Batch, Block, Columns, take
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
@@ -170,7 +171,7 @@ def encode(encoder: Encoder, dataset: Dataset, learned: Rows | None = None) -> E
             tables[entity] = encoder.encode(entity, dataset.examples, kept=True)
             index[entity] = np.arange(1, dataset.examples.data.num_rows + 1)
             continue
-        catalogues[entity] = catalogue = catalogue_of(dataset, entity, learned)
+        catalogues[entity] = catalogue = _kept_catalogue(dataset, entity, learned)
         tables[entity] = encoder.encode(entity, catalogue.table, kept=True)
         index[entity] = catalogue.rows(_whole_column(dataset, entity))
     labels = {
@@ -178,6 +179,12 @@ def encode(encoder: Encoder, dataset: Dataset, learned: Rows | None = None) -> E
         for task, label in encoder.labels.items()
     }
     return Encoded(encoder, tables, index, catalogues, labels, example_weights(dataset))
+
+
+def _kept_catalogue(dataset: Dataset, entity: str, learned: Rows | None) -> Catalogue:
+    """The same one where it was made for the same rows of the same data set before, so that what is encoded of it is kept, too."""
+    key = "catalogue", entity, Same(dataset), None if learned is None else learned.tobytes()
+    return kept(key, lambda: catalogue_of(dataset, entity, learned))
 
 
 def catalogue_of(dataset: Dataset, entity: str, learned: Rows | None = None) -> Catalogue:

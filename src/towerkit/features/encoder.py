@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field, TypeAdapter
 
+from towerkit.core import keeping
 from towerkit.core.errors import DataError
+from towerkit.core.keeping import Same
 from towerkit.data.batch import Column, joined
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
@@ -153,14 +155,17 @@ class Encoder:
             rows: Training rows of the example table; an entity is fitted on its rows that these point to.
         """
         demand.refuse_labels_as_features()
+        base = Same(dataset), rows.tobytes()
         features: dict[str, tuple[Fitted, ...]] = {}
         for entity, specs in demand.features.items():
-            table = training_rows(dataset, entity, rows)
-            fit_on = {
-                spec: training_keys(dataset, entity, rows) if isinstance(spec, IdSpec) else table.data for spec in specs
-            }
+            table = keeping.kept(("training rows", entity, *base), partial(training_rows, dataset, entity, rows))
+            keys = partial(training_keys, dataset, entity, rows)
             whole = dataset.entities[entity].table if entity in dataset.entities else dataset.examples
-            features[entity] = tuple(_fitted(spec, fit_on[spec], whole) for spec in specs)
+            fit_on = {spec: keys() if isinstance(spec, IdSpec) else table.data for spec in specs}
+            features[entity] = tuple(
+                keeping.kept(("fitted", entity, spec, *base), partial(_fitted, spec, fit_on[spec], whole))
+                for spec in specs
+            )
         everywhere = np.arange(dataset.examples.data.num_rows)
         labels = {}
         for task, label in demand.labels.items():
@@ -191,9 +196,9 @@ class Encoder:
         for fitted in self.features.get(entity, ()):
             columns = fitted.spec.column_names()
             unknown = pa.table({name: pa.nulls(1, _type_of(table.data, name)) for name in columns})
-            feature = fitted.feature
-            encoded[feature.name] = joined(
-                named(table.name, feature.encode, unknown), named(table.name, partial(feature.read, kept=kept), table)
+            made = partial(_encoded, fitted.feature, unknown, table, kept)
+            encoded[fitted.feature.name] = (
+                keeping.kept(("encoded", Same(fitted), Same(table)), made) if kept else made()
             )
         return encoded
 
@@ -273,6 +278,12 @@ class Encoder:
                 restored.append(Fitted(spec, spec.restore(state)))
             features[entity] = tuple(restored)
         return cls(features, {task: Labels.from_dict(label) for task, label in data["labels"].items()})
+
+
+def _encoded(feature: Feature, unknown: pa.Table, table: Table, kept: bool) -> Column:
+    """The unknown row, then the rows of a table."""
+    rows = named(table.name, partial(feature.read, kept=kept), table)
+    return joined(named(table.name, feature.encode, unknown), rows)
 
 
 def _fitted(spec: FeatureSpec, rows: pa.Table, whole: Table) -> Fitted:

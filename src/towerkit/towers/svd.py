@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_array
 
+from towerkit.core.keeping import kept
 from towerkit.core.spec import Spec
 from towerkit.towers.decomposition import ROUNDS, SPARE, truncated_svd
 
@@ -88,6 +90,12 @@ def directions_of(pairs: csr_array, dim: int, settings: SpectralSettings) -> Dir
         dim: Directions that are wanted; there are no more than the rank.
         settings: The exponents, ``rounds`` and ``spare``; power and weight come later.
     """
+    weighing = settings.query_exponent, settings.candidate_exponent, settings.rounds, settings.spare
+    content = hashlib.sha256(pairs.indptr.tobytes() + pairs.indices.tobytes()).digest()
+    return kept(("directions", content, pairs.shape, dim, *weighing), lambda: _decomposed(pairs, dim, settings))
+
+
+def _decomposed(pairs: csr_array, dim: int, settings: SpectralSettings) -> Directions:
     by_query = np.diff(pairs.indptr).astype(np.int64)
     by_candidate = np.bincount(pairs.indices, minlength=pairs.shape[1])
     of_query = np.maximum(by_query, 1) ** -settings.query_exponent

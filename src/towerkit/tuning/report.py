@@ -32,7 +32,7 @@ def _described(trial: Any, space: Space) -> dict[str, Any]:
         "value": figure_of(trial),
         "curve": [[epoch, trial.intermediate_values[epoch]] for epoch in sorted(trial.intermediate_values)],
     }
-    kept = ("reason", "again", "best_epoch", "epochs", "seconds", "spec", "history")
+    kept = ("reason", "again", "best_epoch", "epochs", "seconds", "saved_s", "spec", "history")
     return found | {key: attributes[key] for key in kept if key in attributes}
 
 
@@ -83,5 +83,6 @@ def tuning_report(
         "trials": told,
         "growth": growth(told, higher_is_better=how.higher_is_better),
         "importance": {"measure": "PED-ANOVA", "parameters": shares, "parts": by_group(shares)},
+        "saved": {name: round(sum(each.get(name, 0.0) for each in told), 3) for name in ("seconds", "saved_s")},
         **about,
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from towerkit.core.errors import RunError
+from towerkit.core.keeping import Keeper, keeping
 from towerkit.data.fingerprint import fingerprint
 from towerkit.spec import plain
 from towerkit.storage.atomic import as_run_error
@@ -78,24 +79,25 @@ def search(
         progress: Told of each epoch.
         say: Told of each trial.
     """
-    with study.working():
+    with study.working(), keeping() as keeper:
         while time.perf_counter() < deadline:
             claimed = study.claim(limit)
             if claimed is not None:
-                say(_make(study, problem, claimed, progress))
+                say(_make(study, problem, claimed, keeper, progress))
             elif study.is_busy():
                 time.sleep(_PAUSE_S)
             else:
                 return
 
 
-def _make(study: SharedStudy, problem: Problem, claimed: Claimed, progress: Progress) -> str:
+def _make(study: SharedStudy, problem: Problem, claimed: Claimed, keeper: Keeper, progress: Progress) -> str:
     """Make one trial, and say how it ended; an error is its own, and the study goes on."""
-    started = time.perf_counter()
+    started, saved_s = time.perf_counter(), keeper.saved_s
     name = f"trial {claimed.number}"
 
-    def seconds() -> float:
-        return round(time.perf_counter() - started, 3)
+    def times() -> dict[str, float]:
+        taken, saved = time.perf_counter() - started, keeper.saved_s - saved_s
+        return {"seconds": round(taken, 3), "saved_s": round(saved, 3)}
 
     try:
         spec = problem.spec(claimed.values)
@@ -104,18 +106,18 @@ def _make(study: SharedStudy, problem: Problem, claimed: Claimed, progress: Prog
             spec, problem.dataset, lambda epoch, best: study.report(claimed, epoch, best), Staged(progress, f"{name}:")
         )
     except GivenUp:
-        study.note(claimed, {"seconds": seconds()})
+        study.note(claimed, times())
         study.end(claimed, "pruned")
-        return f"{name}: given up after {seconds():.1f} s"
+        return f"{name}: given up after {times()['seconds']:.1f} s"
     except Exception as error:
         reason = str(error) or type(error).__name__
-        study.note(claimed, {"reason": reason, "seconds": seconds()})
+        study.note(claimed, {"reason": reason, **times()})
         study.end(claimed, "fail")
         return f"{name}: failed: {reason}"
     except BaseException:
         study.give_back(claimed)
         raise
-    about = {"best_epoch": found.best_epoch, "epochs": found.epochs, "seconds": seconds(), "history": found.curve}
-    study.note(claimed, about)
+    about = {"best_epoch": found.best_epoch, "epochs": found.epochs, "history": found.curve}
+    study.note(claimed, about | times())
     study.end(claimed, "complete", found.value)
-    return f"{name}: {problem.selection.metric} {found.value:.4f} at epoch {found.best_epoch} after {seconds():.1f} s"
+    return f"{name}: {problem.selection.metric} {found.value:.4f} at epoch {found.best_epoch} after {times()['seconds']:.1f} s"
