@@ -5,6 +5,7 @@ from towerkit.cli import training  # isort: skip
 from towerkit.cli import tuning  # isort: skip
 from towerkit.cli import measuring  # isort: skip
 from towerkit.cli import ablating  # isort: skip
+from towerkit.cli import reporting  # isort: skip
 from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
 from towerkit.cli import indexing  # isort: skip
@@ -12,4 +13,16 @@ from towerkit.cli import encoders  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["ablating", "answering", "app", "encoders", "indexing", "looking", "main", "measuring", "training", "tuning"]
+__all__ = [
+    "ablating",
+    "answering",
+    "app",
+    "encoders",
+    "indexing",
+    "looking",
+    "main",
+    "measuring",
+    "reporting",
+    "training",
+    "tuning",
+]
