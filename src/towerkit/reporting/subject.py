@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from towerkit.core.errors import TowerkitError
+from towerkit.ablation.opening import check_same_rows, dataset_of, spec_of
+from towerkit.core.errors import RunError, TowerkitError
 from towerkit.core.remarks import collecting
-from towerkit.core.spec import parse
-from towerkit.data.dataset import Dataset, read_dataset
-from towerkit.data.fingerprint import rows_fingerprint
+from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.measurable import held_out_part
 from towerkit.reporting.chart import slug
 from towerkit.run import Run
-from towerkit.spec import ExperimentSpec
 from towerkit.storage.hashes import content_hash, read_json
 
 
@@ -68,7 +66,7 @@ def subjects_of(runs: Sequence[Run], base: Path) -> list[Subject]:
     for name, run in zip(names, runs, strict=True):
         about = read_json(run.path / "data.json")
         try:
-            data, why_not = _data(run, about, base, read), ""
+            data, why_not = _data(run, base, read), ""
         except TowerkitError as error:
             data, why_not = None, str(error)
         found.append(Subject(name, run, about, data, why_not, is_alone=len(runs) == 1))
@@ -82,28 +80,25 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return [f"{name} ({place + 1})" if names.count(name) > 1 else name for place, name in enumerate(names)]
 
 
-def _data(run: Run, about: dict[str, Any], base: Path, read: dict[str, Dataset]) -> HeldOut:
+def _data(run: Run, base: Path, read: dict[str, Dataset]) -> HeldOut:
     """Read the tables of a Run, and see that they are those that it was trained and measured on.
 
     Raises:
         TowerkitError: If they are not there, or are others.
     """
+    spec = spec_of(run)
     if run.spec.get("data") is None:
-        raise _NoDataError("it was trained on a table in memory")
-    spec = parse(ExperimentSpec, dict(run.spec), str(run.path / "spec.json"))
-    if spec.data.examples.stream is not None:
-        raise _NoDataError("its rows are a log that is streamed")
-    key = content_hash({"data": run.spec["data"], "seed": spec.training.seed})
+        raise RunError(f"{run.path} was trained on tables in memory, so it does not know where its rows are.")
+    if (run.spec["data"].get("examples") or {}).get("stream") is not None:
+        raise RunError(f"The rows of {run.path} are a log that is streamed.")
+    key = content_hash({"data": run.spec.get("data"), "seed": spec.training.seed})
     if key not in read:
         with collecting():
-            read[key] = read_dataset(spec.data, base=base, seed=spec.training.seed)
+            found = dataset_of(run, base)
+        assert isinstance(found, Dataset)
+        read[key] = found
     dataset = read[key]
-    if "fingerprint" in about and rows_fingerprint(dataset) != about["fingerprint"]:
-        raise _NoDataError("the files, or how they are split, are others now than when it was trained")
+    check_same_rows(run, dataset)
     _, rows, final = held_out_part(dataset)
     refitted = spec.training.refit and len(dataset.parts.test) > 0
     return HeldOut(dataset, rows, final.parts.train if refitted else dataset.parts.train)
-
-
-class _NoDataError(TowerkitError):
-    """Why the data of a Run is not there."""
