@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from towerkit.grid import Grid
-from towerkit.metrics.shown import headlines, value_place
+from towerkit.metrics.shown import between, column_order, figure, headlines, metric_order, value_place
 from towerkit.metrics.significance import ALPHA, lowest_corrected
 from towerkit.training.progress import Silent
 
@@ -213,11 +213,11 @@ def show_metrics(
         name: What to call the model.
         only: Show these metrics; all when empty.
     """
-    columns = {**{other: others[other] for other in sorted(others, key=_column_order)}, name: model}
+    columns = {**{other: others[other] for other in sorted(others, key=column_order)}, name: model}
     table = Grid(["metric", *columns])
-    for metric in only or sorted(model.metrics, key=_metric_order):
+    for metric in only or sorted(model.metrics, key=metric_order):
         cells = (evaluation.metrics.get(metric) for evaluation in columns.values())
-        table.add(metric, *(_figure(cell) for cell in cells))
+        table.add(metric, *(figure(cell) for cell in cells))
     table.show(out)
 
 
@@ -229,55 +229,15 @@ def show_segments(model: Evaluation, others: Mapping[str, Evaluation], *, name: 
         others: Baselines and members, measured on the same rows.
         name: What to call the model.
     """
-    columns = {**{other: others[other] for other in sorted(others, key=_column_order)}, name: model}
+    columns = {**{other: others[other] for other in sorted(others, key=column_order)}, name: model}
     for segment, values in model.segments.items():
         for metric in headlines(model.metrics):
             table = Grid([segment, "n", *columns])
             for value in sorted((value for value in values if metric in values[value]), key=value_place):
                 cells = (each.segments.get(segment, {}).get(value, {}).get(metric) for each in columns.values())
-                table.add(value, f"{values[value][metric].n:,}", *(_figure(cell) for cell in cells))
+                table.add(value, f"{values[value][metric].n:,}", *(figure(cell) for cell in cells))
             say(f"{metric} by {segment}")
             table.show(out)
-
-
-_RANKING = ("ndcg", "recall", "hit_rate", "precision", "mrr", "map", "f1", "coverage", "gini", "novelty", "serendipity")
-_CLASSES = ("auc", "average_precision", "accuracy", "subset_accuracy", "log_loss", "brier", "ece", "rmse", "mae", "f1")
-_COLUMNS = (
-    "popularity",
-    "recent_popularity",
-    "item_knn",
-    "ease",
-    "ials",
-    "majority",
-    "mean",
-    "logistic_regression",
-    "ridge_regression",
-)
-
-
-def _metric_order(metric: str) -> tuple[str, float, str, int]:
-    """By task, then the figures people look at first, then by depth."""
-    task, _, plain = metric.rpartition("/")
-    family, _, depth = plain.partition("@")
-    order = _RANKING if depth else _CLASSES
-    place = order.index(family) if family in order else len(order)
-    return task, place if depth else place + 0.5, family, int(depth or 0)  # of a ranking, AUC comes behind NDCG
-
-
-def _column_order(name: str) -> tuple[int, str]:
-    """Baselines from the simplest on, then members."""
-    return (_COLUMNS.index(name) if name in _COLUMNS else len(_COLUMNS), name)
-
-
-def _figure(interval: Any) -> str:
-    if interval is None or interval.value != interval.value:
-        return "undefined" if interval is not None else ""
-    known = interval.low == interval.low  # a figure of all lists together has no interval
-    return f"{interval.value:.4f} {_between(interval.low, interval.high)}" if known else f"{interval.value:.4f}"
-
-
-def _between(low: float, high: float) -> str:
-    return f"[{low:.4f}, {high:.4f}]"
 
 
 def show_robustness(curves: Mapping[str, Curve]) -> None:
@@ -290,7 +250,7 @@ def show_robustness(curves: Mapping[str, Curve]) -> None:
     for metric in headlines(first.metrics[0]):
         table = Grid(["without", *(f"{share:.0%}" for share in first.shares)])
         for name, curve in curves.items():
-            table.add(name, *(_figure(metrics.get(metric)) for metrics in curve.metrics))
+            table.add(name, *(figure(metrics.get(metric)) for metrics in curve.metrics))
         say(
             f"{metric}, by the share of rows whose columns are {'gone' if first.loss == 'blank' else 'those of other rows'}"
         )
@@ -398,7 +358,7 @@ def show_calibration(task: str, bins: Sequence[Mapping[str, float]]) -> None:
 
 def show_comparison(comparison: Comparison, first: str, second: str) -> None:
     """A row per metric, then the headline metric within each segment."""
-    metrics = sorted(comparison.metrics, key=_metric_order)
+    metrics = sorted(comparison.metrics, key=metric_order)
     say(f"first: {first} · second: {second}")
     _show_differences("metric", {name: comparison.metrics[name] for name in metrics})
     for segment, values in comparison.segments.items():
@@ -428,7 +388,7 @@ def _show_differences(what: str, differences: Mapping[str, Difference]) -> None:
             f"{pair.n:,}",
             _number(pair.first),
             _number(pair.second),
-            f"{pair.difference:+.4f} {_between(pair.low, pair.high)}"
+            f"{pair.difference:+.4f} {between(pair.low, pair.high)}"
             if pair.difference == pair.difference
             else "undefined",
             _number(pair.effect, "+.3f"),

@@ -6,6 +6,7 @@ from towerkit.cli import tuning  # isort: skip
 from towerkit.cli import measuring  # isort: skip
 from towerkit.cli import ablating  # isort: skip
 from towerkit.cli import crossvalidating  # isort: skip
+from towerkit.cli import reporting  # isort: skip
 from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
 from towerkit.cli import indexing  # isort: skip
@@ -25,6 +26,7 @@ __all__ = [
     "main",
     "measuring",
     "serving",
+    "reporting",
     "training",
     "tuning",
 ]

@@ -1,0 +1,1 @@
+"""What a report says of a Run, a module for each topic."""
