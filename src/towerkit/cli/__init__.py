@@ -13,4 +13,16 @@ from towerkit.cli import serving  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
-__all__ = ["ablating", "answering", "app", "encoders", "indexing", "looking", "main", "measuring", "serving", "training", "tuning"]
+__all__ = [
+    "ablating",
+    "answering",
+    "app",
+    "encoders",
+    "indexing",
+    "looking",
+    "main",
+    "measuring",
+    "serving",
+    "training",
+    "tuning",
+]
