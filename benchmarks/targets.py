@@ -122,6 +122,23 @@ def streamed_memory(lines: Sequence[Line]) -> Figure | None:
     return Figure(peak, peak, peak, f"{until}; {own:.2f} GB without the pages of mapped files")
 
 
+def large_index(figure: str, *, times: float = 1.0) -> Callable[[Sequence[Line]], Figure | None]:
+    """A figure of the index of a million, in the unit that ``times`` makes."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        line = line_of(lines, "large index")
+        if line is None:
+            return None
+        value = line[figure] * times
+        beside = f"{line['about']}; one query {seconds(line['sides']['one query']['median_s'])}, recall {line['recall']:.4f}; "
+        beside += (
+            f"built in {line['build_s']:.0f} s, {line['build_cpu_s']:.0f} s of processor time; load {line['load']}"
+        )
+        return Figure(value, value, value, beside)
+
+    return read
+
+
 def told_ratio(benchmark: str, name: str, over: str, under: str) -> Callable[[Sequence[Line]], Figure | None]:
     """One of several ratios of a line, for vectors of width 64."""
 
@@ -302,4 +319,22 @@ TARGETS = (
         " s",
         difference("first use", "empty cache", "filled cache"),
     ),
+    Target(
+        "index-faiss",
+        "faiss HNSW through towerkit against bare faiss, queries per second in batches of 64",
+        0.9,
+        True,
+        "x",
+        best_ratio("index beside faiss", "bare faiss", "towerkit", most=True),
+    ),
+    Target(
+        "index-build",
+        "1,000,000 candidates, d 64: seconds to build their index",
+        600.0,
+        False,
+        " s",
+        large_index("build_s"),
+    ),
+    Target("index-recall", "its recall@20", 0.98, True, "", large_index("recall")),
+    Target("index-p99", "its slowest hundredth of single queries", 2.0, False, " ms", large_index("p99_s", times=1e3)),
 )

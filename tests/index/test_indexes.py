@@ -25,11 +25,13 @@ from towerkit.index import approximate, selection
 from towerkit.index.contract import Index, Key, Similarity
 from towerkit.index.exact import ExactIndex
 from towerkit.index.hits import candidate_tie_order
-from towerkit.index.specs import ExactIndexSpec, FaissIndexSpec, IndexChoice
+from towerkit.index.specs import ExactIndexSpec, FaissIndexSpec, IndexChoice, MilvusIndexSpec
 from towerkit.index.stored import keyed_vectors
 from towerkit.index.vectors import VectorRanker
 from towerkit.testing.indexes import SIMILARITIES, IndexContract
 
+HAS_MILVUS = all(importlib.util.find_spec(name) for name in ("pymilvus", "milvus_lite"))
+needs_milvus = pytest.mark.skipif(not HAS_MILVUS, reason="needs towerkit[milvus]")
 needs_faiss = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reason="needs towerkit[ann]")
 
 
@@ -60,6 +62,13 @@ class TestRefinedCodes(TestFlat):
 
 class TestHalfPrecision(TestFlat):
     spec = FaissIndexSpec(factory="SQfp16", refine=3)
+
+
+@needs_milvus
+class TestMilvus(TestFlat):
+    """Embedded, or the cluster of ``TOWERKIT_MILVUS_URI``."""
+
+    spec = MilvusIndexSpec(index_type="FLAT")  # type: ignore[assignment]
 
 
 @settings(max_examples=30, deadline=None)
@@ -145,6 +154,7 @@ def test_an_approximate_index_falls_back_where_the_library_finds_too_few(monkeyp
         ({"factory": "nonsense"}, "could not parse index string nonsense"),
         ({"factory": "IVF500,Flat"}, "300 vectors"),
         ({"factory": "HNSW8", "nprobe": 3}, "nprobe is a setting of IVF; 'HNSW8' has none"),
+        ({"factory": "Flat", "ef_construction": 3}, "ef_construction is a setting of HNSW; 'Flat' has none"),
         ({"factory": "IVF4,Flat", "ef_search": 3}, "ef_search is a setting of HNSW; 'IVF4,Flat' has none"),
     ],
 )
@@ -164,8 +174,10 @@ def test_keys_stand_once_and_are_of_one_type() -> None:
 
 
 def test_a_spec_survives_json() -> None:
-    for spec in (ExactIndexSpec(), FaissIndexSpec(factory="IVF8,Flat", nprobe=2)):
+    for spec in (ExactIndexSpec(), FaissIndexSpec(factory="IVF8,Flat", nprobe=2), MilvusIndexSpec(ef_search=9)):
         assert parse(IndexChoice, {"index": spec.model_dump(mode="json")}).index == spec
+    with pytest.raises(SpecError, match="nprobe is a setting of IVF_FLAT; HNSW has none"):
+        parse(IndexChoice, {"index": {"kind": "milvus", "nprobe": 3}})
     with pytest.raises(SpecError, match="'fais'; did you mean 'faiss'"):
         parse(IndexChoice, {"index": {"kind": "fais"}})
 

@@ -19,7 +19,8 @@ def index(
         Path | None, typer.Option("--out", help="The folder to write; without it, only measure.", show_default=False)
     ] = None,
     kind: Annotated[
-        Literal["exact", "faiss"] | None, typer.Option("--kind", help="The sort of index.", show_default=False)
+        Literal["exact", "faiss", "milvus"] | None,
+        typer.Option("--kind", help="The sort of index.", show_default=False),
     ] = None,
     factory: Annotated[
         list[str] | None,
@@ -37,6 +38,10 @@ def index(
     ] = None,
     ef_search: Annotated[
         int | None, typer.Option("--ef-search", min=1, help="Of HNSW: nodes that a search keeps.", show_default=False)
+    ] = None,
+    ef_construction: Annotated[
+        int | None,
+        typer.Option("--ef-construction", min=1, help="Of HNSW: nodes kept while building.", show_default=False),
     ] = None,
     nprobe: Annotated[
         int | None, typer.Option("--nprobe", min=1, help="Of IVF: lists that a search visits.", show_default=False)
@@ -57,7 +62,13 @@ def index(
     """Build an index of a Run's candidates; measure the recall, latency and memory of approximate ones."""
     from towerkit import console
 
-    settings = {"ef_search": ef_search, "nprobe": nprobe, "dim": dim, "refine": refine}
+    settings = {
+        "ef_construction": ef_construction,
+        "ef_search": ef_search,
+        "nprobe": nprobe,
+        "dim": dim,
+        "refine": refine,
+    }
     specs = _specs(kind, factory or [], settings, recall)
     if out is None and not specs and recall is None:
         raise SpecError("index needs --out, the folder to write; or --recall or --factory, to measure only.")
@@ -95,6 +106,6 @@ def _specs(kind: str | None, factories: list[str], settings: dict[str, Any], rec
     if kind == "faiss" and not factories and (recall is None or given):
         factories = ["HNSW32"]
     wanted = [{"kind": "faiss", "factory": each, **given} for each in factories]
-    if kind == "exact":
-        wanted = [{"kind": "exact"}]
+    if kind in ("exact", "milvus"):
+        wanted = [{"kind": kind, **given}]
     return [parse(IndexChoice, {"index": each}, "the index").index for each in wanted]

@@ -65,6 +65,7 @@ def build_faiss(
     stored: KeyedVectors,
     factory: str,
     *,
+    ef_construction: int | None = None,
     ef_search: int | None = None,
     nprobe: int | None = None,
     refine: int = 1,
@@ -76,6 +77,7 @@ def build_faiss(
     Args:
         stored: Keys and vectors.
         factory: What faiss calls a factory string.
+        ef_construction: Nodes of a graph that are kept while a vector is put in; only for HNSW.
         ef_search: Nodes of a graph that a search keeps; only for HNSW.
         nprobe: Lists that a search visits; only for IVF.
         refine: Proposals for each hit.
@@ -90,7 +92,7 @@ def build_faiss(
     vectors = stored.vectors if len(rows) == stored.num_rows else stored.vectors[rows]
     axes = None if dim is None else main_axes(vectors, dim)
     native = new_native(factory, dim or stored.measure.dim, stored.measure.similarity)
-    set_effort(native, factory, ef_search=ef_search, nprobe=nprobe)
+    set_effort(native, factory, ef_construction=ef_construction, ef_search=ef_search, nprobe=nprobe)
     vectors = projected(vectors, axes)
     try:
         if not native.is_trained:
@@ -155,12 +157,20 @@ def new_native(factory: str, dim: int, similarity: Similarity) -> Any:
         ) from None
 
 
-def set_effort(native: Any, factory: str, *, ef_search: int | None = None, nprobe: int | None = None) -> None:
-    """Say how much a search looks at.
+def set_effort(
+    native: Any,
+    factory: str,
+    *,
+    ef_construction: int | None = None,
+    ef_search: int | None = None,
+    nprobe: int | None = None,
+) -> None:
+    """Say how much is looked at.
 
     Args:
         native: An index of faiss.
         factory: What it was made by, for messages.
+        ef_construction: Nodes of a graph that are kept while a vector is put in.
         ef_search: Nodes of a graph that a search keeps.
         nprobe: Lists that a search visits.
 
@@ -168,14 +178,17 @@ def set_effort(native: Any, factory: str, *, ef_search: int | None = None, nprob
         SpecError: If the index has no such setting.
     """
     space = optional_import("faiss", extra="ann").ParameterSpace()
-    for name, ours, value in (("efSearch", "ef_search", ef_search), ("nprobe", "nprobe", nprobe)):
-        if value is None:
-            continue
-        try:
-            space.set_index_parameter(native, name, value)
-        except RuntimeError:
-            of = "HNSW" if ours == "ef_search" else "IVF"
-            raise SpecError(f"{ours} is a setting of {of}; '{factory}' has none. Leave it out.") from None
+    settings = {
+        "ef_construction": ("HNSW", "efConstruction", ef_construction),
+        "ef_search": ("HNSW", "efSearch", ef_search),
+        "nprobe": ("IVF", "nprobe", nprobe),
+    }
+    for ours, (of, theirs, value) in settings.items():
+        if value is not None:
+            try:
+                space.set_index_parameter(native, theirs, value)
+            except RuntimeError:
+                raise SpecError(f"{ours} is a setting of {of}; '{factory}' has none. Leave it out.") from None
 
 
 def save_native(path: Path, native: Any) -> None:

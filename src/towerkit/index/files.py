@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.core.errors import IndexFileError, RunError, SpecError, listed
 from towerkit.core.spec import parse
-from towerkit.index.exact import ExactIndex
 from towerkit.index.faiss_index import FaissIndex, load_native, save_native, set_effort
 from towerkit.index.keyed import KeyedVectors
 from towerkit.index.measure import Measure
-from towerkit.index.specs import AnySpec, ExactIndexSpec, FaissIndexSpec, IndexChoice
+from towerkit.index.specs import AnySpec, FaissIndexSpec, IndexChoice
 from towerkit.index.stored import StoredIndex
 from towerkit.storage.atomic import atomic_folder
 from towerkit.storage.hashes import read_json, write_json
@@ -192,8 +191,8 @@ def _opened(path: Path, spec: AnySpec, similarity: Any, space: str | None) -> St
     if vectors.dtype != "float32" or vectors.ndim != 2 or parts["center"].shape != vectors.shape[1:]:
         raise ValueError(f"vectors {vectors.dtype}{list(vectors.shape)}, center {list(parts['center'].shape)}")
     stored = KeyedVectors(Measure(measure.similarity, parts["center"]), keys, vectors)
-    if isinstance(spec, ExactIndexSpec):
-        return ExactIndex(stored, space)
+    if not isinstance(spec, FaissIndexSpec):
+        return spec.build(stored, space)
     native, labels = load_native(path / _NATIVE), parts["labels"]
     axes = parts.get("axes")
     fits = (measure.dim,) == (native.d,) if axes is None else axes.shape == (measure.dim, native.d)

@@ -37,7 +37,7 @@ class Trial:
 
     kind: str
     factory: str
-    """Of faiss; empty for an exact one."""
+    """Of faiss, or what Milvus calls its type; empty for an exact one."""
     dim: int
     """Width of the vectors that it searches."""
     dtype: str
@@ -76,7 +76,7 @@ class Tried:
     index: StoredIndex
 
 
-def menu(num_candidates: int, dim: int) -> list[AnySpec]:
+def menu(num_candidates: int, dim: int) -> list[ExactIndexSpec | FaissIndexSpec]:
     """What is tried where nobody names a sort: type x width x float32, float16 and int8.
 
     Args:
@@ -85,7 +85,7 @@ def menu(num_candidates: int, dim: int) -> list[AnySpec]:
     """
     lists = 2 ** int(np.clip(np.round(np.log2(4 * np.sqrt(max(num_candidates, 1)))), 2, 16))
     lists = min(lists, max(num_candidates // 39, 1))  # faiss wants 39 vectors or more to learn a list from
-    found: list[AnySpec] = [ExactIndexSpec()]
+    found: list[ExactIndexSpec | FaissIndexSpec] = [ExactIndexSpec()]
     widths = [None, dim // 2] if dim >= 16 and num_candidates <= _WHOLE_GRID else [None]
     for width in widths:
         few = 4 if width else 1
@@ -157,20 +157,27 @@ def measured(index: StoredIndex, spec: AnySpec, queries: Floats, truth: Hits, k:
     single = [_seconds(index, queries[place : place + 1], k) for place in range(min(_SINGLE, len(queries)))]
     starts = range(0, max(len(queries) - BATCH, 0) + 1, BATCH)
     batches = [_seconds(index, queries[start : start + BATCH], k) for start in starts]
-    faiss = isinstance(spec, FaissIndexSpec)
     return Trial(
-        kind=spec.kind,
-        factory=spec.factory if isinstance(spec, FaissIndexSpec) else "",
-        dim=(spec.dim if isinstance(spec, FaissIndexSpec) else None) or index.dim,
-        dtype=_dtype(spec.factory) if isinstance(spec, FaissIndexSpec) else "float32",
-        effort=(spec.ef_search or spec.nprobe) if isinstance(spec, FaissIndexSpec) else None,
+        **_facts(spec, index),
         recall=found,
         single_s=float(np.median(single)),
         p99_s=float(np.quantile(single, 0.99)),
         batch_s=float(np.median(batches)) / min(BATCH, len(queries)),
-        bytes=native_bytes(index.native) if faiss and isinstance(index, FaissIndex) else index.stored.vectors.nbytes,
         build_s=build_s,
     )
+
+
+def _facts(spec: AnySpec, index: StoredIndex) -> dict[str, Any]:
+    """What an index is, as a trial has it."""
+    found = {"kind": spec.kind, "factory": "", "dim": index.dim, "dtype": "float32", "effort": None}
+    found["bytes"] = index.stored.vectors.nbytes
+    if isinstance(spec, ExactIndexSpec):
+        return found
+    found["effort"] = spec.ef_search or spec.nprobe
+    if not (isinstance(spec, FaissIndexSpec) and isinstance(index, FaissIndex)):
+        return found | {"factory": getattr(spec, "index_type", "")}
+    width, size = spec.dim or index.dim, native_bytes(index.native)
+    return found | {"factory": spec.factory, "dim": width, "dtype": _dtype(spec.factory), "bytes": size}
 
 
 def recall_of(hits: Hits, truth: Hits) -> float:
@@ -235,14 +242,14 @@ def name_of(spec: AnySpec) -> str:
         >>> name_of(FaissIndexSpec(factory="HNSW32", dim=16))
         'faiss HNSW32 of width 16'
     """
-    if isinstance(spec, ExactIndexSpec):
-        return "exact"
-    return f"faiss {spec.factory}{f' of width {spec.dim}' if spec.dim else ''}"
+    if isinstance(spec, FaissIndexSpec):
+        return f"faiss {spec.factory}{f' of width {spec.dim}' if spec.dim else ''}"
+    return spec.kind if isinstance(spec, ExactIndexSpec) else f"{spec.kind} {spec.index_type}"
 
 
 def _at_growing_effort(index: StoredIndex, spec: AnySpec) -> Iterator[AnySpec]:
     """The spec at each effort, the index set to it; once where its effort is given or it has none."""
-    if isinstance(spec, ExactIndexSpec) or spec.ef_search or spec.nprobe or not isinstance(index, FaissIndex):
+    if not (isinstance(spec, FaissIndexSpec) and isinstance(index, FaissIndex)) or spec.ef_search or spec.nprobe:
         yield spec
         return
     setting = "ef_search" if "HNSW" in spec.factory else "nprobe" if "IVF" in spec.factory else None
