@@ -1,22 +1,20 @@
-"""Make docs/results.md from what measure.py, examples.py and presets.py wrote beside this file; ``--check`` only compares."""
+"""Make docs/results.md from the JSON files that the scripts here wrote; ``--check`` only compares."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
+from fusion_page import fusion_part
+from shown import interval, short, spread
 from specs import BETA, DATA, EXAMPLES, LR, VARIANTS, Example
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "results.md"
 METRICS = ("recall@20", "ndcg@20")
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Two-sided 95 % quantile of Student's t by number of seeds."""
 
 HEAD = """# Results
 
@@ -25,6 +23,7 @@ HEAD = """# Results
 Every figure has an interval and stands beside baselines on the same rows. First
 [two backpropagations or one](#two-backpropagations-or-one), on three sets of ratings and visits; then
 [prediction and search](#prediction-and-search), on reviews and abstracts; then
+[many towers and fusion](#many-towers-and-fusion), on films, emoji, people and comments; then
 [a preset](#from-pairs-alone-a-preset), which chooses its own settings.
 
 ## Two backpropagations or one
@@ -54,6 +53,8 @@ def main() -> None:
     examples = HERE / "examples.json"
     text = page(json.loads((HERE / "results.json").read_text()))
     text += examples_part(json.loads(examples.read_text())) if examples.exists() else ""
+    fusion = HERE / "fusion.json"
+    text += fusion_part(json.loads(fusion.read_text())) if fusion.exists() else ""
     presets = HERE / "presets.json"
     text += presets_part(json.loads(presets.read_text())) if presets.exists() else ""
     if options.check:
@@ -210,25 +211,6 @@ def section(title: str, runs: list[dict[str, Any]], costs: dict[str, Any]) -> st
         slots, weights = megabytes(each["optimizer_bytes"]), megabytes(each["weights_bytes"])
         lines.append(f"| `{name}` | {each['step_ms']:.1f} ms | {weights} | {slots} |")
     return "\n".join([*lines, ""])
-
-
-def spread(values: list[dict[str, float]]) -> str:
-    """Mean ± half interval over seeds, and the first seed's interval over queries."""
-    figures = [value["value"] for value in values]
-    if len(figures) == 1:
-        return f"{short(figures[0])} {interval(values[0])}"
-    half = T_95[len(figures)] * statistics.stdev(figures) / math.sqrt(len(figures))
-    return f"{short(statistics.mean(figures))} ± {short(half)} {interval(values[0])}"
-
-
-def interval(value: dict[str, float]) -> str:
-    """The bootstrap interval over queries."""
-    return f"[{short(value['low'])}, {short(value['high'])}]"
-
-
-def short(value: float) -> str:
-    """Four places, without the zero in front."""
-    return f"{value:.4f}".lstrip("0")
 
 
 def megabytes(number: int) -> str:

@@ -1,0 +1,215 @@
+"""The questions about many towers and fusion that docs/results.md answers: models, metrics, seeds, comparisons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Settings = dict[str, Any]
+"""``key.of.part`` -> value, as ``--set`` takes them."""
+SPECS = "benchmarks/results/fusion"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One line of a table: a spec, and what of it is changed or kept."""
+
+    name: str
+    spec: str
+    """From the root of the repository."""
+    settings: Settings = field(default_factory=dict)
+    keep: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Part of the model (``towers``, ``heads``, ``candidates``) -> what is kept of it."""
+
+    def settings_with(self, root: Path) -> Settings:
+        """The settings, those that cut parts of the model out included."""
+        model = yaml.safe_load((root / self.spec).read_text())["model"]
+        parts = {
+            f"model.{part}": {name: model[part][name] for name in names if name in model[part]}
+            for part, names in self.keep.items()
+        }
+        return {**parts, **self.settings}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A question, measured."""
+
+    name: str
+    title: str
+    about: str
+    """What the page says of it, before the table."""
+    metrics: tuple[str, ...]
+    models: tuple[Model, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    """A model and the one that it is compared with, on the same rows."""
+    compared: tuple[str, ...] = ()
+    """The metrics of these comparisons; all when not given."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    settings: Settings = field(default_factory=dict)
+    """Of all its models."""
+    beside: tuple[str, ...] = ()
+    """Baselines of the first model that stand in the table; members of a fusion always do."""
+    said: str = ""
+    """What the page says of it, behind the table."""
+
+
+def alone(names: dict[str, str], spec: str, part: str = "towers", **settings: Any) -> tuple[Model, ...]:
+    """A model of each of these parts by itself."""
+    return tuple(Model(told, spec, settings, {part: (name,)}) for name, told in names.items())
+
+
+ADULT, EMOJI = "examples/adult_multitask.yaml", "examples/emoji.yaml"
+JOINT, CLOTHING = "examples/shop_joint.yaml", "examples/clothing_multitask.yaml"
+POSTERS, TASKS = f"{SPECS}/posters.yaml", f"{SPECS}/films_tasks.yaml"
+SIDES = ("query", "candidate")
+ZERO_SHOT = {f"model.members.vectors.{side}.encoder.projection": "none" for side in SIDES} | {"training.epochs": 1}
+FILMS = f"{SPECS}/films.yaml"
+COLD = {"data.split": {"kind": "grouped", "column": "movieID", "validation": 0.1, "test": 0.1}, "training.epochs": 6}
+SEARCH_SEEDS = {"cranfield": (0, 1, 2), "cisi": (0, 1, 2), "scifact": (0, 1, 2)}
+ROWS = (
+    Row(
+        "emoji",
+        "Emoji: picture and name",
+        (
+            "Category (10), sub-category (99) and keywords of 1,911 emoji, three tasks in one model; the picture "
+            "by EfficientNet-Lite0, frozen, the name by hashed n-grams."
+        ),
+        ("category/accuracy", "subcategory/accuracy", "keywords/f1_micro", "keywords/f1_macro"),
+        (
+            Model("picture and name", EMOJI),
+            *alone({"image": "picture alone", "name": "name alone"}, EMOJI),
+        ),
+        (("picture and name", "picture alone"), ("picture and name", "name alone")),
+    ),
+    Row(
+        "shop_joint",
+        "The shop: products and snacks in one model",
+        ("Who buys which product, and which snack: one query side for both, against a two-tower for each."),
+        ("product_id/ndcg@10", "snack_id/ndcg@10"),
+        (
+            Model("both", JOINT),
+            *alone({"product_id": "products alone", "snack_id": "snacks alone"}, JOINT, "candidates"),
+        ),
+        (("both", "products alone"), ("both", "snacks alone")),
+    ),
+    Row(
+        "posters",
+        "Posters: genres of films from picture, words and table",
+        (
+            "Genres (18, several each) of 3,883 films; the poster by EfficientNet-Lite0, title and overview by "
+            "MiniLM, both frozen. A tower model chooses a threshold for each genre on validation rows; a late "
+            "fusion and its members decide from a half on, so compare these by average precision and AUC."
+        ),
+        ("f1_micro", "f1_macro", "average_precision", "auc"),
+        (
+            *alone({"words": "words alone", "poster": "poster alone", "table": "table alone"}, POSTERS),
+            Model("early: concat", POSTERS),
+            Model("early: gated", POSTERS, {"model.backbone": {"kind": "gated", "dim": 128}}),
+            Model("early: attention", POSTERS, {"model.backbone": {"kind": "attention", "dim": 128}}),
+            Model("late", f"{SPECS}/posters_late.yaml"),
+            Model("hybrid", f"{SPECS}/posters_hybrid.yaml"),
+        ),
+        tuple(
+            (name, "words alone") for name in ("early: concat", "early: gated", "early: attention", "late", "hybrid")
+        ),
+        ("f1_micro", "f1_macro", "average_precision", "auc"),
+    ),
+    Row(
+        "goemotions",
+        "GoEmotions: 28 emotions, MiniLM trained on",
+        ("28 emotions of 54,263 comments; thresholds from the dev rows, the published split."),
+        ("f1_macro", "f1_micro", "average_precision"),
+        (Model("MiniLM, its last three blocks trained", "examples/goemotions_finetuned.yaml"),),
+        seeds=(0,),
+    ),
+    *(
+        Row(
+            name,
+            title,
+            "",
+            ("ndcg@10", "recall@100"),
+            (
+                Model("hybrid, vectors corrected", spec),
+                Model("hybrid, vectors zero-shot", spec, ZERO_SHOT),
+            ),
+            seeds=SEARCH_SEEDS[name],
+        )
+        for name, title, spec in (
+            ("cranfield", "Cranfield: search among 1,400 abstracts", f"{SPECS}/cranfield.yaml"),
+            ("cisi", "CISI: search among 1,460 abstracts", f"{SPECS}/cisi.yaml"),
+            ("scifact", "SciFact: search among 5,183 abstracts with MiniLM", "examples/scifact_minilm.yaml"),
+        )
+    ),
+    *(
+        Row(
+            name,
+            title,
+            "",
+            metrics,
+            (
+                Model("key, table, words and poster", FILMS),
+                Model("key alone", FILMS, {"model.candidate": {"kind": "id", "dim": 64}}),
+            ),
+            (("key, table, words and poster", "key alone"),),
+            seeds=(0,),
+            settings=settings,
+        )
+        for name, title, metrics, settings in (
+            ("films_cold", "MovieLens-1M: films that nobody rated before", ("recall@50",), COLD),
+            ("films_warm", "MovieLens-1M: films that others rated", ("ndcg@20", "recall@20", "recall@50"), {}),
+        )
+    ),
+    Row(
+        "films_tasks",
+        "Films: five tasks in one model",
+        (
+            "Genres (several labels), language, decade (classes), average vote (a number) and whether it is above"
+            " the median, from poster, words and table (countries, director, actors; no year, language or vote), "
+            "in one model and in a model for each task of the same towers."
+        ),
+        ("genres/f1_micro", "language/accuracy", "decade/accuracy", "vote/r2", "above/auc"),
+        (
+            Model("five tasks", TASKS),
+            *alone(
+                {name: f"{name} alone" for name in ("genres", "language", "decade", "vote", "above")}, TASKS, "heads"
+            ),
+        ),
+    ),
+    Row(
+        "adult",
+        "Adult: two tasks from one table",
+        ("Income above 50,000 and marital status from the other columns."),
+        ("income/auc", "marital/log_loss"),
+        (
+            Model("shared bottom (concat)", ADULT, {"model.backbone": {"kind": "concat", "dim": 64}}),
+            Model("mmoe", ADULT),
+        ),
+        (("mmoe", "shared bottom (concat)"),),
+    ),
+    Row(
+        "adult_late",
+        "Adult: late fusion of towers and trees, income alone",
+        ("The towers of the tower model and XGBoost on the same columns, their probabilities averaged."),
+        ("auc", "log_loss"),
+        (Model("late fusion, averaged", "examples/adult_late.yaml"),),
+    ),
+    Row(
+        "clothing",
+        "Women's clothing reviews: three tasks from text and table",
+        (
+            "Stars, recommendation and department (without the columns that determine it) from title, text, age "
+            "and helpful votes."
+        ),
+        ("rating/mae", "recommended/auc", "department/accuracy"),
+        (
+            Model("text and table", CLOTHING),
+            *alone({"text": "text alone", "table": "table alone"}, CLOTHING),
+        ),
+        (("text and table", "text alone"), ("text and table", "table alone")),
+        settings={"model.heads.department": {"kind": "multiclass", "column": "Department Name"}},
+    ),
+)
