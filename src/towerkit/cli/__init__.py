@@ -25,8 +25,8 @@ __all__ = [
     "looking",
     "main",
     "measuring",
-    "serving",
     "reporting",
+    "serving",
     "training",
     "tuning",
 ]

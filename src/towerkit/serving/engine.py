@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -212,7 +212,7 @@ class Engine:
         prepared.seen = asked.seen.indices.astype(np.int64)
         if asked.allow is not None or asked.deny is not None:
             raise Problem(422, "allow and deny stand beside the row.", "a column of it", "Put them into the request.")
-        prepared.ranker, prepared.table = asked.ranker, table
+        prepared.ranker, prepared.table = cast(Ranker, asked.ranker), table  # no index was handed over
 
     def _by_history(self, prepared: _Prepared, history: Sequence[Any]) -> None:
         live, model = prepared.live, prepared.live.model
