@@ -53,11 +53,24 @@ def compiled(*, parallel: bool = False, exact: bool = False) -> Callable[[F], F]
     return decorate
 
 
+def parts_of(count: int) -> int:
+    """Into how many parts a parallel kernel cuts ``count`` places whose loop is a function of its own: one for each thread.
+
+    Such a kernel compiles quickly, and uses the threads that the other parallel kernels have woken: threads of Python's would
+    stand in line behind these, which go on looking for work for some milliseconds.
+
+    Args:
+        count: Places.
+    """
+    return max(1, min(_num_threads(), count))
+
+
 def in_threads(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
     """Call ``kernel(*arguments, first, end)`` for stretches of ``0 … count``, in as many threads as PyTorch uses.
 
     A plain loop compiles in half the time of a ``prange`` one, and no OpenMP is started, so that the process may still be
-    forked. It pays for work of a millisecond and more. Without a compiler there is one thread.
+    forked. It pays for work of some milliseconds outside of a training's steps; between these, see :func:`parts_of`. Without a
+    compiler there is one thread.
 
     Args:
         kernel: Compiled without ``parallel``; what it writes for one place must not depend on the others.

@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from towerkit.kernels.compiled import compiled, in_threads
+from towerkit.kernels.compiled import compiled, parts_of
 
 SOFTMAX, BILATERAL, BPR, TRIPLET, BCE, CONTRASTIVE, CCL = range(7)
 SGD, ADAM, ADAGRAD, ROWWISE = range(4)
@@ -47,8 +47,15 @@ def grouped(
     steps, most = -(-len(codes) // batch), num_rows if whole else min(batch, num_rows)
     named, rows = np.zeros(steps, np.int64), np.empty((steps, most), np.int32)
     starts, entries = np.empty((steps, most + 1), np.int64), np.empty(len(codes), np.int32)
-    in_threads(_group, steps, codes, batch, num_rows, whole, named, rows, starts, entries)
+    _group_in_parts(parts_of(steps), codes, batch, num_rows, whole, named, rows, starts, entries)
     return named, rows, starts, entries
+
+
+@compiled(parallel=True)
+def _group_in_parts(parts, codes, batch, num_rows, whole, named, rows, starts, entries) -> None:
+    for part in prange(parts):
+        first, end = len(named) * part // parts, len(named) * (part + 1) // parts
+        _group(codes, batch, num_rows, whole, named, rows, starts, entries, first, end)
 
 
 @compiled()

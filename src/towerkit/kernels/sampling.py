@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 
 from towerkit.kernels.compiled import compiled
@@ -11,6 +12,20 @@ TRIES = 64
 """Proposals for one place before the candidates that are left are listed."""
 PLACES = 1 << 20
 """Rows of a batch: counters of two steps must not meet."""
+
+
+@compiled(parallel=True, exact=True)
+def draw_in_parts(
+    parts, queries, positives, first_step, batch, key, num_candidates, cumulative, guide, last, distinct,
+    starts, known, table, signatures, drawn,
+) -> None:  # fmt: skip
+    """All rows of :func:`draw_own`, by parts."""
+    for part in prange(parts):
+        first, end = len(drawn) * part // parts, len(drawn) * (part + 1) // parts
+        draw_own(
+            queries, positives, first_step, batch, key, num_candidates, cumulative, guide, last, distinct,
+            starts, known, table, signatures, drawn, first, end,
+        )  # fmt: skip
 
 
 @compiled(exact=True)

@@ -94,8 +94,8 @@ class OwnDraws:
         Returns:
             ``[rows, count]`` candidate rows.
         """
-        from towerkit.kernels.compiled import in_threads  # Numba takes half a second to import
-        from towerkit.kernels.sampling import draw_own
+        from towerkit.kernels.compiled import parts_of, torch_threads  # Numba takes half a second to import
+        from towerkit.kernels.sampling import draw_in_parts, draw_own
 
         drawn = np.empty((len(queries), self.count), np.int64)
         starts, known, table = (_NOBODY, _NO_ONE_KNOWN, _NO_TABLE) if self.known is None else self.known.by_query
@@ -105,7 +105,8 @@ class OwnDraws:
         arguments = queries, positives, *where, starts, known, table, signatures, drawn
         with np.errstate(over="ignore"):  # in plain Python the mixing warns of what it is made of
             if drawn.size >= _MANY:
-                in_threads(draw_own, len(drawn), *arguments)
+                with torch_threads():
+                    draw_in_parts(parts_of(len(drawn)), *arguments)
             else:
                 draw_own(*arguments, 0, len(drawn))
         return drawn
