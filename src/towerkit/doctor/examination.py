@@ -81,9 +81,10 @@ def _training_problems(table: Table, roles: dict[str, str], entity: Guess | None
 
 
 def _examine_run(path: Path) -> dict[str, Any]:
+    from towerkit.doctor.trained_run import findings_of
     from towerkit.run import Run
 
-    found: dict[str, Any] = {"kind": "run", "path": str(path), "notes": [], "problems": []}
+    found: dict[str, Any] = {"kind": "run", "path": str(path), "findings": [], "notes": [], "problems": []}
     try:
         run = Run.load(path)
         found |= {"model": run.kind, "created": run.manifest.created, "towerkit": run.manifest.towerkit}
@@ -96,6 +97,7 @@ def _examine_run(path: Path) -> dict[str, Any]:
         found["notes"].append(
             "every file agrees with the manifest, and the golden request is answered as when it was saved"
         )
+        found["findings"] = [each.as_dict() for each in findings_of(run)]
     except RunError as error:
         found["problems"].append(str(error))
     return found

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from towerkit.console import show_schema
 from towerkit.data.schema import ColumnInfo, Schema
+from towerkit.doctor.finding import finding_line
 
 
 def show_findings(found: Mapping[str, Any], console: Console) -> None:
@@ -28,6 +29,8 @@ def show_findings(found: Mapping[str, Any], console: Console) -> None:
         _say(
             console, f"{found['path']}: a {found['model']} of {found['created']}, towerkit {found['towerkit']}, {size}"
         )
+    for each in found.get("findings", ()):
+        _say(console, finding_line(each))
     for text in found["notes"]:
         _say(console, f"note: {text}")
     for text in found["problems"]:
