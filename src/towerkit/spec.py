@@ -14,7 +14,7 @@ from towerkit.core.spec import Spec, parse, short
 from towerkit.data.spec import DataSpec
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.evaluation.spec import EvaluationSpec
-from towerkit.matching.updates import AnyUpdateSpec, TwoBackpropSpec
+from towerkit.matching.updates import AnyUpdateSpec, OneBackpropSpec, TwoBackpropSpec
 from towerkit.matching.updates.base import UpdateSpec
 from towerkit.models.joint import JointSpec
 from towerkit.models.ranker import RankerSpec
@@ -153,6 +153,8 @@ def _check_update(model: TwoTowerSpec, update: UpdateSpec) -> None:
 
 def _check_training(spec: ModelingSpec) -> None:
     model, training = spec.model, spec.training
+    if training.towers:
+        _check_towers(model, spec.update, training)
     if training.chunk is not None and not any(
         isinstance(each, TwoTowerSpec) for each in trained_rankers(model).values()
     ):
@@ -169,6 +171,20 @@ def _check_training(spec: ModelingSpec) -> None:
                 f"'training.engine: compiled' trains two id towers on pairs; here {reason}. Use "
                 "training.engine: auto, which takes it where it can."
             )
+
+
+def _check_towers(model: AnyModelSpec, update: UpdateSpec, training: TrainingSpec) -> None:
+    """Refuse starts and paces of towers where nothing would look at them."""
+    if isinstance(model, JointSpec | LateFusionSpec):
+        raise ValueError(
+            f"'training.towers' are those of one training; the model is a {model.kind}. Remove it, or train that part by itself."
+        )
+    moved = [name for name, own in training.towers.items() if name.startswith("query.") and (own.start or own.freeze)]
+    if isinstance(update, OneBackpropSpec) and moved:
+        raise ValueError(
+            f"training.towers.{moved[0]}: with update: {{kind: one_backprop}} the queries follow the candidates from the first "
+            "step, wherever they start. Start the candidate's tower, or use update: {kind: two_backprop}."
+        )
 
 
 class ExperimentSpec(ModelingSpec):
@@ -216,6 +232,9 @@ def spec_data(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
         apply_setting(data, setting)
     if isinstance(data.get("model"), dict):
         data["model"] = beside(path.parent, data["model"])
+    training = data.get("training")
+    if isinstance(training, dict) and "towers" in training:
+        training["towers"] = beside(path.parent, training["towers"])
     return data
 
 

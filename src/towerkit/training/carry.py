@@ -64,7 +64,7 @@ class Base:
                     f"{self.name} does not read {columns} of '{entity}' as the new data would have it (another type of column?). "
                     "Give the columns the types they had, or train anew."
                 )
-            features[entity] = tuple(_grown(old[each.spec], each) for each in new)
+            features[entity] = tuple(grown_feature(old[each.spec], each) for each in new)
         labels = {task: self._labels(task, label) for task, label in fitted.labels.items()}
         return Encoder(features, labels)
 
@@ -86,22 +86,8 @@ class Base:
             RunError: If a weight has another shape, beside new rows.
         """
         recomputed = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, SpectralTower))
-        for name, tensor in model.state_dict().items():
-            if name.startswith(recomputed):
-                continue
-            old = self.weights.get(name)
-            if old is None or old.shape[1:] != tensor.shape[1:] or old.shape[:1] > tensor.shape[:1]:
-                was = "missing" if old is None else f"of shape {list(old.shape)}"
-                raise RunError(
-                    f"{self.name} does not fit: its weight {name} is {was}, and the model needs {list(tensor.shape)}. "
-                    "Train anew."
-                )
-            with torch.no_grad():
-                if old.dim() and len(old) < len(tensor):
-                    tensor[len(old) :] = old[0]
-                    tensor[: len(old)] = old
-                else:
-                    tensor.copy_(old)
+        kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(recomputed)}
+        take_weights(kept, self.weights, self.name)
 
     def keep_known(self, model: TwoTower, update: Update) -> None:
         """After the update began: known ids are where the Run left them, and were met before, however often.
@@ -141,8 +127,39 @@ class Base:
         return replace(dataset, entities=entities, schemas=schemas)
 
 
-def _grown(old: Fitted, new: Fitted) -> Fitted:
-    """The old feature, with the new values behind its own."""
+@torch.no_grad()
+def take_weights(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
+    """Take weights; a row that their tables did not have begins as their unknown row, which answered so far.
+
+    Args:
+        wanted: Name -> the tensor that is filled.
+        weights: Name -> what it is filled with; its tables may be shorter.
+        source: What messages call where they come from.
+
+    Raises:
+        RunError: If a weight has another shape, beside new rows.
+    """
+    for name, tensor in wanted.items():
+        old = weights.get(name)
+        if old is None or old.shape[1:] != tensor.shape[1:] or old.shape[:1] > tensor.shape[:1]:
+            was = "missing" if old is None else f"of shape {list(old.shape)}"
+            raise RunError(
+                f"{source} does not fit: its weight {name} is {was}, and the model needs {list(tensor.shape)}. Train anew."
+            )
+        if old.dim() and len(old) < len(tensor):
+            tensor[len(old) :] = old[0]
+            tensor[: len(old)] = old
+        else:
+            tensor.copy_(old)
+
+
+def grown_feature(old: Fitted, new: Fitted) -> Fitted:
+    """The old feature, with the new values behind its own.
+
+    Args:
+        old: Of a Run.
+        new: Of the same spec, fitted on new rows.
+    """
     state, found = old.feature.state(), new.feature.state().vocabulary
     if state.vocabulary is None or found is None:
         return old

@@ -42,6 +42,10 @@ class LogRecipe:
             training: The loop's settings.
         """
         check_streamable(self.of.model, self.of.update)
+        if training.towers:
+            raise SpecError(
+                "training.towers needs the data in memory; remove data.examples.stream, or training.towers."
+            )
         learned, entities = learned_pairs(dataset), dataset.pair
         encoded = encode_log(dataset, learned, demand_of(self.of.model, entities))
         model = self.of.model.build(encoded.encoder, entities, sparse_rows=training.optimizer.rows == "touched")

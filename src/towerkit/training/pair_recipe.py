@@ -20,6 +20,7 @@ from towerkit.training.forward import forward_of
 from towerkit.training.loop import Selection
 from towerkit.training.recipes import ValidateRanking, apply_rates, by_task, encoder_of, material_of, task_losses
 from towerkit.training.spec import TrainingSpec
+from towerkit.training.starts import Starts
 from towerkit.training.state import TrainState
 
 
@@ -38,11 +39,13 @@ class RankerRecipe:
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode, build, and set the negatives up over the candidates known from these rows."""
         entities = self.model.entities(dataset)
-        encoder = encoder_of(self.model.demand(dataset), dataset, rows, self.base)
+        starts = Starts.of(training, self.model, dataset, self.base)
+        encoder = starts.grown(encoder_of(self.model.demand(dataset), dataset, rows, self.base))
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, sparse_rows=training.optimizer.rows == "touched")
         if self.base is not None:
             self.base.carry(model)
+        starts.begin(model)
         sampler = self.objective.sampler(material_of(encoded, rows, entities, training))
         objective = PairsObjective(self.objective.loss.build(), sampler, entities[1])
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -52,6 +55,7 @@ class RankerRecipe:
         moved = [*trainable, *objective.parameters(), *balancer.parameters()]
         optimizer = training.optimizer.build(moved, training.total_steps(len(rows)))
         apply_rates(optimizer, model)
+        starts.pace(optimizer, model)
         forward = forward_of(model, precision=training.precision)
         return Prepared(
             TrainState(model, objective, balancer, None, optimizer, forward=forward), encoded, sampler, entities

@@ -33,6 +33,7 @@ from towerkit.training.forward import forward_of
 from towerkit.training.loop import Selection
 from towerkit.training.optimizers import Optimizer
 from towerkit.training.spec import TrainingSpec
+from towerkit.training.starts import Starts
 from towerkit.training.state import TrainState
 
 ValidateRanking = Callable[[TwoTower | TowerModel, Encoded, Rows | range, Rows], Mapping[str, float]]
@@ -54,7 +55,8 @@ class RetrievalRecipe:
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode, build, and set the negatives up over the candidates known from these rows."""
         entities = self.model.entities(dataset)
-        encoder = encoder_of(self.model.demand(dataset), dataset, rows, self.base)
+        starts = Starts.of(training, self.model, dataset, self.base)
+        encoder = starts.grown(encoder_of(self.model.demand(dataset), dataset, rows, self.base))
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
         encoded = with_histories(encoded, dataset, rows, entities, model.query.reaches())
@@ -62,13 +64,16 @@ class RetrievalRecipe:
         model.begin_from(lambda entity: encoded.pointed_to(entity, rows))
         if self.base is not None:
             self.base.carry(model)
+        starts.begin(model)
         update = self.update.build()
         trainable = list(update.trainable(model))
         update.begin(model, encoded, rows)
         if self.base is not None:
             self.base.keep_known(model, update)
         material = material_of(encoded, rows, entities, training)
-        return self.assembled(encoded, model, update, trainable, material, rows, training)
+        prepared = self.assembled(encoded, model, update, trainable, material, rows, training)
+        starts.pace(prepared.state.optimizer, model)
+        return prepared
 
     def assembled(
         self,
@@ -126,16 +131,19 @@ class PredictionRecipe:
 
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode and build."""
-        encoder = encoder_of(self.model.demand(dataset), dataset, rows, self.base)
+        starts = Starts.of(training, self.model, dataset, self.base)
+        encoder = starts.grown(encoder_of(self.model.demand(dataset), dataset, rows, self.base))
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, sparse_rows=training.optimizer.rows == "touched")
         if self.base is not None:
             self.base.carry(model)
+        starts.begin(model)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         reached = Reached(tuple(trainable), tuple(model.last_shared()), training.seed)
         balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()}, reached)
         optimizer = training.optimizer.build([*trainable, *balancer.parameters()], training.total_steps(len(rows)))
         apply_rates(optimizer, model)
+        starts.pace(optimizer, model)
         forward = forward_of(model, precision=training.precision)
         return Prepared(TrainState(model, TasksObjective(), balancer, None, optimizer, forward=forward), encoded)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from towerkit.core.spec import Spec
 from towerkit.training.forward import Precision
 from towerkit.training.optimizers import AdamSpec, AnyOptimizerSpec
+from towerkit.training.tower_spec import TowerTrainingSpec
 from towerkit.training.track import AnyTrackSpec
 
 
@@ -40,6 +41,8 @@ class TrainingSpec(Spec):
     checkpoint_every: Annotated[int, Field(ge=0)] | Literal["epoch"] = "epoch"
     """Save the state after so many steps, or after an ``epoch`` unless saving took more than a twentieth of the time; 0
     only when a signal stops the training."""
+    towers: dict[str, TowerTrainingSpec] = Field(default_factory=dict)
+    """Tower (of a two-tower ``query.NAME`` or ``candidate.NAME``) -> where it starts, whether it moves, and how fast."""
     track: tuple[AnyTrackSpec, ...] = ()
     """Who else is told the figures while training goes."""
     seed: int = Field(0, ge=0, lt=2**63)

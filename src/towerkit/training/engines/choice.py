@@ -33,6 +33,7 @@ def unsupported(
         _wanted(objective): engine_for(objective) is None,
         "an ema update keeps slow copies of its towers": isinstance(update, EmaSpec),
         "training.optimizer.clip_norm looks at all gradients together": training.optimizer.clip_norm is not None,
+        "training.towers has starts, frozen towers or paces of their own": bool(training.towers),
         "training.accumulate adds up batches": training.accumulate > 1,
         "training.precision is bfloat16": training.precision == "bfloat16",
     }
