@@ -23,7 +23,7 @@ FIGURE = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 40}
 TOWER = {"group": "query", "reads": ["age"], "parameters": 1200, "bytes": 4800, "ms_per_row": 0.5, "share": 0.25}
 CONTENT: dict[str, dict[str, Any]] = {
     "ablation": {
-        "run": "runs/<b>mine</b>",
+        "run": "runs/<b>mine",
         "metrics": {"ndcg@10": {**FIGURE, "higher_is_better": True}},
         "towers": {"words": {**TOWER, "verdict": "dropping words costs 0.2500"}, "age": TOWER},
         "modes": {
@@ -86,7 +86,7 @@ SAID = {
         "(none)",
         "a tower that helps is below zero",
         "a &lt;script&gt; in a note",
-        "runs/&lt;b&gt;mine&lt;/b&gt;",
+        "Ablation of &lt;b&gt;mine",
     ],
     "tuning": [
         "3 trials (2 complete, 1 failed)",
