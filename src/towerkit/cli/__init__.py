@@ -12,6 +12,7 @@ from towerkit.cli import looking  # isort: skip
 from towerkit.cli import indexing  # isort: skip
 from towerkit.cli import encoders  # isort: skip
 from towerkit.cli import serving  # isort: skip
+from towerkit.cli import features  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
 
@@ -21,6 +22,7 @@ __all__ = [
     "app",
     "crossvalidating",
     "encoders",
+    "features",
     "indexing",
     "looking",
     "main",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from towerkit.metrics.intervals import Interval
@@ -37,7 +38,7 @@ def ablation_section(content: Content, anchor: str) -> Section:
             parts.append(Part(metric, (Figures(charts), *_tables(content, metric))))
     skipped = [Words(f"{name}: {why}") for name, why in (content.get("skipped") or {}).items()]
     parts += [Part("Not done", tuple(skipped))] if skipped else []
-    return Section(anchor, f"Ablation of {content.get('run', 'a Run')}", tuple(parts))
+    return Section(anchor, f"Ablation of {Path(str(content.get('run', 'a Run'))).name}", tuple(parts))
 
 
 def _costs(towers: Content) -> Block:
