@@ -141,3 +141,21 @@ def test_a_run_without_vectors_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"not one of vectors|no vectors|is a ranker"):
         ranker.recommend("u1", index=ExactIndex.of(["i1"], np.ones((1, 2)), "dot"))
     assert ExactIndexSpec().kind == "exact"
+
+
+def test_each_ranking_of_a_joint_model_has_a_space_of_its_own(tmp_path: Path) -> None:
+    rows = {
+        "user": [f"u{place % 20}" for place in range(120)],
+        "film": [None if place % 3 == 0 else f"f{place % 31}" for place in range(120)],
+        "snack": [f"s{place % 29}" if place % 3 == 0 else None for place in range(120)],
+    }
+    side = {"kind": "id", "dim": 4}
+    model = {"kind": "joint", "query": side, "candidates": {"film": side, "snack": side}}
+    data = tk.read(rows, query="user", split={"kind": "random", "validation": 0.0, "test": 0.2})
+    joint = tk.fit({"model": model, "training": {"epochs": 1}}, data, run=tmp_path / "joint")
+    films, snacks = joint.ranking("film"), joint.ranking("snack")
+    index = films.index(out=tmp_path / "films").index
+    assert len(index) == len(films.embed(side="candidate")) > 0
+    require_same(films.recommend("u1", index=tmp_path / "films"), films.recommend("u1"))
+    with pytest.raises(IndexFileError, match="they were made by another training"):
+        snacks.recommend("u1", index=index)
