@@ -123,14 +123,14 @@ class Asked:
         assert not self.thread.is_alive()
 
 
-def started(paths: dict[str, Path], settings: Any, pipelines: Any = None) -> Asked:
+def started(paths: dict[str, Path], settings: Any, pipelines: Any = None, indexes: Any = None) -> Asked:
     """Serve Runs in a thread, ready to be asked."""
     from towerkit.serving.fleet import Fleet, Source
     from towerkit.serving.journal import Journal
     from towerkit.serving.server import server_of
 
     journal = None if settings.events is None else Journal(settings.events)
-    fleet = Fleet([Source(name, path) for name, path in paths.items()], journal, pipelines)
+    fleet = Fleet([Source(name, path) for name, path in paths.items()], journal, pipelines, indexes)
     address: list[str] = []
     server = server_of(fleet, settings, address.append)
     service = server.config.app.state  # type: ignore[union-attr]

@@ -76,7 +76,8 @@ class Service:
         if not self.fleet.engines:
             await asyncio.to_thread(self.fleet.load)
         for engine in list(self.fleet.engines.values()):
-            await self.worker.ask(object(), lambda asked: [asked[0].warm()], engine, must=True)
+            check = _looked_at if engine.index is not None else _warmed
+            await self.worker.ask(object(), check, engine, must=True)
         self.ready = True
 
     async def stop(self) -> None:
@@ -154,7 +155,7 @@ class Service:
                 key = fresh.model.candidate.key
                 rows = [(str(row.get(key, row.get(fresh.model.candidate_entity))), dict(row)) for row in body.items]
                 await self.keeper.run(lambda journal: journal.put_items(engine.name, rows))
-            engine.live = fresh
+            await self.worker.ask(object(), lambda asked: [engine.install(asked[0])], fresh, must=True)
         self.audit("items", model=engine.name, count=len(body.items))
         return _json({"model": engine.name, "candidates": len(fresh.keys), "durable": self.keeper is not None})
 
@@ -247,6 +248,12 @@ def make_app(fleet: Fleet, settings: Settings) -> Callable[..., Awaitable[None]]
     _add_changes(app, service)
     _add_looks(app, service)
     return Guard(service.meters.around(app), settings, service)
+
+
+def _warmed(asked: Sequence[Engine]) -> list[None]:
+    for engine in asked:
+        engine.warm()
+    return [None] * len(asked)
 
 
 def _looked_at(asked: Sequence[Engine]) -> list[None]:

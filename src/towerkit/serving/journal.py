@@ -74,7 +74,7 @@ class Journal:
         self.is_sqlite = "://" not in where
         try:
             self._open(where)
-        except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError) as error:
+        except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError, ValueError) as error:
             self._held.close()
             raise DataError(
                 f"The log of events must be a SQLite file or a PostgreSQL database that can be written; received "
