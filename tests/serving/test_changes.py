@@ -126,7 +126,7 @@ def test_requests_without_pause_see_one_run_or_the_other(serve: Any, folder: Pat
     ending = threading.Event()
 
     def ask() -> None:
-        connection = http.client.HTTPConnection(service.host, service.port, timeout=20)
+        connection = http.client.HTTPConnection(service.host, service.port, timeout=120)
         while not ending.is_set():
             connection.request("POST", "/v1/recommend", b'{"query": "u5"}', {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -212,7 +212,7 @@ def test_a_watched_link(runs: dict[str, Run], folder: Path, tmp_path: Path, monk
         time.sleep(0.5)
         assert version() == before
         point(folder / "good")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while version() == before and time.monotonic() < until:
             time.sleep(0.05)
         assert version() != before
