@@ -2,11 +2,11 @@
 
     python benchmarks/stream_users.py RUN EVENTS.csv[.gz] --query userID --candidate movieID --time timestamp
 
-RUN was trained on the earlier events of each user (``split: {kind: per_query, take: last, …}``), EVENTS are all of
-them. Before each held-out event the served model is asked for the user's best ``k`` items, once as it was trained and
-once as it has learned from the user's events up to then; both leave out what the user met, in training and since.
-Then the event is told. The share of events that were among the answers is the hit rate; the interval of the
-difference is that of a bootstrap over users. Prints one line of JSON.
+RUN was trained on the earlier events of each user (``split: {kind: per_query, take: last, …}``), EVENTS are all of them. Before
+each held-out event the served model is asked for the user's best ``k`` items, once as it was trained and once as it has learned
+from the user's events up to then; both leave out what the user met, in training and since. Then the event is told. The share of
+events that were among the answers is the hit rate; the interval of the difference is that of a bootstrap over users. Prints one
+line of JSON for each share of the old vector that stays.
 """
 
 from __future__ import annotations

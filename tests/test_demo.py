@@ -25,7 +25,7 @@ def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stderr
     found = json.loads(finished.stdout)
     assert found["passed"]
-    assert [check["passed"] for check in found["checks"]] == [True, True, True]
+    assert [check["passed"] for check in found["checks"]] == [True, True, True, True]
     assert {Path(path).name for path in found["runs"].values()} == {"two_tower", "tower_model", "late_fusion"}
 
 

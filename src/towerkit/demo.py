@@ -1,4 +1,4 @@
-"""The demo: all three model kinds on the bundled synthetic shop, checked against the truth that was planted in it."""
+"""The demo: three model kinds on the bundled synthetic shop and a service of one, checked against the truth planted in it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from towerkit import console
-from towerkit.core.errors import RunError
+from towerkit.core.errors import MissingExtraError, RunError
 from towerkit.data.dataset import Dataset, read_dataset
 from towerkit.evaluation.compare import compare
 from towerkit.evaluation.result import protocol_line
 from towerkit.experiment import Outcome, train_and_evaluate
 from towerkit.run import Run
 from towerkit.run_writer import write_run
+from towerkit.serving.demonstration import show_service
 from towerkit.spec import load_spec
 from towerkit.storage.atomic import check_target
 
@@ -81,7 +82,9 @@ def run_demo(folder: Path, *, overwrite: bool, quiet: bool = False) -> dict[str,
         show.heading(_TITLES[kind])
         runs[kind], outcomes[kind] = _train(example(name), folder / kind, show, overwrite=overwrite)
         _SHOW[kind](show, runs[kind], outcomes[kind])
+    show.heading("4. The first one as a service")
     checks = [_lift(outcomes["two_tower"]), _auc(outcomes["tower_model"]), _fusion(outcomes["late_fusion"])]
+    checks += _service(show, runs["two_tower"])
     show.heading("What was planted, and what was found")
     for check in checks:
         show.line(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found}")
@@ -212,6 +215,15 @@ def _fusion(outcome: Outcome) -> Check:
     pair = compare(members[best], outcome.evaluation)["auc"]
     found = f"AUC {pair.second:.4f} against {pair.first:.4f} of {best} (difference {_interval(pair)})"
     return Check("text and table together beat the better of the two", found, pair.low > 0)
+
+
+def _service(show: _Show, run: Run) -> list[Check]:
+    try:
+        found, passed = show_service(run, show.answers)
+    except MissingExtraError as error:
+        show.line(f"Left out. {error}")
+        return []
+    return [Check("a newcomer is served personally from the first events", found, passed)]
 
 
 def _interval(pair: Any) -> str:

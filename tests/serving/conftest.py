@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class Asked:
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, body and headers; bytes are sent as they are."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=120)
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
             own = {} if data is None else {"Content-Type": "application/json"}
@@ -119,24 +120,25 @@ class Asked:
     def stop(self) -> None:
         """End as on SIGTERM."""
         self.server.should_exit = True
-        self.thread.join(20)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
 
-def started(paths: dict[str, Path], settings: Any, pipelines: Any = None) -> Asked:
-    """Serve Runs in a thread, ready to be asked."""
+def started(paths: dict[str, Path], settings: Any, pipelines: Any = None, indexes: Any = None) -> Asked:
+    """Serve Runs in a thread, ready to be asked; it waits long, for the machine of a test may be busy."""
     from towerkit.serving.fleet import Fleet, Source
     from towerkit.serving.journal import Journal
     from towerkit.serving.server import server_of
 
+    settings = replace(settings, limits=replace(settings.limits, deadline_s=100.0, body_s=100.0))
     journal = None if settings.events is None else Journal(settings.events)
-    fleet = Fleet([Source(name, path) for name, path in paths.items()], journal, pipelines)
+    fleet = Fleet([Source(name, path) for name, path in paths.items()], journal, pipelines, indexes)
     address: list[str] = []
     server = server_of(fleet, settings, address.append)
     service = server.config.app.state  # type: ignore[union-attr]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while not (address and service.ready) and thread.is_alive() and time.monotonic() < until:
         time.sleep(0.01)
     assert service.ready, service.meters.failed

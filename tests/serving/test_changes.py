@@ -6,6 +6,7 @@ Invariants:
 - a swap answers as the other Run does, with its version, and knows of the events; one can go back, and events count there too;
 - under requests without pause, every answer during swaps is a success whose version is that of the scores;
 - a candidate that is damaged, of another sort, worse, or not there is refused with the reason, and the served model stays;
+- with an index in place of all candidates the answers are the same, new items included; one of other candidates is refused;
 - a name is never a path; without the admin token nothing is swapped;
 - a link that is watched takes in the Run that it points to, and stays with the old one if that is none.
 """
@@ -125,7 +126,7 @@ def test_requests_without_pause_see_one_run_or_the_other(serve: Any, folder: Pat
     ending = threading.Event()
 
     def ask() -> None:
-        connection = http.client.HTTPConnection(service.host, service.port, timeout=20)
+        connection = http.client.HTTPConnection(service.host, service.port, timeout=120)
         while not ending.is_set():
             connection.request("POST", "/v1/recommend", b'{"query": "u5"}', {"Content-Type": "application/json"})
             answer = connection.getresponse()
@@ -211,9 +212,52 @@ def test_a_watched_link(runs: dict[str, Run], folder: Path, tmp_path: Path, monk
         time.sleep(0.5)
         assert version() == before
         point(folder / "good")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while version() == before and time.monotonic() < until:
             time.sleep(0.05)
         assert version() != before
     finally:
         service.stop()
+
+
+def test_an_index_in_place_of_all_candidates(serve: Any, runs: dict[str, Run], tmp_path: Path) -> None:
+    from tests.serving.conftest import started
+
+    from towerkit.core.errors import RunError
+    from towerkit.index.exact import ExactIndex
+    from towerkit.index.files import save_index
+    from towerkit.index.specs import ExactIndexSpec
+    from towerkit.serving.engine import engines_of
+    from towerkit.serving.settings import Settings
+
+    model: Any = runs["shop"].model
+    keys = model.candidate.keys.to_pylist()
+    index = ExactIndex.of(keys, model.candidate_vectors[1:], "dot", space=runs["shop"].space)
+    save_index(tmp_path / "shop.index", index, ExactIndexSpec())
+    plain, service = (
+        serve("shop"),
+        started({"shop": runs["shop"].path}, Settings(port=0), None, {"shop": tmp_path / "shop.index"}),
+    )
+    try:
+        for question in ({"query": "u5"}, {"query": "u6", "where": "price < 30", "k": 4}, {"history": ["i1", "i2"]}):
+            found, right = (answers(each.post("/v1/recommend", **question)) for each in (service, plain))
+            assert [item for item, _ in found] == [item for item, _ in right]
+            assert [score for _, score in found] == pytest.approx([score for _, score in right], rel=1e-5)
+        assert service.send("GET", "/v1/models")[1]["models"][0]["index"] == "exact"
+        row = {"item": "i-new", "name": "Fresh", "price": 12.5, "kind": "book"}
+        for each in (service, plain):
+            each.post("/v1/items", items=[row, {"item": "i3", "price": 45.0}])
+        everything = {"query": "u5", "k": 99, "exclude_seen": False}
+        found, right = (answers(each.post("/v1/recommend", **everything)) for each in (service, plain))
+        assert [item for item, _ in found] == [item for item, _ in right]
+        assert "i-new" in [item for item, _ in found]
+    finally:
+        service.stop()
+    with pytest.raises(RunError, match="space"):
+        engines_of("past", runs["past"], tmp_path / "shop.index")
+    few = ExactIndex.of(keys[::-1], model.candidate_vectors[:0:-1], "dot", space=runs["shop"].space)
+    save_index(tmp_path / "turned.index", few, ExactIndexSpec())
+    with pytest.raises(RunError, match="candidates of its Run"):
+        engines_of("shop", runs["shop"], tmp_path / "turned.index")
+    with pytest.raises(RunError, match="tower_model"):
+        engines_of("stars", runs["stars"], tmp_path / "shop.index")

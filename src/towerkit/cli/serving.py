@@ -44,6 +44,10 @@ def serve(
         Path | None,
         typer.Option("--pipelines", help="A file of two-stage pipelines: retrieve, re-rank.", show_default=False),
     ] = None,
+    index: Annotated[
+        list[str] | None,
+        typer.Option("--index", help="NAME=FOLDER: search this index in place of all candidates.", show_default=False),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Swap when the link that a RUN is points to another Run.")
     ] = False,
@@ -77,7 +81,8 @@ def serve(
     sources = [source_of(text) for text in runs]
     stages = {} if pipelines is None else read_pipelines(pipelines)
     _log_to_standard_error()
-    fleet = Fleet(sources, None if events is None else Journal(events), stages)
+    indexes = {named.name: named.path for named in map(source_of, index or ())}
+    fleet = Fleet(sources, None if events is None else Journal(events), stages, indexes)
     fleet.load()
 
     def announce(address: str) -> None:

@@ -22,6 +22,7 @@ from towerkit.serving.fleet import Fleet, check_answers, folder_of
 from towerkit.serving.guard import PARSED, Guard, bearer
 from towerkit.serving.journal import Journal
 from towerkit.serving.keeper import Keeper
+from towerkit.serving.live import Live
 from towerkit.serving.meters import Meters
 from towerkit.serving.problems import Problem, problem_of_validation
 from towerkit.serving.settings import Settings, same_token
@@ -76,7 +77,8 @@ class Service:
         if not self.fleet.engines:
             await asyncio.to_thread(self.fleet.load)
         for engine in list(self.fleet.engines.values()):
-            await self.worker.ask(object(), lambda asked: [asked[0].warm()], engine, must=True)
+            check = _looked_at if engine.index is not None else _warmed
+            await self.worker.ask(object(), check, engine, must=True)
         self.ready = True
 
     async def stop(self) -> None:
@@ -154,7 +156,7 @@ class Service:
                 key = fresh.model.candidate.key
                 rows = [(str(row.get(key, row.get(fresh.model.candidate_entity))), dict(row)) for row in body.items]
                 await self.keeper.run(lambda journal: journal.put_items(engine.name, rows))
-            engine.live = fresh
+            await self.worker.ask(object(), _installed, (engine, fresh), must=True)
         self.audit("items", model=engine.name, count=len(body.items))
         return _json({"model": engine.name, "candidates": len(fresh.keys), "durable": self.keeper is not None})
 
@@ -247,6 +249,18 @@ def make_app(fleet: Fleet, settings: Settings) -> Callable[..., Awaitable[None]]
     _add_changes(app, service)
     _add_looks(app, service)
     return Guard(service.meters.around(app), settings, service)
+
+
+def _installed(asked: Sequence[tuple[Engine, Live]]) -> list[None]:
+    for engine, live in asked:
+        engine.install(live)
+    return [None] * len(asked)
+
+
+def _warmed(asked: Sequence[Engine]) -> list[None]:
+    for engine in asked:
+        engine.warm()
+    return [None] * len(asked)
 
 
 def _looked_at(asked: Sequence[Engine]) -> list[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit import recommend as asking
-from towerkit.core.errors import TowerkitError
+from towerkit.core.errors import RunError, TowerkitError
 from towerkit.data.table import Table, values_of
 from towerkit.features.history import Events, given_events
 from towerkit.features.image import FileSpec
+from towerkit.index.contract import Index
+from towerkit.index.files import open_index
 from towerkit.index.ranker import Ranker, candidate_tie_order
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever, TaskPredictor
@@ -68,24 +71,27 @@ class Engine:
     live: Live | None
     """None for a model that predicts."""
     users: OnlineUsers | None = None
+    index: Index | None = None
+    """Searched in place of all candidates, where one was given; row ``i`` is candidate ``i``."""
 
     @classmethod
-    def load(cls, name: str, run: Run) -> Engine:
+    def load(cls, name: str, run: Run, index: Path | None = None) -> Engine:
         """Load the model of a verified Run.
 
         Args:
             name: What it is called.
             run: The Run, or one ranking of a joint one.
+            index: The folder of an index of its candidates; None ranks all of them.
 
         Raises:
-            RunError: If it cannot be loaded.
+            RunError: If it cannot be loaded, or the index is one of other candidates or of another space.
         """
         model = run.model
         live = Live(run, model) if isinstance(model, RankingModel) else None
         users = None
         if isinstance(model, Retriever) and model.takes_history:
             users = OnlineUsers(model, beta_of(run.spec))
-        return cls(name, version_of(run), run, live, users)
+        return cls(name, version_of(run), run, live, users, None if index is None else _index_of(run, live, index))
 
     def warm(self) -> None:
         """Answer once, so that the first request finds everything loaded and compiled."""
@@ -107,7 +113,8 @@ class Engine:
             "queries": len(model.query.keys),
             "candidates": len(model.candidate.keys),
             "online": self.users is not None,
-            "exact": self.live.ranker.exact,
+            "index": "exact" if self.index is None else self.index.kind,
+            "exact": self.live.ranker.exact if self.index is None else self.index.exact,
         }
 
     def stamped(self, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,16 +237,46 @@ class Engine:
     def _many(self, group: Sequence[_Prepared]) -> list[Answer]:
         """The answers of requests that differ in the query only, in one pass over the candidates."""
         live = group[0].live
-        ranker, rows = _rankable(live, group)
-        depth = min(max(each.body.k for each in group), ranker.num_candidates)
-        exclude = _excluded([each.seen if each.body.exclude_seen else _NONE for each in group], ranker.num_candidates)
-        hits = ranker.rank(rows, depth, exclude=exclude, allowed=group[0].allowed)
+        depth = min(max(each.body.k for each in group), len(live.keys))
+        seen = [each.seen if each.body.exclude_seen else _NONE for each in group]
+        if self.index is not None:
+            vectors = np.stack([each.vector for each in group if each.vector is not None])
+            hits = self.index.search(vectors, depth, allowed=self._of_index(live, group[0].allowed), exclude=seen)
+        else:
+            ranker, rows = _rankable(live, group)
+            hits = ranker.rank(rows, depth, exclude=_excluded(seen, len(live.keys)), allowed=group[0].allowed)
         answers: list[Answer] = []
         for each, places, scores in zip(group, hits.rows, hits.scores.tolist(), strict=True):
             kept = places[: each.body.k]
             shown = [Placed(place, score) for place, score in zip(kept.tolist(), scores, strict=False) if place >= 0]
             answers.append(self.guarded(lambda each=each, shown=shown: self._told(each, shown)))
         return answers
+
+    def _of_index(self, live: Live, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+        """A mask as long as the index, which may have rows of candidates that the model does not have yet."""
+        assert self.index is not None
+        spare = self.index.num_rows - len(live.keys)
+        if allowed is None and not spare:
+            return None
+        mask = np.ones(len(live.keys), bool) if allowed is None else allowed
+        return np.pad(mask, (0, spare))
+
+    def install(self, live: Live) -> None:
+        """Serve other candidates from now on.
+
+        Args:
+            live: The model with them; candidates that were there keep their places.
+        """
+        if self.index is not None and self.live is not None:
+            new, old = live.retriever("an index has them"), self.live.retriever("an index has them")
+            changed = np.ones(len(live.keys), bool)
+            known = len(self.live.keys)
+            changed[:known] = (new.candidate_vectors[1 : known + 1] != old.candidate_vectors[1:]).any(axis=1)
+            places = np.flatnonzero(changed)
+            if len(places):
+                keys = new.candidate.keys.take(pa.array(places)).to_pylist()
+                self.index.upsert(keys, new.candidate_vectors[places + 1])
+        self.live = live
 
     def _one(self, each: _Prepared) -> dict[str, Any]:
         """The answer to a request that has a ranker of its own, or rules that need all scores."""
@@ -454,16 +491,40 @@ def version_of(run: Run) -> str:
     return content_hash({name: file.sha256 for name, file in run.manifest.files.items()})[:16]
 
 
-def engines_of(name: str, run: Run) -> list[Engine]:
+def engines_of(name: str, run: Run, index: Path | None = None) -> list[Engine]:
     """A Run as it is served: of a joint one each ranking, as ``name.ranking``.
 
     Args:
         name: What it is called.
         run: A verified Run.
+        index: The folder of an index of its candidates; None ranks all of them.
+
+    Raises:
+        RunError: If the index is not one of these candidates.
     """
     if isinstance(run.model, JointRetriever):
+        if index is not None:
+            raise RunError(f"An index holds one sort of candidates, and {run.path} is a joint model. Serve it without.")
         return [Engine.load(f"{name}.{ranking.lower()}", run.ranking(ranking)) for ranking in run.rankings]
-    return [Engine.load(name, run)]
+    return [Engine.load(name, run, index)]
+
+
+def _index_of(run: Run, live: Live | None, folder: Path) -> Index:
+    """An index whose rows are the candidates of a model, in their order.
+
+    Raises:
+        RunError: If it is none.
+    """
+    if live is None or not isinstance(live.model, Retriever):
+        raise RunError(f"An index holds vectors of candidates, and {run.path} is a {run.kind}. Serve it without.")
+    index = open_index(folder, space=run.space)
+    keys = live.model.candidate.keys.to_pylist()
+    if index.num_rows != len(keys) or (index.rows_of(keys) != np.arange(len(keys))).any():
+        raise RunError(
+            f"An index holds the candidates of its Run, here {len(keys):,}; received {folder} with {len(index):,} others. "
+            f"Build it: towerkit index {run.path} --out {folder}."
+        )
+    return index
 
 
 def _rankable(live: Live, group: Sequence[_Prepared]) -> tuple[Ranker, NDArray[np.int64]]:

@@ -59,6 +59,7 @@ class Fleet:
         sources: What it is started with; the first one answers requests that name no model.
         journal: The log of events and new candidates; None keeps none.
         pipelines: Two stages each, under names of their own.
+        indexes: Name of a model -> the folder of an index of its candidates.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Fleet:
         sources: Sequence[Source],
         journal: Journal | None = None,
         pipelines: Mapping[str, PipelineSpec] | None = None,
+        indexes: Mapping[str, Path] | None = None,
     ) -> None:
         names = [*(source.name for source in sources), *(pipelines or ())]
         if len(set(names)) < len(names):
@@ -74,7 +76,12 @@ class Fleet:
         self.engines: Mapping[str, Engine] = {}
         """Replaced whole, so that whoever asks sees all of one state or all of another."""
         self._previous: dict[str, list[Engine]] = {}
-        self._stages = dict(pipelines or {})
+        self._stages, self._indexes = dict(pipelines or {}), dict(indexes or {})
+        unknown = sorted(self._indexes.keys() - set(names))
+        if unknown:
+            raise SpecError(
+                f"An index is of a served model; received '{unknown[0]}', and there are {listed(names)}. Say NAME=FOLDER."
+            )
 
     def load(self) -> None:
         """Load all of them, with what was told of each.
@@ -84,7 +91,7 @@ class Fleet:
         """
         engines: dict[str, Engine] = {}
         for source in self.sources:
-            for engine in engines_of(source.name, Run.load(source.path)):
+            for engine in engines_of(source.name, Run.load(source.path), self._indexes.get(source.name)):
                 self._catch_up(engine, 0)
                 engines[engine.name] = engine
         for name, stages in self._stages.items():
@@ -123,7 +130,7 @@ class Fleet:
         if after == 0:
             rows = self.journal.items(engine.name)
             if rows:
-                engine.live = engine.with_items(rows)
+                engine.install(engine.with_items(rows))
             if engine.users is not None:
                 self.journal.compact(engine.name, engine.users.keep)
         events = self.journal.read(engine.name, after)
@@ -159,7 +166,8 @@ class Fleet:
         old = self.current(name)
         try:
             run = Run.load(path)
-            fresh = engines_of(name, run)
+            index = path.with_name(f"{path.name}.index")
+            fresh = engines_of(name, run, index if index.is_dir() else None)
         except TowerkitError as error:
             told = str(error).replace(str(path), f"the candidate '{path.name}'")
             raise Problem(409, "A candidate is a whole Run that answers its golden request.", told, _STAYS) from None
@@ -258,7 +266,10 @@ def check_answers(engine: Engine) -> None:
     keys = list(engine.live.query_rows)[:_GATE_QUERIES]
     # Only what both know: candidates that came later, and what queries met since, the Run knows nothing of.
     known = engine.run.model.candidate.keys.to_pylist()  # type: ignore[union-attr]
-    plain = Engine.load(engine.name, engine.run) if engine.users or len(known) != len(engine.live.keys) else engine
+    plain = engine
+    if engine.users or len(known) != len(engine.live.keys):
+        plain = Engine.load(engine.name, engine.run)
+        plain.index = engine.index
     served = plain.recommend([Recommend(query=key, k=_GATE_K) for key in keys])
     shares = []
     for key, answer in zip(keys, served, strict=True):

@@ -17,7 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from towerkit.core.errors import DataError, redacted
+from towerkit.core.errors import DataError, TowerkitError, redacted
 from towerkit.storage.lock import folder_lock
 
 _META = sa.MetaData()
@@ -74,7 +74,10 @@ class Journal:
         self.is_sqlite = "://" not in where
         try:
             self._open(where)
-        except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError) as error:
+        except TowerkitError:  # which may be a ValueError as well
+            self._held.close()
+            raise
+        except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError, ValueError) as error:
             self._held.close()
             raise DataError(
                 f"The log of events must be a SQLite file or a PostgreSQL database that can be written; received "
