@@ -180,6 +180,11 @@ ROWS = (
         (Model("key, table, words and poster", FILMS),),
         seeds=(0,),
         settings=COLD,
+        said=(
+            "Chance is .0140, so the towers find nine times as much, and 1.3 times what the metadata-kNN finds. A first "
+            "training of 4 epochs found .0991; its validation figure still rose, so this one has 12, at whose end it still "
+            "does. The share of hidden keys was set without a search."
+        ),
     ),
     Row(
         "films_warm",

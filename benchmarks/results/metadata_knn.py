@@ -34,7 +34,7 @@ PARTS = {
 }
 CHOICES = (("genres",), ("people",), ("words",), ("genres", "people"), ("genres", "people", "words"), tuple(PARTS))
 DEPTHS = (5, 20, None)
-K, USERS = 50, 300
+K, USERS = 50, 1000
 Floats = NDArray[np.float32]
 
 
