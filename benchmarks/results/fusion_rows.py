@@ -27,10 +27,7 @@ class Model:
     def settings_with(self, root: Path) -> Settings:
         """The settings, those that cut parts of the model out included."""
         model = yaml.safe_load((root / self.spec).read_text())["model"]
-        parts = {
-            f"model.{part}": {name: model[part][name] for name in names if name in model[part]}
-            for part, names in self.keep.items()
-        }
+        parts = {f"model.{part}": {name: model[part][name] for name in names} for part, names in self.keep.items()}
         return {**parts, **self.settings}
 
 
@@ -68,7 +65,16 @@ POSTERS, TASKS = f"{SPECS}/posters.yaml", f"{SPECS}/films_tasks.yaml"
 SIDES = ("query", "candidate")
 ZERO_SHOT = {f"model.members.vectors.{side}.encoder.projection": "none" for side in SIDES} | {"training.epochs": 1}
 FILMS = f"{SPECS}/films.yaml"
-COLD = {"data.split": {"kind": "grouped", "column": "movieID", "validation": 0.1, "test": 0.1}, "training.epochs": 6}
+COLD = {
+    "data.split": {"kind": "grouped", "column": "movieID", "validation": 0.1, "test": 0.1},
+    "model.candidate.towers.id.hide": 0.5,
+}
+SEARCHED = (
+    "BM25 (words) and a text two-tower from MiniLM (vectors), merged late with weights from validation. "
+    "The vectors are MiniLM's as they "
+    "are (zero-shot), or with a correction learned on the judged training queries and on titles; queries "
+    "are split, not documents."
+)
 SEARCH_SEEDS = {"cranfield": (0, 1, 2), "cisi": (0, 1, 2), "scifact": (0, 1, 2)}
 ROWS = (
     Row(
@@ -84,6 +90,11 @@ ROWS = (
             *alone({"image": "picture alone", "name": "name alone"}, EMOJI),
         ),
         (("picture and name", "picture alone"), ("picture and name", "name alone")),
+        said=(
+            "Together is ahead of either alone for every seed and figure. Many emoji are variants of one another,"
+            " and a random split puts "
+            "them on both sides: read this as a comparison."
+        ),
     ),
     Row(
         "shop_joint",
@@ -95,6 +106,7 @@ ROWS = (
             *alone({"product_id": "products alone", "snack_id": "snacks alone"}, JOINT, "candidates"),
         ),
         (("both", "products alone"), ("both", "snacks alone")),
+        said=("All six differences speak for the joint model; one of them is clear by itself."),
     ),
     Row(
         "posters",
@@ -117,6 +129,13 @@ ROWS = (
             (name, "words alone") for name in ("early: concat", "early: gated", "early: attention", "late", "hybrid")
         ),
         ("f1_micro", "f1_macro", "average_precision", "auc"),
+        said=(
+            "The settings were set once and none was chosen among several. `concat` is clearly ahead of the best "
+            "single tower for each seed and "
+            "figure, `gated` but for one macro F1; late and hybrid are ahead of it by average precision and AUC, "
+            "and behind by F1, for want of "
+            "thresholds of their own."
+        ),
     ),
     Row(
         "goemotions",
@@ -130,10 +149,11 @@ ROWS = (
         Row(
             name,
             title,
-            "",
+            SEARCHED,
             ("ndcg@10", "recall@100"),
             (
                 Model("hybrid, vectors corrected", spec),
+                Model("hybrid, vectors corrected, equal weights", spec, {"model.combine": {"kind": "average"}}),
                 Model("hybrid, vectors zero-shot", spec, ZERO_SHOT),
             ),
             seeds=SEARCH_SEEDS[name],
@@ -144,24 +164,39 @@ ROWS = (
             ("scifact", "SciFact: search among 5,183 abstracts with MiniLM", "examples/scifact_minilm.yaml"),
         )
     ),
-    *(
-        Row(
-            name,
-            title,
-            "",
-            metrics,
-            (
-                Model("key, table, words and poster", FILMS),
-                Model("key alone", FILMS, {"model.candidate": {"kind": "id", "dim": 64}}),
-            ),
-            (("key, table, words and poster", "key alone"),),
-            seeds=(0,),
-            settings=settings,
-        )
-        for name, title, metrics, settings in (
-            ("films_cold", "MovieLens-1M: films that nobody rated before", ("recall@50",), COLD),
-            ("films_warm", "MovieLens-1M: films that others rated", ("ndcg@20", "recall@20", "recall@50"), {}),
-        )
+    Row(
+        "films_cold",
+        "MovieLens-1M: films that nobody rated before",
+        (
+            "A tenth of the films, drawn, has no training row; who will rate them? All 3,706 rated films are "
+            "candidates, "
+            "without those that the user rated in training. A film is its key (hidden in half of the training "
+            "steps), its "
+            "table, its words by MiniLM and its poster. Keys alone know nothing of such films. The metadata-kNN "
+            "(`metadata_knn.py`) chose its parts and its depth on the validation films, which have no training "
+            "row either."
+        ),
+        ("recall@50",),
+        (Model("key, table, words and poster", FILMS),),
+        seeds=(0,),
+        settings=COLD,
+        said=(
+            "Chance is .0140, so the towers find nine times as much, and 1.3 times what the metadata-kNN finds. A first "
+            "training of 4 epochs found .0991; its validation figure still rose, so this one has 12, at whose end it still "
+            "does. The share of hidden keys was set without a search."
+        ),
+    ),
+    Row(
+        "films_warm",
+        "MovieLens-1M: films that others rated",
+        "The same towers where each film has training rows, beside its key alone.",
+        ("ndcg@20", "recall@20", "recall@50"),
+        (
+            Model("key, table, words and poster", FILMS),
+            Model("key alone", FILMS, {"model.candidate": {"kind": "id", "dim": 64}}),
+        ),
+        (("key, table, words and poster", "key alone"),),
+        seeds=(0,),
     ),
     Row(
         "films_tasks",
@@ -177,6 +212,14 @@ ROWS = (
             *alone(
                 {name: f"{name} alone" for name in ("genres", "language", "decade", "vote", "above")}, TASKS, "heads"
             ),
+        ),
+        said=(
+            "The mean of the five figures is .586, .562 and .587 for the seeds, with a model for each task .563, "
+            ".558 and .598: as good within "
+            "what seeds change, with a fifth of the parameters. The target of a third of the training time is "
+            "missed: the one model took .54, "
+            ".64 and .91 of the five together (it looks at gradient conflicts at every tenth step; "
+            "small models stop early, and reading the data is a part of each)."
         ),
     ),
     Row(
