@@ -144,6 +144,12 @@ ROWS = (
         ("f1_macro", "f1_micro", "average_precision"),
         (Model("MiniLM, its last three blocks trained", "examples/goemotions_finetuned.yaml"),),
         seeds=(0,),
+        beside=("logistic_regression",),
+        said=(
+            "Frozen, with a hidden layer of 512 behind its vectors, the same encoder reaches a macro F1 of .386 "
+            "(`examples/goemotions_minilm.yaml`, seed 0). The settings were set once; validation loss still fell in the "
+            "third and last epoch."
+        ),
     ),
     *(
         Row(
