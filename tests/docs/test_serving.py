@@ -10,6 +10,8 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -72,7 +74,7 @@ def sent(asked: Any, line: str) -> Any:
     return content
 
 
-def test_every_call_of_the_page_is_answered(asked: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_call_of_the_page_is_answered(asked: Any) -> None:
     found = {line: sent(asked, line) for line in CURL.findall(PAGE)}
     assert len(found) >= 18
     by_path = {path: [content for line, content in found.items() if path in line] for path in ("users", "items", ":")}
@@ -87,5 +89,6 @@ def test_every_call_of_the_page_is_answered(asked: Any, capsys: pytest.CaptureFi
     assert swaps[0]["model_version"] == swaps[1]["previous_version"] != swaps[1]["model_version"]
     block = re.search(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert block is not None
-    exec(block[1].replace("127.0.0.1:8000", f"127.0.0.1:{asked.port}"), {})  # noqa: S102 - our own page
-    assert capsys.readouterr().out.startswith("['p")
+    script = block[1].replace("127.0.0.1:8000", f"127.0.0.1:{asked.port}")
+    told = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert told.stdout.startswith("['p"), told.stderr

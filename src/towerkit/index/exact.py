@@ -21,7 +21,7 @@ class ExactIndex(StoredIndex):
         space: The embedding-space id.
 
     Example:
-        >>> index = ExactIndex.of(["a", "b", "c"], np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 2.0]]), "dot")
+        >>> index = ExactIndex.of(["a", "b", "c"], np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 1.0]]), "dot")
         >>> hits = index.search(np.array([[1.0, 0.5]]), k=2)
         >>> index.keys_of(hits.rows[0]), hits.scores[0].tolist()
         (['b', 'a'], [3.0, 1.0])
