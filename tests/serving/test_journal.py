@@ -97,6 +97,11 @@ def test_a_log_in_sqlite(tmp_path: Path) -> None:
     check_log(str(tmp_path / "deep" / "events.db"))
 
 
+def test_a_file_may_be_called_as_one_likes(tmp_path: Path) -> None:
+    check_log(str(tmp_path / "what?mode=memory&100%.db"))
+    assert (tmp_path / "what?mode=memory&100%.db").stat().st_size > 0
+
+
 def test_a_log_in_postgresql(postgres: str) -> None:
     from towerkit.serving.journal import Journal
 

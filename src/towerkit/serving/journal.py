@@ -92,7 +92,7 @@ class Journal:
             Path(where).absolute().parent.mkdir(parents=True, exist_ok=True)
             self._held.enter_context(folder_lock(where))
             settings: dict[str, Any] = {"connect_args": {"check_same_thread": False}, "poolclass": StaticPool}
-            self._engine = sa.create_engine(f"sqlite:///{where}", **settings)
+            self._engine = sa.create_engine(sa.URL.create("sqlite", database=where), **settings)
             sa.event.listen(self._engine, "connect", _durable)
         else:
             address = where.replace("postgresql://", "postgresql+psycopg://", 1)
