@@ -22,7 +22,7 @@ from typing import Any
 from harness import ROOT, data_folder, report
 
 SPEC = ROOT / "examples" / "ml100k_one_backprop.yaml"
-RATES, DECAYS = (0.001, 0.002, 0.005), (1e-5, 3e-5, 1e-4)
+RATES, DECAYS = (0.001, 0.002, 0.005), (0.0, 3e-6, 1e-5, 3e-5)
 SEEDS = 5
 T_95 = 2.776
 """Two-sided 95 % quantile of Student's t for five seeds."""

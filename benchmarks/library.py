@@ -103,7 +103,7 @@ def library_sides(
 
 
 def fastest_threads(
-    timed: Callable[[], float], *, rounds: int = 3, patience_s: float = 2.0
+    timed: Callable[[], float], *, rounds: int = 3, patience_s: float = 8.0
 ) -> tuple[Callable[[], float], int]:
     """The side with the number of threads that suits it best: small operations of PyTorch often wait more than they work.
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import fastapi  # noqa: F401  (autodoc pretends to be a type checker while it imports, under which FastAPI cannot be)
 from sphinx.application import Sphinx
 
 _version_file = Path(__file__).resolve().parents[1] / "src" / "towerkit" / "_version.py"

@@ -8,11 +8,11 @@ from towerkit.recommend.asked import Asked, by_history, by_keys, by_rows
 from towerkit.recommend.choice import Choice, check_k, choice_of, key_list, plain_keys
 from towerkit.recommend.embed import embedded, embedded_rows
 from towerkit.recommend.everyone import CHUNK, Written, answer_everyone
-from towerkit.recommend.indexed import Built, by_index, indexed
 from towerkit.recommend.neighbors import Which, similar
 from towerkit.recommend.notes import notes_of, space_of, with_notes, with_space
 from towerkit.recommend.pairs import pair_scores, queries_for_rows
 from towerkit.recommend.predicted import scored_with_tasks, task_answers
+from towerkit.recommend.through_index import Built, by_index, indexed
 
 __all__ = [
     "CHUNK",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from towerkit.reporting.charts.heat import heat
-from towerkit.reporting.charts.intervals import Row, intervals
-from towerkit.reporting.charts.lines import Line, lines
-from towerkit.reporting.charts.parallel import Scale, parallel
-from towerkit.reporting.charts.scatter import Point, scatter
+from towerkit.reporting.charts.heat_map import heat
+from towerkit.reporting.charts.interval_rows import Row, intervals
+from towerkit.reporting.charts.line_chart import Line, lines
+from towerkit.reporting.charts.parallel_scales import Scale, parallel
+from towerkit.reporting.charts.point_cloud import Point, scatter
 
 __all__ = ["Line", "Point", "Row", "Scale", "heat", "intervals", "lines", "parallel", "scatter"]
