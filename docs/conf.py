@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import fastapi  # noqa: F401  (autodoc pretends to be a type checker while it imports, under which FastAPI cannot be)
 from sphinx.application import Sphinx
+
+# Autodoc writes into pydantic's BaseModel what its source says of it, after which no model that takes further keys can be made.
+import towerkit.serving.background
+import towerkit.serving.server  # noqa: F401
 
 _version_file = Path(__file__).resolve().parents[1] / "src" / "towerkit" / "_version.py"
 
