@@ -13,11 +13,24 @@ import typer
 from towerkit.cli.app import app, print_json
 from towerkit.core.errors import TowerkitError
 
+_TURNS = "1000"
+"""Of waiting threads, some microseconds. GNU's OpenMP takes 300,000 and more, unless there are more threads than cores."""
+
+
+def _wait_shortly() -> None:
+    """Let threads that wait for work soon make room, unless the user has said how they should wait; before PyTorch is loaded.
+
+    Beside another busy process they would wait through its share of the processor for each of the many short loops of a step.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _TURNS)
+
 
 def main() -> None:
     """Run the command line; a problem that towerkit knows ends with its message and status 1, never a traceback."""
     wants_json = "--json" in sys.argv
     _mend_standard_streams()
+    _wait_shortly()
     status = 0
     try:
         status = app(prog_name="towerkit", standalone_mode=False) or 0
