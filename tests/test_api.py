@@ -3,13 +3,16 @@
 Pinned: the three ways to call ``fit``; ``read`` takes data frames of any make and answers the same for each; roles that
 do not belong are refused by name; kinds of event weigh as a column of weights does, and every setting that chooses rows
 trains; the positive class that a head names is the one that predictions give; a Run goes to a fresh folder unless one is
-named; nothing global is touched.
+named, and that goes with the process; nothing global is touched.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,14 @@ def test_a_spec_and_a_data_set() -> None:
     by_object = tk.fit(tk.ModelingSpec.model_validate(SPEC), data)
     assert by_mapping.evaluate().as_dict() == by_object.evaluate().as_dict()
     assert by_mapping.path != by_object.path, "each gets a folder of its own"
+
+
+def test_nothing_temporary_outlives_the_process(tmp_path: Path) -> None:
+    code = f"import towerkit as tk; print(tk.fit({SPEC!r}, tk.read({EVENTS!r}, **{ROLES!r})).path.is_dir())"
+    command = [sys.executable, "-c", code]
+    place = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert subprocess.run(command, env=place, capture_output=True, text=True, check=True).stdout == "True\n"
+    assert not list(tmp_path.glob("towerkit-*"))
 
 
 def test_a_table_of_pairs_with_default_settings() -> None:

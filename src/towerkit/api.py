@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Mapping
@@ -125,7 +126,7 @@ def fit(
     Args:
         spec: A spec, its plain data, the path of a spec file, or a table of pairs.
         dataset: The data, where the spec does not say it.
-        run: Folder to write; a new temporary one when not given (see ``Run.path``).
+        run: Folder to write; when not given a temporary one (``Run.path``), removed when the process ends.
         overwrite: Replace an existing Run.
         resume: Save the training beside ``run`` on the way; True goes on where an interrupted one was saved, False begins
             at the start. Nothing is saved when not given.
@@ -142,7 +143,7 @@ def fit(
         DataError: If the data cannot be used.
         RunError: If the folder cannot be written.
     """
-    folder = Path(run) if run is not None else Path(tempfile.mkdtemp(prefix="towerkit-")) / "run"
+    folder = Path(run) if run is not None else _temporary_folder()
     check_target(folder, overwrite)
     if preset is not None:
         check_preset(preset)
@@ -169,6 +170,16 @@ def fit(
     carried = None if before is None else base_of(before, modeling)
     outcome = train_and_evaluate(modeling, dataset, progress or Silent(), base=carried)
     return write_run(folder, modeling, dataset, outcome, overwrite=overwrite)
+
+
+def _temporary_folder() -> Path:
+    """A new folder for a Run, below one that is removed when the process ends."""
+    return Path(tempfile.mkdtemp(dir=_temporary_place().name)) / "run"
+
+
+@functools.cache
+def _temporary_place() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="towerkit-")
 
 
 def _check_plain(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from towerkit.core.errors import DataError
+from towerkit.data import locations
 from towerkit.data.locations import FileBytes, data_folder, expand, extension, locate
 from towerkit.data.readers import SourceSpec, read_table
 
@@ -57,13 +58,14 @@ def test_names_of_the_environment_expand(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_data_folder_is_set_or_lies_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locations, "BESIDE", "a-name-no-machine-has/data")
     below = tmp_path / "home" / "project" / "examples"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
     monkeypatch.delenv("TOWERKIT_DATA", raising=False)
     with pytest.raises(DataError, match=r"\$\{TOWERKIT_DATA\}/t\.csv: TOWERKIT_DATA is not set, .*; set TOWERKIT_DATA"):
         expand("${TOWERKIT_DATA}/t.csv")
-    beside = tmp_path / "home" / "shared" / "data"
+    beside = tmp_path / "home" / "a-name-no-machine-has" / "data"
     beside.mkdir(parents=True)
     assert Path(expand("${TOWERKIT_DATA}")) == data_folder("") == beside
     monkeypatch.setenv("TOWERKIT_DATA", "elsewhere")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from numba import prange
 
-from towerkit.kernels.compiled import compiled, in_threads, torch_threads
+from towerkit.kernels.compiled import compiled, parts_of, torch_threads
 
 SUMS = """
 import numpy as np
@@ -84,10 +84,11 @@ def test_a_new_process_gives_the_same_with_and_without_a_folder_for_machine_code
     assert found.stdout.strip() == "[6.0, 22.0, 38.0]"
 
 
-@compiled()
-def _count_places(found, first, end):
-    for place in range(first, end):
-        found[place] += place
+@compiled(parallel=True)
+def _count_in_parts(parts, found):
+    for part in prange(parts):
+        for place in range(len(found) * part // parts, len(found) * (part + 1) // parts):
+            found[place] += place
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5, 1000])
@@ -96,24 +97,9 @@ def test_threads_visit_every_place_once(threads: int, count: int) -> None:
     before, found = torch.get_num_threads(), np.zeros(count, np.int64)
     try:
         torch.set_num_threads(threads)
-        in_threads(_count_places, count, found)
+        assert 1 <= parts_of(count) <= max(1, min(threads, count))
+        with torch_threads():
+            _count_in_parts(parts_of(count), found)
     finally:
         torch.set_num_threads(before)
     assert found.tolist() == list(range(count))
-
-
-@compiled()
-def _refuse_later_places(first, end):
-    if first > 0:
-        raise ValueError("a later place")
-
-
-@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="without a compiler there is one thread")
-def test_what_goes_wrong_in_another_thread_is_not_lost() -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)
-        with pytest.raises(ValueError, match="a later place"):
-            in_threads(_refuse_later_places, 9)
-    finally:
-        torch.set_num_threads(before)

@@ -2,7 +2,8 @@
 
 Pinned here: the one figure is NDCG at the largest k, counted as a number, else the first of AUC, accuracy, RMSE and MAE that is
 there, else the first by name; each task has its own; a decision is told only where it changed something; the values of a segment
-are in the order of their bands, then by name, with those in brackets last, whatever order they came in.
+are in the order of their bands, then by name, with those in brackets last, whatever order they came in; figures stand by task,
+then as people look at them, then by depth, whatever order they came in, and once each at the largest depth.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towerkit.metrics.shown import decision_line, headline, headlines, value_place
+from towerkit.metrics.intervals import Interval
+from towerkit.metrics.shown import (
+    at_largest_k,
+    column_order,
+    decision_line,
+    figure,
+    headline,
+    headlines,
+    metric_order,
+    value_place,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +85,25 @@ def test_values_are_in_the_order_of_their_bands_then_by_name(values: list[str]) 
 def test_bands_that_begin_alike_are_in_the_order_of_their_texts() -> None:
     assert value_place("7 or more") < value_place("7 to 9") < value_place("7.5 to 9")
     assert value_place("2024") == (0, 2024.0, "2024"), "a number alone is a band of its own"
+
+
+FIGURES = ["ndcg@5", "ndcg@20", "auc", "recall@20", "tags/f1_micro", "tags/zeal", "tags/zest"]
+
+
+@given(st.permutations(FIGURES))
+def test_figures_are_in_the_order_people_look_at_them(names: list[str]) -> None:
+    assert sorted(names, key=metric_order) == FIGURES
+    assert sorted(at_largest_k(names), key=metric_order) == [name for name in FIGURES if name != "ndcg@5"]
+
+
+@given(st.permutations(["popularity", "item_knn", "member image", "member text"]))
+def test_baselines_stand_before_members(names: list[str]) -> None:
+    assert sorted(names, key=column_order) == ["popularity", "item_knn", "member image", "member text"]
+
+
+def test_a_figure_says_when_it_is_undefined_or_has_no_interval() -> None:
+    unknown = float("nan")
+    assert figure(None) == ""
+    assert figure(Interval(unknown, 0.0, 0.0, 0)) == "undefined"
+    assert figure(Interval(0.5, unknown, unknown, 9)) == "0.5000"
+    assert figure(Interval(0.5, 0.25, 0.75, 9)) == "0.5000 [0.2500, 0.7500]"

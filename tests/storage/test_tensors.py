@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors import SafetensorError
 
 from towerkit.core.errors import RunError
-from towerkit.storage.tensors import load_tensors, save_tensors, tensor_shapes
+from towerkit.storage.tensors import load_tensors, map_tensor, save_tensors, tensor_shapes
 
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 TYPES = ["bool", *INTEGERS, "float16", "float32", "float64", ">f4", ">i8"]
@@ -92,6 +93,27 @@ def test_parameters_and_bfloat16(tmp_path: Path) -> None:
     assert loaded["half"].tolist()[:4] == [1.0, -2.5, 3.140625, float("inf")]
     assert loaded["count"].dtype == np.uint16
     assert weight.requires_grad
+
+
+@settings(max_examples=30, deadline=None)
+@given(ARRAYS, ARRAYS)
+def test_a_mapped_array_is_the_loaded_one(
+    tmp_path_factory: pytest.TempPathFactory, first: npt.NDArray[Any], second: npt.NDArray[Any]
+) -> None:
+    path = tmp_path_factory.mktemp("t") / "x.safetensors"
+    save_tensors(path, {"first": first, "second": second})
+    for name, array in load_tensors(path).items():
+        mapped = map_tensor(path, name)
+        assert (mapped.dtype, mapped.shape, mapped.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+def test_writing_to_a_mapped_array_leaves_the_file(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x", {"a": np.zeros(4), "b": torch.zeros(2, dtype=torch.bfloat16)})
+    map_tensor(tmp_path / "x", "a")[:] = 7.0
+    assert load_tensors(tmp_path / "x")["a"].tolist() == [0.0] * 4
+    for name in ("b", "c"):  # of bfloat16; not there
+        with pytest.raises(RunError, match=f"has no array '{name}' that can be mapped; its arrays are 'a', 'b'"):
+            map_tensor(tmp_path / "x", name)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch", "bfloat16"])

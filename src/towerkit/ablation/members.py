@@ -97,10 +97,7 @@ class LateGame:
         Raises:
             SpecError: Always.
         """
-        raise SpecError(
-            f"Columns are shuffled within towers, and '{part}' is a member of a late fusion; ablate the Run of a tower_model, or "
-            "leave --columns out."
-        )
+        raise _no_columns_of(part, "tower_model")
 
     def _of_task(self, task: str, labels: Labels, missing: frozenset[str], mode: Mode, draw: int) -> Probabilities:
         names = [name for name in self.fusion.members if task in self._said[name]]
@@ -205,10 +202,7 @@ class RankFusionGame:
         Raises:
             SpecError: Always.
         """
-        raise SpecError(
-            f"Columns are shuffled within towers, and '{part}' is a member of a late fusion; ablate the Run of a two_tower, or "
-            "leave --columns out."
-        )
+        raise _no_columns_of(part, "two_tower")
 
     def _mean(self, name: str) -> Ranker:
         if name not in self._averages:
@@ -273,3 +267,10 @@ def _without(fusion: RankFusion, left: Mapping[str, object]) -> FusedRanker:
         spec = spec.model_copy(update={"combine": WeightedSpec()})
     members = {name: member for name, member in fusion.members.items() if name in left}
     return replace(fusion, spec=spec, members=members).weighed(shares)
+
+
+def _no_columns_of(part: str, kind: str) -> SpecError:
+    return SpecError(
+        f"Columns are shuffled within towers, and '{part}' is a member of a late fusion; ablate the Run of a {kind}, or "
+        "leave --columns out."
+    )

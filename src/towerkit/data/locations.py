@@ -28,6 +28,9 @@ FORMATS = {
 
 DATA_VARIABLE = "TOWERKIT_DATA"
 
+BESIDE = "shared/data"
+"""The folder that holds the data sets, where the variable does not say it; looked for beside each parent."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -93,18 +96,18 @@ def expand(written: str) -> str:
 
 
 def data_folder(written: str) -> Path:
-    """The folder ``shared/data`` beside the current directory or beside one of its parents.
+    """The folder `BESIDE` beside the current directory or beside one of its parents.
 
     Raises:
         DataError: If there is none.
     """
     here = Path.cwd()
     for folder in (here, *here.parents):
-        found = folder.parent / "shared" / "data"
+        found = folder.parent / BESIDE
         if found.is_dir():
             return found
     raise DataError(
-        f"{written}: {DATA_VARIABLE} is not set, and no folder shared/data lies beside {here} or a parent of it; "
+        f"{written}: {DATA_VARIABLE} is not set, and no folder {BESIDE} lies beside {here} or a parent of it; "
         f"set {DATA_VARIABLE} to the folder that holds your data sets."
     )
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -63,27 +61,6 @@ def parts_of(count: int) -> int:
         count: Places.
     """
     return max(1, min(_num_threads(), count))
-
-
-def in_threads(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
-    """Call ``kernel(*arguments, first, end)`` for stretches of ``0 … count``, in as many threads as PyTorch uses.
-
-    A plain loop compiles in half the time of a ``prange`` one, and no OpenMP is started, so that the process may still be
-    forked. It pays for work of some milliseconds outside of a training's steps; between these, see :func:`parts_of`. Without a
-    compiler there is one thread.
-
-    Args:
-        kernel: Compiled without ``parallel``; what it writes for one place must not depend on the others.
-        count: How many places there are.
-        *arguments: Of the kernel, before the two ends of its stretch.
-    """
-    threads = min(_num_threads(), count) if isinstance(kernel, Dispatcher) else 1
-    ends = [count * place // threads for place in range(threads + 1)] if threads > 1 else [0, count]
-    with ThreadPoolExecutor(max(1, threads - 1)) as pool:  # starts no thread before it is asked to
-        rest = [pool.submit(kernel, *arguments, *stretch) for stretch in pairwise(ends[1:])]
-        kernel(*arguments, *ends[:2])
-    for each in rest:
-        each.result()
 
 
 def was_compiled(function: Callable[..., Any]) -> bool:

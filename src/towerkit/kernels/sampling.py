@@ -138,6 +138,14 @@ def _mixed(key: np.uint64, counter: np.uint64) -> np.uint64:
     return z ^ (z >> np.uint64(31))
 
 
+@compiled(parallel=True, exact=True)
+def sign_in_parts(parts, starts, known, signatures) -> None:
+    """All queries of :func:`sign`, by parts."""
+    for part in prange(parts):
+        first, end = len(signatures) * part // parts, len(signatures) * (part + 1) // parts
+        sign(starts, known, signatures, first, end)
+
+
 @compiled(exact=True)
 def sign(
     starts: NDArray[np.int64], known: NDArray[np.int32], signatures: NDArray[np.uint64], first: int, end: int

@@ -63,43 +63,43 @@ Row = Annotated[dict[Column, Annotated[Any, BeforeValidator(_value)]], Field(min
 """Columns and values, as a row of the data has them."""
 
 
-class Body(BaseModel):
-    """The base of all bodies."""
+class _Strict(BaseModel):
+    """What a caller sends: nothing that is unknown, no number that is none."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class Body(_Strict):
+    """The base of all bodies."""
 
     model: ModelName | None = None
     """Which of the served models; the first one when not given."""
 
 
-class Cap(BaseModel):
+class Cap(_Strict):
     """At most so many answers of one value of a column."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     column: Column
     most: Count
 
 
-class Boost(BaseModel):
+class Boost(_Strict):
     """Add to the score of the candidates that hold a condition."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     where: Condition
     add: Number
 
 
-class Pin(BaseModel):
+class Pin(_Strict):
     """A candidate that stands at a place, whatever its score."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     item: Key
     place: Count
 
 
-class Rules(BaseModel):
+class Rules(_Strict):
     """What the business wants beside what the model says."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     diversity: Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(_a_number)] = 0.0
     """Share of unlikeness to what stands above (maximal marginal relevance); 0 leaves the order of scores."""
     caps: Annotated[list[Cap], Field(max_length=8)] = []
@@ -150,10 +150,9 @@ class Similar(Body):
         return self
 
 
-class Pair(BaseModel):
+class Pair(_Strict):
     """A query and a candidate."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     query: Key
     item: Key
 
@@ -177,10 +176,9 @@ class Embed(Body):
     side: Literal["query", "candidate"] | None = None
 
 
-class Event(BaseModel):
+class Event(_Strict):
     """Somebody met something."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     id: Text
     """Of the event, not of what happened: sent twice, it counts once."""
     query: Key
@@ -201,8 +199,7 @@ class Items(Body):
     items: Annotated[list[Row], Field(min_length=1, max_length=MOST_ROWS)]
 
 
-class Swap(BaseModel):
+class Swap(_Strict):
     """Put another Run in the place of the one that is served."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     candidate: ModelName

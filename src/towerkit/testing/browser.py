@@ -55,7 +55,7 @@ class Page:
         """Go to an address and wait until it is loaded; what was noted of an earlier one is forgotten.
 
         Args:
-            address: For example ``file:///tmp/report.html``.
+            address: For example ``Path("report.html").resolve().as_uri()``.
             width: Of the window, in pixels; below 600 it is a phone's.
             height: Of the window.
             dark: Whether the reader prefers dark pages.

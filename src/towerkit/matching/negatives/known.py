@@ -70,11 +70,12 @@ class KnownPairs:
         num_queries = self._pairs.shape[0]
         if self.table is not None or self._pairs.nnz < _LINE * num_queries:
             return np.empty((0, 8), np.uint64)
-        from towerkit.kernels.compiled import in_threads  # Numba takes half a second to import
-        from towerkit.kernels.sampling import sign
+        from towerkit.kernels.compiled import parts_of, torch_threads  # Numba takes half a second to import
+        from towerkit.kernels.sampling import sign_in_parts
 
         found = np.zeros((num_queries, 8), np.uint64)
-        in_threads(sign, num_queries, *self.by_query[:2], found)
+        with torch_threads():
+            sign_in_parts(parts_of(num_queries), *self.by_query[:2], found)
         return found
 
     def candidates_of(self, query: int) -> NDArray[np.int64]:

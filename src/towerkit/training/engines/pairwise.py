@@ -42,7 +42,8 @@ class PairwiseEngine(KernelEngine):
     def _advance(self, chosen: Rows, size: int) -> NDArray[np.float64]:
         """Take the steps of some rows; the losses, from the first that is no number on without meaning."""
         from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
-        from towerkit.kernels.pairwise import coded, grouped, lengths_of, train_span
+        from towerkit.kernels.grouping import coded, grouped
+        from towerkit.kernels.pairwise import lengths_of, train_span
 
         state, model, optimizer = self.state, self.state.model, self.state.optimizer
         queries, positives = self.queries[chosen], self.candidates[chosen]

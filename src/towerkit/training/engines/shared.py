@@ -74,7 +74,8 @@ class SharedEngine(KernelEngine):
     def _advance(self, chosen: Rows, size: int) -> NDArray[np.float64]:
         """Take one step; its loss, which leaves the tables alone where it is no number."""
         from towerkit.kernels.compiled import torch_threads  # Numba takes half a second to import
-        from towerkit.kernels.pairwise import LAST, NO_MOVE, aggregate, grouped, move_rows
+        from towerkit.kernels.grouping import grouped
+        from towerkit.kernels.pairwise import LAST, NO_MOVE, aggregate, move_rows
 
         model, update = self.state.model, self.state.update
         batch = self._batch(chosen)
