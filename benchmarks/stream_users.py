@@ -24,6 +24,7 @@ from towerkit.core.random import generator
 from towerkit.data.readers import read_table
 from towerkit.run import Run
 from towerkit.serving.engine import Engine
+from towerkit.serving.recommending import recommend
 from towerkit.serving.requests import Recommend
 from towerkit.serving.users import OnlineUsers
 
@@ -66,7 +67,7 @@ def streamed(
             users = asked[start : start + 64]
             met = [[item for item, _ in events[user][:number]] if not learns else [] for user in users]
             bodies = [Recommend(query=user, k=k, deny=items or None) for user, items in zip(users, met, strict=True)]
-            for user, answer in zip(users, engine.recommend(bodies), strict=True):
+            for user, answer in zip(users, recommend(engine, bodies), strict=True):
                 assert isinstance(answer, dict), answer
                 item, moment = events[user][number]
                 found[user].append(item in {str(each["item"]) for each in answer["items"]})

@@ -16,6 +16,7 @@ from towerkit.serving.engine import Engine, engines_of
 from towerkit.serving.journal import Journal
 from towerkit.serving.pipelines import Pipeline, PipelineSpec
 from towerkit.serving.problems import Problem
+from towerkit.serving.recommending import recommend, warm
 from towerkit.serving.requests import Recommend
 from towerkit.serving.settings import check_name
 from towerkit.serving.users import replay
@@ -260,7 +261,7 @@ def check_answers(engine: Engine) -> None:
     Raises:
         Problem: If the answers differ by more than an index may, repeat a candidate, or hold a score that is no number.
     """
-    engine.warm()
+    warm(engine)
     if engine.live is None:
         return
     keys = list(engine.live.query_rows)[:_GATE_QUERIES]
@@ -270,7 +271,7 @@ def check_answers(engine: Engine) -> None:
     if engine.users or len(known) != len(engine.live.keys):
         plain = Engine.load(engine.name, engine.run)
         plain.index = engine.index
-    served = plain.recommend([Recommend(query=key, k=_GATE_K) for key in keys])
+    served = recommend(plain, [Recommend(query=key, k=_GATE_K) for key in keys])
     shares = []
     for key, answer in zip(keys, served, strict=True):
         if isinstance(answer, Problem):

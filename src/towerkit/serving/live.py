@@ -42,6 +42,11 @@ class Live:
         return _rows(self.model.query.keys)
 
     @cached_property
+    def query_keys(self) -> list[str]:
+        """The queries' keys, as texts, from 0."""
+        return list(self.query_rows)
+
+    @cached_property
     def candidate_rows(self) -> Mapping[str, int]:
         """Key, as a text -> row of the candidate catalogue, from 1."""
         return _rows(self.model.candidate.keys)
@@ -175,15 +180,6 @@ class Live:
         above = values if pa.types.is_boolean(values.type) else pc.greater(values, 0)
         return np.asarray(pc.fill_null(above, False).to_numpy(zero_copy_only=False), bool)
 
-    def table(self, rows: Sequence[Mapping[str, Any]], entity: str | None) -> Table:
-        """Raw rows of a request as the model reads tables.
-
-        Args:
-            rows: Columns and values.
-            entity: Whose rows; None for examples.
-        """
-        return table_of_rows(self.run, rows, entity)
-
     def with_items(self, rows: Sequence[Mapping[str, Any]]) -> Live:
         """The same with new candidates, and new values of known ones, embedded by what their rows say.
 
@@ -247,7 +243,12 @@ class Live:
 
 
 def table_of_rows(run: Run, rows: Sequence[Mapping[str, Any]], entity: str | None) -> Table:
-    """Raw rows of a request as a table; see :meth:`Live.table`.
+    """Raw rows of a request as a table, as the model reads tables.
+
+    Args:
+        run: Whose data they are like.
+        rows: Columns and values.
+        entity: Whose rows; None for examples.
 
     Raises:
         DataError: If a column mixes types.

@@ -18,6 +18,7 @@ from towerkit.data.table import Table
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.serving.engine import Answer, Engine
 from towerkit.serving.problems import Problem
+from towerkit.serving.recommending import recommend
 from towerkit.serving.requests import MOST_ANSWERS, Recommend
 from towerkit.serving.settings import NAME
 from towerkit.trained import RankingModel, scores_of_rows
@@ -81,9 +82,9 @@ class Pipeline:
         """The best candidates of the first stage, in the order of the second one."""
         first = self.engines[self.spec.retrieve]
         wide = [body.model_copy(update={"k": max(self.spec.depth, body.k), "why": False}) for body in asked]
-        found = first.recommend(wide)
+        found = recommend(first, wide)
         return [
-            each if isinstance(each, Problem) else first.guarded(lambda b=body, e=each: self._ordered(b, e))
+            each if isinstance(each, Problem) else first.guarded(self._ordered, body, each)
             for body, each in zip(asked, found, strict=True)
         ]
 

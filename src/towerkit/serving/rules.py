@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from towerkit.serving.live import Live
+from towerkit.serving.placing import Placed
 from towerkit.serving.requests import Rules
 
 _POOL = 10
 """So many times the answers are looked at for diversity."""
 _LEAST_POOL = 100
-
-
-@dataclass
-class Placed:
-    """One answer, and what the rules did to it."""
-
-    place: int
-    """Of the candidate, from 0."""
-    score: float
-    """The model's own."""
-    rules: list[dict[str, Any]] = field(default_factory=list)
 
 
 def needs_all_scores(rules: Rules | None) -> bool:

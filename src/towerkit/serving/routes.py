@@ -1,0 +1,91 @@
+"""The calls of the service: nothing is computed here, each hands its body on and waits."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+
+from towerkit.serving import answers, questions, requests
+from towerkit.serving.fleet import folder_of
+from towerkit.serving.problems import Problem
+from towerkit.serving.service import Service, client_of, json_answer
+
+
+def add_questions(app: FastAPI, service: Service) -> None:
+    """What models answer."""
+
+    @app.post("/v1/recommend", response_model=answers.Recommended)
+    async def recommend(body: requests.Recommend) -> Response:
+        return await service.recommend(body)
+
+    @app.post("/v1/similar", response_model=answers.Likened)
+    async def similar(body: requests.Similar) -> Response:
+        return await service.ask(body, questions.similar)
+
+    @app.post("/v1/score", response_model=answers.Scored)
+    async def score(body: requests.Score) -> Response:
+        return await service.ask(body, questions.score)
+
+    @app.post("/v1/predict", response_model=answers.Predicted)
+    async def predict(body: requests.Predict) -> Response:
+        return await service.ask(body, questions.predict)
+
+    @app.post("/v1/embed", response_model=answers.Embedded)
+    async def embed(body: requests.Embed) -> Response:
+        return await service.ask(body, questions.embed)
+
+
+def add_changes(app: FastAPI, service: Service) -> None:
+    """What changes models, their candidates, or what is known of queries."""
+
+    @app.post("/v1/events", response_model=answers.Kept)
+    async def events(body: requests.Events) -> Response:
+        return await service.events(body)
+
+    @app.post("/v1/items", response_model=answers.Taken)
+    async def items(body: requests.Items) -> Response:
+        return await service.items(body)
+
+    @app.delete("/v1/users/{query:path}", response_model=answers.Forgotten)
+    async def forget(query: requests.Text) -> Response:
+        return await service.forget(query)
+
+    @app.post("/v1/models/{name}:swap", response_model=answers.Swapped)
+    async def swap(name: requests.ModelName, body: requests.Swap, request: Request) -> Response:
+        service.check_admin(request)
+        client = client_of(request)
+        try:
+            told = await service.swap(name, folder_of(service.settings.candidates, body.candidate))
+        except Problem as problem:
+            service.audit("swap refused", model=name, candidate=body.candidate, client=client, why=problem.rule)
+            raise
+        service.audit("swap", candidate=body.candidate, client=client, **told)
+        return json_answer(told)
+
+    @app.post("/v1/models/{name}:rollback", response_model=answers.Swapped)
+    async def rollback(name: requests.ModelName, request: Request) -> Response:
+        service.check_admin(request)
+        told = await service.back(name)
+        service.audit("rollback", client=client_of(request), **told)
+        return json_answer(told)
+
+
+def add_looks(app: FastAPI, service: Service) -> None:
+    """What the service tells of itself."""
+
+    @app.get("/v1/models", response_model=answers.Models)
+    async def models() -> Response:
+        service.check_ready()
+        return json_answer({"models": service.fleet.describe()})
+
+    @app.get("/health/live", response_model=answers.Health)
+    async def live() -> Response:
+        return json_answer({"status": "alive"})
+
+    @app.get("/health/ready", response_model=answers.Health)
+    async def ready() -> Response:
+        service.check_ready()
+        return json_answer({"status": "ready"})
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        return Response(service.meters.page(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,214 @@
+"""The state behind the calls: which thread does what of each, and in which order things change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+
+from towerkit.serving import requests
+from towerkit.serving.engine import Engine
+from towerkit.serving.fleet import Fleet, check_answers
+from towerkit.serving.guard import bearer
+from towerkit.serving.journal import Journal
+from towerkit.serving.keeper import Keeper
+from towerkit.serving.meters import Meters
+from towerkit.serving.problems import Problem
+from towerkit.serving.recommending import recommend, warm
+from towerkit.serving.settings import Settings, same_token
+from towerkit.serving.worker import Worker
+
+_AUDIT = logging.getLogger("towerkit.audit")
+AnyBody = TypeVar("AnyBody", bound=requests.Body)
+
+
+class Service:
+    """The state behind the calls.
+
+    Args:
+        fleet: The models.
+        settings: Of the process.
+    """
+
+    def __init__(self, fleet: Fleet, settings: Settings) -> None:
+        self.fleet, self.settings = fleet, settings
+        limits = settings.limits
+        self.worker = Worker(waiting=limits.waiting, batch=limits.batch, deadline_s=limits.deadline_s)
+        self.log = Worker(waiting=limits.waiting, batch=limits.batch, deadline_s=max(limits.deadline_s, 5.0))
+        journal: Journal | None = fleet.journal
+        self.keeper = None if journal is None else Keeper(journal, lambda name: fleet.engine(name), self.log)
+        self.meters = Meters(self.worker)
+        self.ready = False
+        self.changing = asyncio.Lock()
+        """Held by whoever changes which models are served, or their candidates."""
+
+    async def start(self) -> None:
+        """Load everything, answer once, be ready."""
+        self.worker.start()
+        self.log.start()
+        if not self.fleet.engines:
+            await asyncio.to_thread(self.fleet.load)
+        for engine in list(self.fleet.engines.values()):
+            check = check_answers if engine.index is not None else warm
+            await self.worker.ask(object(), partial(_each, check), engine, must=True)
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Answer what waits, then end."""
+        self.ready = False
+        await asyncio.to_thread(self.worker.stop)
+        await asyncio.to_thread(self.log.stop)
+        if self.fleet.journal is not None:
+            self.fleet.journal.close()
+
+    def check_ready(self) -> None:
+        """Refuse calls before everything is loaded.
+
+        Raises:
+            Problem: If it is not.
+        """
+        if not self.ready:
+            raise Problem(503, "The service answers when it is ready.", "not yet", "Ask again.", {"Retry-After": "1"})
+
+    async def recommend(self, body: requests.Recommend) -> Response:
+        """Ask the model or pipeline that a request names, together with others that wait."""
+        self.check_ready()
+        pipeline = self.fleet.pipeline(body.model)
+        if pipeline is not None:
+            return json_answer(await self.worker.ask(object(), pipeline.recommend, body))
+        engine = self.fleet.engine(body.model)
+        return json_answer(await self.worker.ask(id(engine), partial(recommend, engine), body))
+
+    async def ask(self, body: AnyBody, question: Callable[[Engine, AnyBody], dict[str, Any]]) -> Response:
+        """Ask the model that a request names something else.
+
+        Args:
+            body: The request.
+            question: Answers it, in the inference thread.
+        """
+        self.check_ready()
+        engine = self.fleet.engine(body.model)
+        compute = partial(_each, lambda asked: engine.guarded(question, engine, asked))
+        return json_answer(await self.worker.ask(object(), compute, body))
+
+    async def events(self, body: requests.Events) -> Response:
+        """Keep events."""
+        self.check_ready()
+        engine = self.fleet.engine(body.model)
+        if self.keeper is None:
+            raise Problem(409, "A service keeps events in a log.", "this one has none", "Start it with --events FILE.")
+        if engine.users is None:
+            raise Problem(
+                422,
+                f"The model '{engine.name}' does not learn from events: its queries learn by gradient, or it has none.",
+                "events",
+                "Train a two_tower with update: {kind: one_backprop} or a query tower {kind: history}.",
+            )
+        told = await self.keeper.tell(engine.name, body)
+        self.meters.events.inc(len(told))
+        return json_answer({"model": engine.name, "events": told})
+
+    async def forget(self, query: str) -> Response:
+        """Remove a query from the log and from memory, for all models."""
+        self.check_ready()
+        engines = [engine for engine in self.fleet.engines.values() if engine.users is not None]
+
+        def remove(journal: Journal | None) -> int:
+            gone = sum(journal.forget(engine.name, query) for engine in engines) if journal is not None else 0
+            for engine in engines:
+                if engine.users is not None:
+                    engine.users.forget(query)
+            return gone
+
+        gone = remove(None) if self.keeper is None else await self.keeper.run(remove)
+        self.audit("forget", events=gone)
+        return json_answer({"events": gone})
+
+    async def items(self, body: requests.Items) -> Response:
+        """Take in new candidates."""
+        self.check_ready()
+        async with self.changing:
+            engine = self.fleet.engine(body.model)
+            grown = partial(_each, lambda rows: engine.guarded(engine.with_items, rows))
+            fresh = await self.worker.ask(object(), grown, body.items, must=True)
+            if self.keeper is not None:
+                key = fresh.model.candidate.key
+                rows = [(str(row.get(key, row.get(fresh.model.candidate_entity))), dict(row)) for row in body.items]
+                await self.keeper.run(lambda journal: journal.put_items(engine.name, rows))
+            await self.worker.ask(object(), partial(_each, engine.install), fresh, must=True)
+        self.audit("items", model=engine.name, count=len(body.items))
+        return json_answer({"model": engine.name, "candidates": len(fresh.keys), "durable": self.keeper is not None})
+
+    async def swap(self, name: str, path: Path) -> dict[str, str]:
+        """Load a candidate, look at it, and put it in the place of what is served."""
+        self.check_ready()
+        async with self.changing:
+            fresh = await asyncio.to_thread(self.fleet.candidate, name, path)
+            if self.keeper is not None:
+                placed = await self.keeper.run(lambda journal: self.fleet.caught_up(fresh, journal))
+            else:
+                placed = [(engine, -1) for engine in fresh]
+            for engine in fresh:
+                await self.worker.ask(object(), partial(_each, check_answers), engine, must=True)
+            return await self._switch(name, placed)
+
+    async def back(self, name: str) -> dict[str, str]:
+        """Serve again what was served before the last swap."""
+        self.check_ready()
+        async with self.changing:
+            old = self.fleet.previous(name)
+            fresh = [Engine.load(engine.name, engine.run) for engine in old]  # what was told since then counts too
+            if self.keeper is None:
+                return await self._switch(name, [(engine, -1) for engine in fresh])
+            return await self._switch(name, await self.keeper.run(lambda j: self.fleet.caught_up(fresh, j)))
+
+    async def _switch(self, name: str, placed: list[tuple[Engine, int]]) -> dict[str, str]:
+        if self.keeper is None:
+            old = self.fleet.switch(name, placed)
+        else:
+            old = await self.keeper.run(lambda _: self.fleet.switch(name, placed))
+        return {"model": name, "model_version": placed[0][0].version, "previous_version": old[0].version}
+
+    def check_admin(self, request: Request) -> None:
+        """Let administrators pass.
+
+        Raises:
+            Problem: If whoever asks is none.
+        """
+        expected = self.settings.admin_token
+        if expected is None:
+            raise Problem(403, "Administration needs an admin token.", "a service without", "Set TOWERKIT_ADMIN_TOKEN.")
+        given = bearer(dict(request.scope["headers"]))
+        if given is None or not same_token(given, expected):
+            self.audit("refused", client=client_of(request), path=request.url.path)
+            raise Problem(403, "Administration needs the admin token.", "none, or another one", "Send it as Bearer.")
+
+    @staticmethod
+    def audit(action: str, **details: Any) -> None:
+        """Write down what was changed, and by whom."""
+        _AUDIT.info("%s", json.dumps({"action": action, **details}))
+
+
+def _each(one: Callable[[Any], Any], asked: Sequence[Any]) -> list[Any]:
+    """What the inference thread does with requests that it answers one by one."""
+    return [one(each) for each in asked]
+
+
+def json_answer(content: Any) -> Response:
+    """An answer as it is sent.
+
+    Args:
+        content: Plain data without NaN.
+    """
+    return Response(json.dumps(content, allow_nan=False, default=str).encode(), media_type="application/json")
+
+
+def client_of(request: Request) -> str:
+    """The address that a request came from."""
+    return request.client.host if request.client else "unknown"
