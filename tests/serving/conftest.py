@@ -7,9 +7,10 @@ import importlib.util
 import json
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def trained(folder: Path, model: dict[str, Any], update: dict[str, Any] | None =
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
     """``shop`` learns by averages, ``pool`` reads histories, ``past`` does both, ``still`` neither; ``stars`` predicts."""
     root = tmp_path_factory.mktemp("runs")
     found = {
@@ -76,7 +77,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
         "training": {"epochs": 1},
     }
     found["stars"] = tk.fit(spec, tk.read(rows), run=root / "stars")
-    return found
+    return MappingProxyType(found)  # of the whole session: no test puts another one in
 
 
 class Asked:
@@ -146,14 +147,17 @@ def started(paths: dict[str, Path], settings: Any, pipelines: Any = None, indexe
 
 
 @pytest.fixture
-def serve(runs: dict[str, Run]) -> Generator[Callable[..., Asked]]:
-    """Start services that end with the test: names of Runs, and settings."""
+def serve(runs: Mapping[str, Run]) -> Generator[Callable[..., Asked]]:
+    """Start services that end with the test: names of Runs, Runs of the test's own, and settings."""
     from towerkit.serving.settings import Settings
 
     running: list[Asked] = []
 
-    def start(*names: str, pipelines: Any = None, **settings: Any) -> Asked:
-        paths = {name: runs[name].path for name in names}
+    def start(
+        *names: str, pipelines: Any = None, own: Mapping[str, Run] = MappingProxyType({}), **settings: Any
+    ) -> Asked:
+        every = {**runs, **own}
+        paths = {name: every[name].path for name in names}
         running.append(started(paths, Settings(port=0, **settings), pipelines))
         return running[-1]
 
@@ -163,7 +167,7 @@ def serve(runs: dict[str, Run]) -> Generator[Callable[..., Asked]]:
 
 
 @pytest.fixture(scope="module")
-def service(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Generator[Asked]:
+def service(runs: Mapping[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Generator[Asked]:
     """One service of all Runs, with a log, for the tests of a module."""
     from towerkit.serving.settings import Settings
 

@@ -19,6 +19,7 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ ADMIN = "an-admin-token-of-this-test"
 
 
 @pytest.fixture(scope="module")
-def folder(runs: dict[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(runs: Mapping[str, Run], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Candidates: a good one, and others that must be refused."""
     root = tmp_path_factory.mktemp("candidates")
     trained(root / "good", MODEL, {"kind": "one_backprop", "beta": 0.8}, seed=3)
@@ -65,7 +66,7 @@ def back(service: Asked) -> tuple[int, dict[str, Any]]:
     return status, content
 
 
-def test_new_items(serve: Any, runs: dict[str, Run], folder: Path, tmp_path: Path) -> None:
+def test_new_items(serve: Any, runs: Mapping[str, Run], folder: Path, tmp_path: Path) -> None:
     settings = {"events": str(tmp_path / "e.db"), "candidates": folder, "admin_token": ADMIN}
     service = serve("shop", **settings)
     row = {"item": "i-new", "name": "Fresh", "price": 12.5, "kind": "book"}
@@ -101,7 +102,7 @@ def test_new_items(serve: Any, runs: dict[str, Run], folder: Path, tmp_path: Pat
     assert titles(serve("shop", **settings))["i-new"] == "Fresh"
 
 
-def test_a_swap_and_the_way_back(serve: Any, runs: dict[str, Run], folder: Path, tmp_path: Path) -> None:
+def test_a_swap_and_the_way_back(serve: Any, runs: Mapping[str, Run], folder: Path, tmp_path: Path) -> None:
     service = serve("shop", events=str(tmp_path / "e.db"), candidates=folder, admin_token=ADMIN)
     tell(service, "newcomer", ["i3", "i7"])
     before = service.post("/v1/recommend", query="u5")
@@ -152,7 +153,7 @@ def test_requests_without_pause_see_one_run_or_the_other(serve: Any, folder: Pat
     assert all(items == right[version] for _, version, items in seen)
 
 
-def test_a_bad_candidate_leaves_the_old_one(serve: Any, runs: dict[str, Run], folder: Path, tmp_path: Path) -> None:
+def test_a_bad_candidate_leaves_the_old_one(serve: Any, runs: Mapping[str, Run], folder: Path, tmp_path: Path) -> None:
     service = serve("shop", candidates=folder, admin_token=ADMIN)
     before = service.post("/v1/recommend", query="u5")
     for name, status, part in (
@@ -187,7 +188,7 @@ def test_a_much_worse_candidate_is_refused(serve: Any, folder: Path, monkeypatch
     assert (status, "recall" in content["error"]["rule"]) == (409, True), content
 
 
-def test_a_watched_link(runs: dict[str, Run], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watched_link(runs: Mapping[str, Run], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.serving.conftest import started
 
     from towerkit.serving import app
@@ -220,7 +221,7 @@ def test_a_watched_link(runs: dict[str, Run], folder: Path, tmp_path: Path, monk
         service.stop()
 
 
-def test_an_index_in_place_of_all_candidates(serve: Any, runs: dict[str, Run], tmp_path: Path) -> None:
+def test_an_index_in_place_of_all_candidates(serve: Any, runs: Mapping[str, Run], tmp_path: Path) -> None:
     from tests.serving.conftest import started
 
     from towerkit.core.errors import RunError

@@ -99,7 +99,8 @@ def test_a_whole_k_written_as_a_float_is_one(service: Asked) -> None:
 
 def test_bodies_of_other_kinds(service: Asked) -> None:
     body = b'{"query": "u1"}'
-    assert refused(service, "/v1/recommend", b" " * 1_000_001)[0] == 413
+    for size in (1_000_001, 10_000_000):  # the answer comes although the client reads it only when it has sent all
+        assert refused(service, "/v1/recommend", b" " * size)[0] == 413
     assert refused(service, "/v1/recommend", body, JSON | {"Content-Encoding": "gzip"})[0] == 415
     assert refused(service, "/v1/recommend", body, {"Content-Type": "text/plain"})[0] == 415
     assert refused(service, "/v1/recommend?path=/etc/passwd", body)[0] == 404
@@ -117,17 +118,9 @@ def test_a_chunked_body_is_cut_off_at_the_limit(service: Asked) -> None:
             b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Transfer-Encoding: chunked\r\n\r\n"
         )
-        answer = b""
-        try:
-            for _ in range(40):
-                connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
-        except OSError:
-            pass  # it has closed the connection
-        try:
-            answer = connection.recv(65536)
-        except ConnectionError:
-            return
-        assert b" 413 " in answer.split(b"\r\n")[0]
+        for _ in range(40):
+            connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
+        assert b" 413 " in connection.recv(65536).split(b"\r\n")[0]
 
 
 def test_other_hosts_and_origins_are_refused(service: Asked) -> None:

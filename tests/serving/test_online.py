@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def learning(serve: Any, tmp_path: Path) -> Asked:
     return started
 
 
-def test_a_known_user_moves_as_the_update_says(learning: Asked, runs: dict[str, Run]) -> None:
+def test_a_known_user_moves_as_the_update_says(learning: Asked, runs: Mapping[str, Run]) -> None:
     model: Any = runs["shop"].model
     tower = model.model.query.id_towers()["id"]
     row = int(model.query.rows(model.query.keys.slice(4, 1))[0])
@@ -81,7 +82,7 @@ def test_a_known_user_moves_as_the_update_says(learning: Asked, runs: dict[str, 
     assert learning.post("/v1/score", pairs=pair)["scores"][0]["score"] == pytest.approx(after["items"][0]["score"])
 
 
-def test_a_newcomer_is_served_from_the_first_event(learning: Asked, runs: dict[str, Run]) -> None:
+def test_a_newcomer_is_served_from_the_first_event(learning: Asked, runs: Mapping[str, Run]) -> None:
     stranger = learning.post("/v1/recommend", query="newcomer", k=5)
     assert stranger["cold"]
     tell(learning, "newcomer", ["i3"])
@@ -101,7 +102,7 @@ def test_a_newcomer_is_served_from_the_first_event(learning: Asked, runs: dict[s
         assert sum(s["share"] for s in item["why"]["history"]) == pytest.approx(item["why"]["towers"]["id"], abs=1e-5)
 
 
-def test_histories_go_on_where_the_training_ended(learning: Asked, runs: dict[str, Run]) -> None:
+def test_histories_go_on_where_the_training_ended(learning: Asked, runs: Mapping[str, Run]) -> None:
     model: Any = runs["pool"].model
     tell(learning, "newcomer", ["i3", "i7", "i3"], "pool")
     found = learning.post("/v1/recommend", model="pool", query="newcomer", k=5)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def wait_until_ready(url: str) -> Any:
 
 
 @pytest.mark.long
-def test_killed_while_events_are_written_then_ended_in_peace(runs: dict[str, Run], tmp_path: Path) -> None:
+def test_killed_while_events_are_written_then_ended_in_peace(runs: Mapping[str, Run], tmp_path: Path) -> None:
     from towerkit.serving.client import AsyncClient, Client, ServiceError
 
     words = [f"shop={runs['shop'].path}", f"stars={runs['stars'].path}", "--events", str(tmp_path / "events.db")]
@@ -169,7 +170,7 @@ def check_awaited(waiting: Any, client: Any) -> None:
         (["RUN", "--events", "/"], "SQLite file"),
     ],
 )
-def test_what_cannot_be_served_says_why(runs: dict[str, Run], words: list[str], part: str) -> None:
+def test_what_cannot_be_served_says_why(runs: Mapping[str, Run], words: list[str], part: str) -> None:
     from typer.testing import CliRunner
 
     from towerkit.cli import app
@@ -181,7 +182,7 @@ def test_what_cannot_be_served_says_why(runs: dict[str, Run], words: list[str], 
     assert part in str(result.exception)
 
 
-def test_two_stages(serve: Any, runs: dict[str, Run], tmp_path: Path) -> None:
+def test_two_stages(serve: Any, runs: Mapping[str, Run], tmp_path: Path) -> None:
     from towerkit.core.errors import SpecError
     from towerkit.serving.pipelines import read_pipelines
 
@@ -193,12 +194,13 @@ def test_two_stages(serve: Any, runs: dict[str, Run], tmp_path: Path) -> None:
             "item": {"kind": "id", "dim": 4, "entity": "item"},
         },
     }
-    runs["second"] = trained(tmp_path / "second", ranker)
-    service = serve("shop", "second", "still", pipelines=read_pipelines(tmp_path / "p.yaml"))
+    second = trained(tmp_path / "second", ranker)
+    pipelines = read_pipelines(tmp_path / "p.yaml")
+    service = serve("shop", "second", "still", own={"second": second}, pipelines=pipelines)
     found = service.post("/v1/recommend", model="home", query="u5", k=5)["items"]
     first = service.post("/v1/recommend", model="shop", query="u5", k=12)["items"]
     pairs = {"user": ["u5"] * 12, "item": [item["item"] for item in first]}
-    scores = dict(zip(pairs["item"], runs["second"].predict(pairs).column("score").to_pylist(), strict=True))
+    scores = dict(zip(pairs["item"], second.predict(pairs).column("score").to_pylist(), strict=True))
     assert [item["item"] for item in found] == sorted(scores, key=lambda key: -scores[key])[:5]
     assert [item["score"] for item in found] == pytest.approx([scores[item["item"]] for item in found], abs=1e-5)
     assert found[0]["retrieved"]["rank"] == 1 + pairs["item"].index(found[0]["item"])

@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -46,7 +47,7 @@ CHOICES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("name", ["shop", "past", "still"])
 @pytest.mark.parametrize("choice", CHOICES)
 def test_served_is_offline_for_known_queries(
-    service: Asked, runs: dict[str, Run], name: str, choice: dict[str, Any]
+    service: Asked, runs: Mapping[str, Run], name: str, choice: dict[str, Any]
 ) -> None:
     for key in ("u0", "u7", "stranger"):
         found = service.post("/v1/recommend", model=name, query=key, **choice)
@@ -55,7 +56,7 @@ def test_served_is_offline_for_known_queries(
         assert found["model_version"] == service.service.fleet.engines[name].version
 
 
-def test_served_is_offline_for_rows_and_histories(service: Asked, runs: dict[str, Run]) -> None:
+def test_served_is_offline_for_rows_and_histories(service: Asked, runs: Mapping[str, Run]) -> None:
     for row in ({"age": 33.0}, {"user": "u3", "age": 70.0}, {"user": "u3"}, {"age": 20.0, "history": ["i1", "i2"]}):
         found = service.post("/v1/recommend", model="shop", features=row)
         assert answers(found) == offline(runs["shop"].recommend(rows=[row]))
@@ -64,7 +65,7 @@ def test_served_is_offline_for_rows_and_histories(service: Asked, runs: dict[str
         assert answers(found) == offline(runs[name].recommend(history=["i1", "i5", "i1"], k=4))
 
 
-def test_served_is_offline_for_the_other_questions(service: Asked, runs: dict[str, Run]) -> None:
+def test_served_is_offline_for_the_other_questions(service: Asked, runs: Mapping[str, Run]) -> None:
     found = service.post("/v1/similar", model="shop", item="i3", k=5, where="price < 20")
     assert answers(found) == offline(runs["shop"].similar("i3", k=5, where="price < 20"))
     found = service.post("/v1/similar", model="shop", query="u3", k=5)
@@ -117,11 +118,10 @@ def test_shares_sum_to_the_score(service: Asked, name: str) -> None:
     check_shares(service.post("/v1/recommend", model="shop", why=True, features={"age": 31.0, "history": ["i9"]}))
 
 
-def test_shares_under_a_backbone_that_is_no_sum(serve: Any, runs: dict[str, Run], tmp_path: Any) -> None:
+def test_shares_under_a_backbone_that_is_no_sum(serve: Any, tmp_path: Any) -> None:
     query = MODEL["query"] | {"backbone": {"kind": "gated", "dim": 6}}
     model = MODEL | {"query": query, "match": {"kind": "euclidean"}}
-    runs["gated"] = trained(tmp_path / "gated", model)
-    service = serve("gated")
+    service = serve("gated", own={"gated": trained(tmp_path / "gated", model)})
     found = service.post("/v1/recommend", query="u5", why=True)
     assert all("base" in item["why"] for item in found["items"])
     check_shares(found)
@@ -130,7 +130,7 @@ def test_shares_under_a_backbone_that_is_no_sum(serve: Any, runs: dict[str, Run]
         assert item["why"]["towers"] == pytest.approx({"id": 0.0, "about": 0.0}, abs=1e-6)
 
 
-def test_what_a_model_cannot_answer_is_refused(service: Asked, runs: dict[str, Run]) -> None:
+def test_what_a_model_cannot_answer_is_refused(service: Asked, runs: Mapping[str, Run]) -> None:
     status, error = service.refused("/v1/recommend", model="still", history=["i1"])
     assert (status, "one_backprop" in error["next"]) == (422, True)
     status, error = service.refused("/v1/recommend", model="stars", query="u1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -29,6 +30,8 @@ PARSED = "towerkit.json"
 """Where a scope keeps the checked value of its body."""
 _OPEN = ("/health/live", "/health/ready")
 _MOST_HEADER_BYTES, _LONGEST_PATH = 16_384, 1_024
+_DRAINED_BYTES, _DRAINED_S = 32_000_000, 2.0
+"""How much of a body that is too long is still read, and thrown away: whoever sends first and reads then gets the answer."""
 
 
 class Guard:
@@ -69,7 +72,7 @@ class Guard:
                 scope[PARSED] = parse_strictly(body)
             await self.app(scope, _replayed(body, receive), guarded)
         except Problem as problem:
-            await _answer(guarded, problem)
+            await _answer(guarded, problem, receive if problem.status == 413 else None)
         except Exception:
             _LOG.exception("%s %s failed", scope["method"], scope["path"][:100])
             if not began:
@@ -188,9 +191,24 @@ def _name_of(address: str) -> str | None:
         return None
 
 
-async def _answer(send: Send, problem: Problem) -> None:
+async def _answer(send: Send, problem: Problem, rest: Receive | None = None) -> None:
+    """Answer at once; a connection that were closed on what is still being sent would take the answer with it."""
     body = problem.body()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": rest is not None})
+    if rest is not None:
+        await _drained(rest)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _drained(receive: Receive) -> None:
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAINED_S):
+            while size <= _DRAINED_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
