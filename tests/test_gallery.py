@@ -63,9 +63,9 @@ def test_what_is_refused(tmp_path: Path) -> None:
         begin(tmp_path / "kept", "search")
     assert (tmp_path / "kept").read_text() == "mine"
     with pytest.raises(
-        SpecError, match=r"There is no example like 'serch'; did you mean 'search'\? The uses are 'ads'"
+        SpecError, match=r"There is no example like 'searches'; did you mean 'search'\? The uses are 'ads'"
     ):
-        begin(tmp_path / "new", "serch")
+        begin(tmp_path / "new", "searches")
     assert not (tmp_path / "new").exists()
 
 
