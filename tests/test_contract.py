@@ -392,6 +392,7 @@ def cases() -> list[ModelContract]:
         prediction("late_fusion_stack", {"kind": "late_fusion", "members": MEMBERS, "combine": stack}),
         search("rank_fusion_weighted", kind="weighted"),
         search("rank_fusion_reciprocal", kind="rrf"),
+        search("rank_fusion_gate", kind="gate"),
         ranker("ranker", towers=BOTH, backbone={"kind": "cross", "layers": 1}, layers=[8]),
         ranker(
             "ranker_tasks", towers={**BOTH, "when": WHEN}, backbone={"kind": "mmoe"}, absent=0.1, heads={"stars": STARS}

@@ -179,13 +179,13 @@ def leak_of_the_catalogue(patch: pytest.MonkeyPatch) -> None:
 
 def leak_of_weights(patch: pytest.MonkeyPatch) -> None:
     """Weights of a fusion of rankers chosen on the test rows too."""
-    honest = fit_ranks.weights_on_validation
+    honest = fit_ranks.Trial.of
 
     def both(fusion: Any, data: Any, evaluation: Any) -> Any:
         held_out = np.union1d(data.parts.validation, data.parts.test)
         return honest(fusion, data.with_parts(replace(data.parts, validation=held_out)), evaluation)
 
-    patch.setattr(fit_ranks, "weights_on_validation", both)
+    patch.setattr(fit_ranks.Trial, "of", both)
 
 
 def leak_of_histories(patch: pytest.MonkeyPatch) -> None:

@@ -234,7 +234,7 @@ def test_the_checks_find_planted_errors() -> None:
         "src/towerkit/nothing.py",
         "nothing.md",
     ]
-    assert wrong_keys("`training.epochs=5` `training.epoch` `data.split.kind` `{kind: gated}` `{kind: gate}`") == [
+    assert wrong_keys("`training.epochs=5` `training.epoch` `data.split.kind` `{kind: gated}` `{kind: gatee}`") == [
         "training.epoch",
         "gate",
     ]

@@ -1,6 +1,7 @@
 """The command line. Every command takes ``--json`` for one object on standard output; progress goes to standard error."""
 
 # In the order in which --help lists their commands.
+from towerkit.cli import starting  # isort: skip
 from towerkit.cli import training  # isort: skip
 from towerkit.cli import tuning  # isort: skip
 from towerkit.cli import measuring  # isort: skip
@@ -29,6 +30,7 @@ __all__ = [
     "measuring",
     "reporting",
     "serving",
+    "starting",
     "training",
     "tuning",
 ]

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from towerkit.baselines.bm25 import BM25Spec
 from towerkit.baselines.ranking import seen_with_unknown
 from towerkit.data.dataset import Dataset
+from towerkit.ensembles.gate import Gate, GateSpec, fit_gate, signals_of
 from towerkit.ensembles.kept_scores import KeptScores
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.members import pair_scorer
 from towerkit.ensembles.pair_members import AnyPairsSpec, fit_pairs
-from towerkit.ensembles.rank_combine import RerankSpec, WeightedSpec, chosen_weights, proportions
+from towerkit.ensembles.rank_combine import RerankSpec, WeightedSpec, chosen_weights, proportions, standardized
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rank_members import PairsMember, RankMember, TowersMember, fit_words
 from towerkit.ensembles.rerank import Memory
 from towerkit.evaluation.ranking import ranking_values
-from towerkit.evaluation.ranking_task import ranking_task
+from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.selection import ranking_selection
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.features.encoded import catalogue_of
+from towerkit.index.ranker import Ranker
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.models.answer import known_part, retriever_of
 from towerkit.models.ranker import RankerSpec
@@ -34,6 +37,9 @@ from towerkit.training.pair_recipe import RankerRecipe
 from towerkit.training.progress import Progress, Staged
 from towerkit.training.recipes import RetrievalRecipe, ones_at, pairs_matrix
 from towerkit.training.spec import TrainingSpec
+
+_GATE_SCORES = 1 << 26
+"""Scores that a gate is fitted on at most (256 MB); with more queries, some of them are left out."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +71,21 @@ class RankFitting:
             dataset: Raw tables; test rows are not read.
         """
         trained = {name: self._trained(name, member, dataset) for name, member in self._towers().items()}
-        weighs = isinstance(self.spec.combine, WeightedSpec | RerankSpec)
-        given = getattr(self.spec.combine, "weights", None)
+        combine = self.spec.combine
+        given = getattr(combine, "weights", None)
         alike = dict.fromkeys(self.spec.members, 1.0)
         fusion = self._fusion(dataset, trained, proportions(alike if given is None else given))
         if not len(dataset.parts.validation):
             return fusion
-        weights = fusion.weights
-        if weighs and given is None:
-            weights = weights_on_validation(fusion, dataset, self.evaluation)
+        weights, gate = fusion.weights, None
+        if isinstance(combine, WeightedSpec | RerankSpec | GateSpec) and given is None:
+            trial = Trial.of(fusion, dataset, self.evaluation)
+            weights = trial.weights()
+            gate = trial.gate(weights, combine.l2) if isinstance(combine, GateSpec) else None
         if self.training.refit:
             again = {name: self._again(name, dataset, found) for name, found in trained.items()}
-            return self._fusion(dataset.for_refit(), again, weights)
-        return self._fusion(dataset, trained, weights)
+            fusion = self._fusion(dataset.for_refit(), again, weights)
+        return replace(fusion, weights=weights, gate=gate)
 
     def _towers(self) -> dict[str, TwoTowerSpec | RankerSpec]:
         members = self.spec.members.items()
@@ -136,31 +144,75 @@ class RankFitting:
         return TowersMember(retriever)
 
 
-def weights_on_validation(fusion: RankFusion, dataset: Dataset, evaluation: EvaluationSpec) -> dict[str, float]:
-    """The weights of the members with which the validation queries are ranked best.
+@dataclass(frozen=True)
+class Trial:
+    """The validation queries, for a fusion whose members learned from the training rows only.
 
-    Args:
-        fusion: Its members learned from the training rows only.
-        dataset: Raw tables with their split.
+    Attributes:
+        fusion: The members.
+        task: What is asked.
         evaluation: Which figure decides, as it does for a two-tower's epochs.
     """
-    rows, entities = dataset.parts.validation, (fusion.query_entity, fusion.candidate_entity)
-    keys = [dataset.labelled(entity, rows) for entity in entities]
-    seen, grades = seen_with_unknown(fusion.seen), None if dataset.grades is None else dataset.grades[rows]
-    task = ranking_task(
-        fusion.query, fusion.candidate, seen, *keys, grades=grades, exclude_seen=evaluation.exclude_seen
-    )
-    metric = ranking_selection(evaluation).metric
 
-    memory: Memory = {}
-    rankers = {
-        name: KeptScores(member.ranker) if isinstance(member, PairsMember) else member.ranker
-        for name, member in fusion.members.items()
-    }
+    fusion: RankFusion
+    task: RankingTask
+    evaluation: EvaluationSpec
 
-    def figure(weights: Mapping[str, float]) -> float:
-        ranker = fusion.weighed(weights, memory, rankers)
-        values = ranking_values(ranker, task, evaluation.k, auc=metric == "auc", gain=evaluation.gain)
-        return float(np.mean(values[metric]))
+    @classmethod
+    def of(cls, fusion: RankFusion, dataset: Dataset, evaluation: EvaluationSpec) -> Trial:
+        """Of the raw tables with their split."""
+        rows, entities = dataset.parts.validation, (fusion.query_entity, fusion.candidate_entity)
+        keys = [dataset.labelled(entity, rows) for entity in entities]
+        seen, grades = seen_with_unknown(fusion.seen), None if dataset.grades is None else dataset.grades[rows]
+        task = ranking_task(
+            fusion.query, fusion.candidate, seen, *keys, grades=grades, exclude_seen=evaluation.exclude_seen
+        )
+        return cls(fusion, task, evaluation)
 
-    return chosen_weights(sorted(fusion.members), figure)
+    def weights(self) -> dict[str, float]:
+        """The weights of the members with which the queries are ranked best."""
+        memory: Memory = {}
+        rankers = {
+            name: KeptScores(member.ranker) if isinstance(member, PairsMember) else member.ranker
+            for name, member in self.fusion.members.items()
+        }
+        return chosen_weights(
+            sorted(rankers), lambda weights: self.figure(self.fusion.weighed(weights, memory, rankers))
+        )
+
+    def gate(self, weights: Mapping[str, float], l2: float) -> Gate | None:
+        """The gate that starts from some weights.
+
+        Returns:
+            None where gates that learned from one half of the queries rank the other half no better than these weights do.
+        """
+        asked = np.flatnonzero(np.diff(self.task.positives.indptr))
+        room = max(2, _GATE_SCORES // (len(weights) * self.fusion.seen.shape[1]))
+        asked = asked[np.unique(np.linspace(0, len(asked) - 1, min(room, len(asked))).astype(np.int64))]
+        if len(asked) < 2:
+            return None
+        before, plain = replace(self.fusion, weights=weights), self.values(replace(self.fusion, weights=weights).ranker)
+        gain = 0.0
+        for learned, other in ((asked[::2], asked[1::2]), (asked[1::2], asked[::2])):
+            gated = self.values(replace(before, gate=self._fitted(learned, weights, l2)).ranker)
+            gain += float((gated - plain)[other].sum())
+        return self._fitted(asked, weights, l2) if gain > 0 else None
+
+    def _fitted(self, asked: NDArray[np.int64], weights: Mapping[str, float], l2: float) -> Gate:
+        """The gate that learned from some of the queries, by their place in the task."""
+        names, queries = sorted(self.fusion.members), self.task.queries[asked]
+        known = [self.fusion.members[name].ranker.scores(queries)[:, 1:] for name in names]
+        signals = signals_of(known, self.fusion.counts[queries])
+        scores = [standardized(each, each).astype(np.float32) for each in known]
+        start = [weights[name] for name in names]
+        return fit_gate(scores, signals, self.task.positives[asked], self.task.exclude[asked], start, l2)
+
+    def figure(self, ranker: Ranker) -> float:
+        """How well a ranker does; the higher the better."""
+        return float(np.mean(self.values(ranker)))
+
+    def values(self, ranker: Ranker) -> NDArray[np.float64]:
+        """``[queries]`` how well a ranker does for each."""
+        metric = ranking_selection(self.evaluation).metric
+        found = ranking_values(ranker, self.task, self.evaluation.k, auc=metric == "auc", gain=self.evaluation.gain)
+        return np.asarray(found[metric], np.float64)

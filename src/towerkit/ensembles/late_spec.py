@@ -11,6 +11,7 @@ from towerkit.baselines import BaselineSpec, BM25Spec
 from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.core.spec import Name, Spec
 from towerkit.data.dataset import Dataset
+from towerkit.ensembles.gate import GateSpec
 from towerkit.ensembles.members import RANKERS, AnyPredictorSpec
 from towerkit.ensembles.mixtures import Votes
 from towerkit.ensembles.pair_members import AnyPairsSpec
@@ -49,11 +50,11 @@ class StackSpec(Spec):
     l2: float = Field(1.0, ge=0.0)
 
 
-_COMBINE = {True: ("average", "weighted", "rrf", "rerank"), False: ("average", "weighted", "vote", "stack")}
+_COMBINE = {True: ("average", "weighted", "rrf", "rerank", "gate"), False: ("average", "weighted", "vote", "stack")}
 """Whether the members rank -> the combiners that are for them."""
 
 AnyCombineSpec = Annotated[
-    AverageSpec | VoteSpec | StackSpec | WeightedSpec | RRFSpec | RerankSpec, Field(discriminator="kind")
+    AverageSpec | VoteSpec | StackSpec | WeightedSpec | RRFSpec | RerankSpec | GateSpec, Field(discriminator="kind")
 ]
 """The menu of combiners."""
 

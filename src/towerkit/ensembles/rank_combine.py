@@ -112,11 +112,11 @@ def reciprocal_ranks(scores: Scores, against: Scores, offset: int) -> NDArray[np
     return 1.0 / (offset + np.maximum(ranks, 1))
 
 
-def combination(spec: AverageSpec | WeightedSpec | RerankSpec | RRFSpec, weights: Sequence[float]) -> Combine:
+def combination(spec: Spec, weights: Sequence[float]) -> Combine:
     """The function that makes one score of several.
 
     Args:
-        spec: Which one; of ``rerank``, what is done where nothing retrieves.
+        spec: Which one; of ``rerank``, what is done where nothing retrieves; of ``gate``, where nothing was fitted.
         weights: One per member, in their order; reciprocal ranks take none.
     """
     if isinstance(spec, RRFSpec):

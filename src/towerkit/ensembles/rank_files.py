@@ -10,6 +10,7 @@ from typing import Any
 from towerkit.artifact.catalogues import check_titles, load_known, save_known, shown_columns, with_key
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import parse
+from towerkit.ensembles.gate import Gate
 from towerkit.ensembles.late import LateFusion
 from towerkit.ensembles.late_files import LATE_FUSION_KEYS, load_late_fusion
 from towerkit.ensembles.late_spec import LateFusionSpec
@@ -33,7 +34,7 @@ def load_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion | Ran
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_document(folder / "model.json", version, ("spec",), {*LATE_FUSION_KEYS, *_KEYS})
+    content = read_document(folder / "model.json", version, ("spec",), {*LATE_FUSION_KEYS, *_KEYS, "gate"})
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     return load_rank_fusion(folder, version) if spec.ranks else load_late_fusion(folder, version)
 
@@ -55,6 +56,7 @@ def save_rank_fusion(folder: Path, fusion: RankFusion, *, query_columns: Sequenc
         "candidate": fusion.candidate_entity,
         "titles": dict(fusion.titles),
         "weights": dict(fusion.weights),
+        **({} if fusion.gate is None else {"gate": fusion.gate.as_dict()}),
     }
     write_json(folder / "model.json", content)
     kept = with_key(fusion.query, dict.fromkeys([*fusion.query_columns, *query_columns]))
@@ -72,7 +74,7 @@ def load_rank_fusion(folder: Path, version: int = FORMAT_VERSION) -> RankFusion:
         RunError: If a file is missing, damaged, or does not fit the others.
     """
     where = folder / "model.json"
-    content = read_document(where, version, _KEYS)
+    content = read_document(where, version, _KEYS, ("gate",))
     spec = parse(LateFusionSpec, content["spec"], str(where))
     query, candidate, seen = load_known(folder)
     members = {
@@ -82,7 +84,19 @@ def load_rank_fusion(folder: Path, version: int = FORMAT_VERSION) -> RankFusion:
     titles, weights = content["titles"], content["weights"]
     _check_weights(where, weights, spec)
     check_titles(where, titles, candidate, content["candidate"])
-    return RankFusion(spec, members, weights, query, candidate, seen, titles, content["query"], content["candidate"])
+    gate = _gate(where, content.get("gate"), spec)
+    return RankFusion(
+        spec, members, weights, query, candidate, seen, titles, content["query"], content["candidate"], gate
+    )
+
+
+def _gate(where: Path, content: Any, spec: LateFusionSpec) -> Gate | None:
+    if content is None:
+        return None
+    try:
+        return Gate.of(content, len(spec.members))
+    except (TypeError, ValueError) as error:
+        raise RunError(f"{where}: its gate cannot be used: {error}. Train the Run again.") from error
 
 
 def _check_weights(where: Path, weights: Any, spec: LateFusionSpec) -> None:

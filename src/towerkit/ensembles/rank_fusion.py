@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.data.table import Table, values_of
+from towerkit.ensembles.gate import Gate, Gated
 from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec, VoteSpec
-from towerkit.ensembles.rank_combine import Combine, RerankSpec, RRFSpec, combination
+from towerkit.ensembles.rank_combine import Combine, RerankSpec, RRFSpec, Scores, combination
 from towerkit.ensembles.rank_members import RankMember
 from towerkit.ensembles.rerank import Memory, Reranked
 from towerkit.features.encoded import Catalogue
@@ -34,6 +35,7 @@ class FusedRanker(Ranker):
         combine: Makes their scores one.
         weights: One per ranker, where ``combine`` is the weighted mean of standardized scores: large rankings then take a kernel.
         reranked: Takes the place of ``combine`` where known candidates are ranked for known queries.
+        gated: Takes the place of ``combine``.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class FusedRanker(Ranker):
         combine: Combine,
         weights: Sequence[float] | None = None,
         reranked: Reranked | None = None,
+        gated: Gated | None = None,
     ) -> None:
-        self._rankers, self._combine, self._weights, self._reranked = tuple(rankers), combine, weights, reranked
+        self._rankers, self._combine, self._weights = tuple(rankers), combine, weights
+        self._reranked, self._gated = reranked, gated
         self.num_candidates = rankers[0].num_candidates - 1
         self.exact = all(ranker.exact for ranker in rankers)
 
@@ -58,7 +62,13 @@ class FusedRanker(Ranker):
         if self._weights is not None and is_worth_compiling(len(queries), self.num_candidates):
             return self._mixed(queries, self._weights)
         scores = [ranker.scores(queries) for ranker in self._rankers]
-        return self._combine(scores, [each[:, 1:] for each in scores]).astype(np.float32)
+        return self._combined(scores, [each[:, 1:] for each in scores], queries)
+
+    def _combined(
+        self, scores: Sequence[Scores], known: Sequence[Scores], queries: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        found = self._combine(scores, known) if self._gated is None else self._gated.combined(scores, known, queries)
+        return found.astype(np.float32)
 
     def _mixed(self, queries: NDArray[np.int64], weights: Sequence[float]) -> NDArray[np.float32]:
         """The weighted mean by a kernel, one member after the other."""
@@ -81,7 +91,7 @@ class FusedRanker(Ranker):
             queries: ``[n]`` query rows.
         """
         known = [ranker.scores(queries)[:, 1:] for ranker in self._rankers]
-        return self._combine([each.scores(queries) for each in newcomers], known).astype(np.float32)
+        return self._combined([each.scores(queries) for each in newcomers], known, queries)
 
 
 class KnownRanker(Ranker):
@@ -138,6 +148,8 @@ class RankFusion:
     """Entity -> the column shown to people."""
     query_entity: str
     candidate_entity: str
+    gate: Gate | None = None
+    """Of each query's own weights, members sorted by name; only with ``combine: {kind: gate}`` and a validation part."""
 
     @cached_property
     def ranker(self) -> FusedRanker:
@@ -154,9 +166,13 @@ class RankFusion:
             memory: See :class:`Reranked`.
             rankers: The members' rankers, where something stands before them.
         """
-        counts = np.concatenate([[0], np.diff(self.seen.indptr)])
         own = rankers or {name: member.ranker for name, member in self.members.items()}
-        return self._fused(own, weights, counts, memory)
+        return self._fused(own, weights, self.counts, memory)
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """``[query rows]`` candidates that each had in training; row 0 is the unknown query."""
+        return np.concatenate([[0], np.diff(self.seen.indptr)])
 
     def _fused(
         self,
@@ -174,6 +190,8 @@ class RankFusion:
             return FusedRanker(
                 own, combination(combine, shares), reranked=Reranked(own, shares, **settings, memory=memory)
             )
+        if self.gate is not None:
+            return FusedRanker(own, combination(combine, shares), gated=Gated(self.gate, counts))
         return FusedRanker(own, combination(combine, shares), None if isinstance(combine, RRFSpec) else shares)
 
     def member_rankers(self) -> dict[str, Ranker]:
