@@ -234,9 +234,9 @@ def test_the_checks_find_planted_errors() -> None:
         "src/towerkit/nothing.py",
         "nothing.md",
     ]
-    assert wrong_keys("`training.epochs=5` `training.epoch` `data.split.kind` `{kind: gated}` `{kind: gatee}`") == [
+    assert wrong_keys("`training.epochs=5` `training.epoch` `data.split.kind` `{kind: gated}` `{kind: gathe}`") == [
         "training.epoch",
-        "gate",
+        "gathe",
     ]
     assert wrong_commands(
         [
