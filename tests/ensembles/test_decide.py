@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.ensembles.test_mixtures import SPLIT, changed, data, forest, test_rows
+
 from towerkit.api import read
 from towerkit.core.errors import DataError, RunError, SpecError
 from towerkit.core.spec import parse
