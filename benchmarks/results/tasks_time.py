@@ -53,12 +53,18 @@ def main() -> None:
 
 def timed(model: Model, seed: int) -> dict[str, float]:
     """Processor seconds of one training, and of its loops alone."""
-    settings = [f"{key}={json.dumps(value)}" for key, value in (model.settings_with(ROOT) | {"training.seed": seed}).items()]
+    settings = [
+        f"{key}={json.dumps(value)}" for key, value in (model.settings_with(ROOT) | {"training.seed": seed}).items()
+    ]
     spec = load_spec(ROOT / model.spec, settings)
     dataset = read_dataset(spec.data, base=(ROOT / model.spec).parent, seed=seed)
     started = time.process_time()
     trained = fit_recipe(recipe_of(spec, dataset), dataset, spec.training, Silent())
-    return {"whole": time.process_time() - started, "epochs": len(trained.history.records), "loop": trained.history.seconds}
+    return {
+        "whole": time.process_time() - started,
+        "epochs": len(trained.history.records),
+        "loop": trained.history.seconds,
+    }
 
 
 def share(least: dict[str, Any], models: tuple[Model, ...], seed: int) -> dict[str, float]:
