@@ -159,9 +159,9 @@ ROWS = (
         said=(
             "The settings were set once and none was chosen among several. `concat` is clearly ahead of the best "
             "single tower for each seed and "
-            "figure, `gated` but for one macro F1. Late and hybrid are ahead of it in each of twelve comparisons, "
-            "clearly so in seven and in six, and behind `concat` in the mean of each figure. Before they chose thresholds, with the same weights, "
-            "they had a micro and macro F1 of .461 and .283, and of .505 and .303."
+            "figure, `gated` but for one macro F1. Late and hybrid are ahead of it in each of twelve comparisons, clearly "
+            "so in seven and in six, and behind `concat` in the mean of each figure. Before they chose thresholds, with the "
+            "same weights, they had a micro and macro F1 of .461 and .283, and of .505 and .303."
         ),
     ),
     Row(
