@@ -12,7 +12,8 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.repeats import repeated_rows
 from towerkit.data.splits import Rows
 from towerkit.data.stream.log import Log
-from towerkit.ensembles.late_spec import LateFusionSpec
+from towerkit.ensembles.decide import check_held_out_labels
+from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec
 from towerkit.evaluation.prediction import SEGMENTS
 from towerkit.evaluation.prediction_segments import check_no_task_is_called_so, prediction_segments
 from towerkit.evaluation.segments import check_segments
@@ -63,6 +64,10 @@ def check_measurable(spec: ModelingSpec, dataset: Dataset | Log) -> None:
     towers = dict(spec.model.towers()).values() if isinstance(spec.model, LateFusionSpec) else [spec.model]
     for model in towers:
         check_decidable(model.heads, dataset)
+    if isinstance(spec.model, LateFusionSpec):
+        stacks = isinstance(spec.model.combine, StackSpec)
+        rows, part_read = (dataset.parts.train, "training") if stacks else (validation, "validation")
+        check_held_out_labels(spec.model.decide, labels, dataset, rows, part_read)
     _check_labelled(labels, dataset)
     selected = (spec.evaluation.select_by or "").removesuffix("/loss")
     deciding = [label.column for task, label in labels.items() if selected in (task, "loss", "")]

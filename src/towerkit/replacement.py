@@ -114,12 +114,14 @@ def spec_with(run: Run, model: LateFusion, name: str, new: Mapping[str, Any]) ->
 def fitted_on(spec: LateFusionSpec) -> str:
     """What the combiner was fitted on, in words."""
     if isinstance(spec.combine, StackSpec):
+        what = "the combiner and what decides" if spec.chooses else "the combiner"
         return (
-            f"the combiner again, on the kept out-of-fold predictions of the other members and those of the new one in the same "
+            f"{what} again, on the kept out-of-fold predictions of the other members and those of the new one in the same "
             f"{spec.combine.folds} folds"
         )
     if spec.reads_validation:
-        return "weights and temperatures again, on what all members said of the validation rows before they learned from them"
+        what = "weights, temperatures and thresholds" if spec.chooses else "weights and temperatures"
+        return f"{what} again, on what all members said of the validation rows before they learned from them"
     return "the new member alone; what combines the members is given"
 
 

@@ -75,7 +75,9 @@ def load_predictor(folder: Path, version: int = FORMAT_VERSION) -> TaskPredictor
     content, spec, encoder = load_parts(folder, TowerModelSpec, version, PREDICTOR_KEYS)
     model = built(folder, lambda: spec.build(encoder))
     entities = load_entities(folder, content["entities"])
-    return TaskPredictor(spec, encoder, model, entities, decisions_in(folder, content.get("decisions", {}), encoder))
+    return TaskPredictor(
+        spec, encoder, model, entities, decisions_in(folder, content.get("decisions", {}), encoder.labels)
+    )
 
 
 def save_entities(
@@ -111,13 +113,13 @@ def load_entities(folder: Path, names: Sequence[str]) -> dict[str, Catalogue]:
     return {name: load_catalogue(folder / f"entity-{number}.arrow") for number, name in enumerate(names)}
 
 
-def decisions_in(folder: Path, stored: Mapping[str, Any], encoder: Encoder) -> dict[str, Decision]:
+def decisions_in(folder: Path, stored: Mapping[str, Any], tasks: Mapping[str, Labels]) -> dict[str, Decision]:
     """How the logits of each task become an answer, as ``model.json`` has it.
 
     Args:
         folder: Of the model, for messages.
         stored: Task -> decision in plain data.
-        encoder: It knows the tasks.
+        tasks: Those of the model.
 
     Raises:
         RunError: If a decision is none, or of a task that is not there.
@@ -126,7 +128,7 @@ def decisions_in(folder: Path, stored: Mapping[str, Any], encoder: Encoder) -> d
     for task, told in stored.items():
         try:
             decision = found[task] = Decision.from_dict(told)
-            known = encoder.labels[task].num_outputs
+            known = tasks[task].num_outputs
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 f"{folder / 'model.json'}: what it says of the task '{task}' cannot be used ({error}); train the Run again."

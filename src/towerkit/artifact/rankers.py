@@ -59,7 +59,7 @@ def load_pair_scorer(folder: Path, version: int = FORMAT_VERSION) -> PairScorer:
     query, candidate, seen = load_known(folder)
     check_titles(folder / "model.json", content["titles"], candidate, content["candidate"])
     others = load_entities(folder, content["entities"])
-    decisions = decisions_in(folder, content["decisions"], encoder)
+    decisions = decisions_in(folder, content["decisions"], encoder.labels)
     return PairScorer(
         spec,
         encoder,

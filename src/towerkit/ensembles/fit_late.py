@@ -9,19 +9,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from towerkit.core.errors import DataError, MissingExtraError, SpecError
-from towerkit.core.random import generator
 from towerkit.core.remarks import collecting
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import rows_fingerprint
 from towerkit.data.readers import Table
 from towerkit.data.splits import Rows
+from towerkit.ensembles.fit_decisions import fit_decisions
 from towerkit.ensembles.late import Answers, LateFusion, asked, fit_combiners, given_combiners
 from towerkit.ensembles.late_files import load_model
 from towerkit.ensembles.late_spec import AnyPredictingSpec, LateFusionSpec, StackSpec
 from towerkit.ensembles.member_files import MemberFiles, files_below
 from towerkit.ensembles.members import Member, fit_apart, fit_member
 from towerkit.ensembles.run_spec import RunMemberSpec, TrainedRun
-from towerkit.ensembles.stackers import Probabilities
+from towerkit.ensembles.stackers import Probabilities, folds
 from towerkit.features.labels import Labels
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.progress import Progress, Staged
@@ -91,10 +91,10 @@ class Fitting:
         held_out = {name: found[name] for name in self.spec.members}
         members = {name: self.final(name, each) for name, each in self.spec.predictors.items()}
         combiners = fit_combiners(self.spec, members, self.tasks, held_out, self.dataset)
-        return LateFusion(self.spec, members, self.tasks, combiners, held_out, self.files)
+        return self._decided(LateFusion(self.spec, members, self.tasks, combiners, held_out, self.files))
 
     def on_validation(self) -> LateFusion:
-        """Weights and temperatures on validation rows, which the members learn from only then."""
+        """Weights, temperatures and thresholds on validation rows, which the members learn from only then."""
         rows = self.dataset.parts.validation
         if not len(rows):
             raise SpecError(
@@ -113,13 +113,19 @@ class Fitting:
             held_out[name] = rounded(asked(name, member, table, self.tasks))
         members = {name: fit() for name, fit in again.items()}
         combiners = fit_combiners(self.spec, members, self.tasks, held_out, self.dataset)
-        return LateFusion(self.spec, members, self.tasks, combiners, held_out, self.files)
+        return self._decided(LateFusion(self.spec, members, self.tasks, combiners, held_out, self.files))
 
     def given(self) -> LateFusion:
         """Nothing but the members is fitted."""
         members = {name: self.final(name, each) for name, each in self.spec.predictors.items()}
         fixed = given_combiners(self.spec, members, self.tasks)
-        return LateFusion(self.spec, members, self.tasks, fixed, None, self.files)
+        return self._decided(LateFusion(self.spec, members, self.tasks, fixed, None, self.files))
+
+    def _decided(self, fusion: LateFusion) -> LateFusion:
+        found = fit_decisions(fusion, fusion.held_out or {}, self.dataset, self.training.seed)
+        if self.training.refit and not isinstance(self.spec.combine, StackSpec):
+            found = {task: decision.refitted() for task, decision in found.items()}
+        return replace(fusion, decisions=found)
 
     def final(self, name: str, spec: AnyPredictingSpec) -> Member:
         """A member that learned from all rows that it may."""
@@ -253,8 +259,3 @@ def rows_of(dataset: Dataset, rows: Rows) -> Table:
 def part_of(checkpoints: Checkpoints | None, name: str) -> Checkpoints | None:
     """The checkpoints of one member's training."""
     return None if checkpoints is None else checkpoints.part(name)
-
-
-def folds(num_rows: int, num_folds: int, seed: int) -> Rows:
-    """The fold of each row: random, of equal sizes within one, a pure function of the seed."""
-    return generator(seed, "folds").permutation(np.arange(num_rows) % num_folds)

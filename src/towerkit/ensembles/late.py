@@ -15,13 +15,13 @@ from towerkit.data.readers import Table
 from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec, VoteSpec
 from towerkit.ensembles.member_files import MemberFiles
 from towerkit.ensembles.members import Member
-from towerkit.ensembles.mixtures import Mixture, fit_temperature, fit_weights
+from towerkit.ensembles.mixtures import Mixture, cooled, fit_temperature, fit_weights
 from towerkit.ensembles.rank_combine import WeightedSpec
 from towerkit.ensembles.stackers import Probabilities, Stacker, fit_stacker, stacked
 from towerkit.features.encoded import example_weights
 from towerkit.features.encoder import Encoder
 from towerkit.features.labels import Labels, Truth, is_known
-from towerkit.heads.decision import Decision
+from towerkit.heads.decision import UNTOUCHED, Decision
 from towerkit.models.answer import TaskPredictor
 
 _SMALLEST = 1e-6
@@ -44,11 +44,8 @@ class LateFusion:
     """What the combiners were fitted on, kept so that they can be fitted again once a member is replaced."""
     files: Mapping[str, MemberFiles] = field(default_factory=dict)
     """Members that were saved before -> their files, to be saved as they are."""
-
-    @property
-    def decisions(self) -> Mapping[str, Decision]:
-        """None: a fusion predicts a class from a probability of a half on."""
-        return {}
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    """Task -> how its merged probabilities become an answer; a task that is not named is left as it is."""
 
     @property
     def encoder(self) -> Encoder:
@@ -97,18 +94,27 @@ class LateFusion:
                 yield member
 
     def combined(self, predictions: Answers) -> dict[str, Probabilities]:
-        """Merge predictions that are already there."""
+        """Merge predictions that are already there, each task at its temperature."""
         found = {}
         for task, labels in self.tasks.items():
-            each = [predictions[name][task] for name in self.members if task in predictions[name]]
-            combiner = self.combiners.get(task)
-            if combiner is None:
-                found[task] = np.mean(each, axis=0)
-            elif isinstance(combiner, Mixture):
-                found[task] = combiner.combined(labels, each)
-            else:
-                found[task] = stacked(labels, combiner, each)
+            decision = self.decisions.get(task, UNTOUCHED)
+            found[task] = cooled(labels, self.merged(task, predictions), decision.temperature)
         return found
+
+    def merged(self, task: str, predictions: Answers) -> Probabilities:
+        """``[rows, classes]`` of one task, as its combiner gives them.
+
+        Args:
+            task: Which one.
+            predictions: Member -> task -> ``[rows, classes]``.
+        """
+        each = [predictions[name][task] for name in self.members if task in predictions[name]]
+        combiner = self.combiners.get(task)
+        if combiner is None:
+            return np.asarray(np.mean(each, axis=0))
+        if isinstance(combiner, Mixture):
+            return combiner.combined(self.tasks[task], each)
+        return stacked(self.tasks[task], combiner, each)
 
 
 def given_combiners(

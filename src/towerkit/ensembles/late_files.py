@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from towerkit.artifact.models import check_labels, load_predictor
+from towerkit.artifact.models import check_labels, decisions_in, load_predictor
 from towerkit.artifact.pretrained import save_pretrained
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import parse
@@ -29,6 +29,8 @@ from towerkit.storage.tensors import load_tensors, save_tensors
 
 LATE_FUSION_KEYS = ("spec", "tasks")
 """Of ``model.json``, where the members predict."""
+OPTIONAL_KEYS = ("decisions",)
+"""Not in Runs of a time when a fusion decided from a half on."""
 
 
 def save_late_fusion(folder: Path, fusion: LateFusion) -> None:
@@ -46,7 +48,9 @@ def save_late_fusion(folder: Path, fusion: LateFusion) -> None:
         else:
             save_member(place, member)
     tasks = {task: label.as_dict() for task, label in fusion.tasks.items()}
-    write_json(folder / "model.json", {"spec": fusion.spec.model_dump(mode="json"), "tasks": tasks})
+    decisions = {task: decision.as_dict() for task, decision in fusion.decisions.items()}
+    content = {"spec": fusion.spec.model_dump(mode="json"), "tasks": tasks, "decisions": decisions}
+    write_json(folder / "model.json", content)
     tensors: dict[str, NDArray[Any]] = {}
     for number, task in enumerate(sorted(fusion.combiners)):
         combiner = fusion.combiners[task]
@@ -73,7 +77,7 @@ def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_document(folder / "model.json", version, LATE_FUSION_KEYS)
+    content = read_document(folder / "model.json", version, LATE_FUSION_KEYS, OPTIONAL_KEYS)
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     tasks = {task: Labels.from_dict(label) for task, label in content["tasks"].items()}
     check_labels(folder / "model.json", tasks)
@@ -85,7 +89,8 @@ def load_late_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion:
         combiners = _restored(folder / "combiner.safetensors", spec, members, tasks)
     else:
         combiners = given_combiners(spec, members, tasks)
-    return LateFusion(spec, members, tasks, combiners)
+    decisions = decisions_in(folder, content.get("decisions", {}), tasks)
+    return LateFusion(spec, members, tasks, combiners, decisions=decisions)
 
 
 def load_held_out(folder: Path, fusion: LateFusion) -> Answers:

@@ -11,6 +11,7 @@ from towerkit.baselines import BaselineSpec, BM25Spec
 from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.core.spec import Name, Spec
 from towerkit.data.dataset import Dataset
+from towerkit.ensembles.decide import DecideSpec, check_decided
 from towerkit.ensembles.gate import GateSpec
 from towerkit.ensembles.members import RANKERS, AnyPredictorSpec
 from towerkit.ensembles.mixtures import Votes
@@ -67,6 +68,8 @@ class LateFusionSpec(Spec):
     combine: AnyCombineSpec = StackSpec()
     objectives: dict[Name, RetrievalObjectiveSpec] = Field(default_factory=dict)
     """Member that ranks -> its loss and negatives, where they are not those of the whole spec."""
+    decide: dict[str, DecideSpec] = Field(default_factory=dict)
+    """Task -> from which probability a class is predicted, and how sure the merged probabilities are."""
 
     @model_validator(mode="before")
     @classmethod
@@ -115,10 +118,16 @@ class LateFusionSpec(Spec):
 
     @property
     def reads_validation(self) -> bool:
-        """Whether weights or temperatures are fitted on validation rows."""
+        """Whether weights, temperatures or thresholds are fitted on validation rows; those of a stack are not."""
         combine = self.combine
         fits = isinstance(combine, WeightedSpec) and combine.weights is None
-        return not self.ranks and (fits or getattr(combine, "calibrate", "none") != "none")
+        chooses = self.chooses and not isinstance(combine, StackSpec)
+        return not self.ranks and (fits or chooses or getattr(combine, "calibrate", "none") != "none")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a temperature or a threshold of the whole fusion is read off held-out rows."""
+        return any(rule.is_chosen for rule in self.decide.values())
 
     def towers(self) -> Iterator[tuple[str, TowerModelSpec]]:
         """The tower models at all levels, as ``member`` or ``member/member``."""
@@ -156,13 +165,23 @@ class LateFusionSpec(Spec):
 
     @model_validator(mode="after")
     def _no_member_decides(self) -> LateFusionSpec:
+        if self.decide and self.ranks:
+            raise ValueError(
+                f"decide is for members that predict, and these rank; received {listed(self.decide)}. Remove it."
+            )
         for name, member in self.predictors.items():
             for task, head in member.heads.items() if isinstance(member, TowerModelSpec) else ():
                 if head.threshold_rule != UNTOUCHED.thresholds[0]:
                     raise ValueError(
-                        "a member's probabilities are combined, and the class is decided after that, from a half on; the "
-                        f"threshold of the task '{task}' of '{name}' would decide nothing. Remove it; calibration may stay."
+                        "a member's probabilities are combined, and the class is decided after that; the threshold of the task "
+                        f"'{task}' of '{name}' would decide nothing. Give it to the fusion, as decide: {{{task}: "
+                        "{threshold: …}}; calibration may stay."
                     )
+            if isinstance(member, LateFusionSpec) and member.decide:
+                raise ValueError(
+                    f"the outermost fusion decides; the one called '{name}' is a member, and what it decides of "
+                    f"{listed(member.decide)} would decide nothing. Give it to the outermost one."
+                )
         return self
 
     def demand(self, dataset: Dataset) -> Demand:
@@ -175,6 +194,7 @@ class LateFusionSpec(Spec):
         }
         _check_labels({name: list(demand.labels.values()) for name, demand in demands.items()}, SpecError)
         shared = Demand(labels=_shared_labels(demands))
+        check_decided(self.decide, shared.labels)
         for name, demand in demands.items():
             for entity, features in demand.features.items():
                 shared.add(entity, features)

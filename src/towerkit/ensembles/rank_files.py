@@ -12,7 +12,7 @@ from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import parse
 from towerkit.ensembles.gate import Gate
 from towerkit.ensembles.late import LateFusion
-from towerkit.ensembles.late_files import LATE_FUSION_KEYS, load_late_fusion
+from towerkit.ensembles.late_files import LATE_FUSION_KEYS, OPTIONAL_KEYS, load_late_fusion
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.rank_fusion import RankFusion
 from towerkit.ensembles.rank_members import load_rank_member
@@ -34,7 +34,8 @@ def load_fusion(folder: Path, version: int = FORMAT_VERSION) -> LateFusion | Ran
     Raises:
         RunError: If a file is missing or damaged.
     """
-    content = read_document(folder / "model.json", version, ("spec",), {*LATE_FUSION_KEYS, *_KEYS, "gate"})
+    known = {*LATE_FUSION_KEYS, *OPTIONAL_KEYS, *_KEYS, "gate"}
+    content = read_document(folder / "model.json", version, ("spec",), known)
     spec = parse(LateFusionSpec, content["spec"], str(folder / "model.json"))
     return load_rank_fusion(folder, version) if spec.ranks else load_late_fusion(folder, version)
 

@@ -11,11 +11,18 @@ from numpy.typing import NDArray
 from towerkit.baselines.logistic import LogisticRegression, fit_logistic
 from towerkit.baselines.one_vs_rest import OneVsRest, fit_one_vs_rest
 from towerkit.baselines.ridge import Ridge, fit_ridge
+from towerkit.core.random import generator
+from towerkit.data.splits import Rows
 from towerkit.features.labels import Labels, Truth, is_known
 
 Probabilities = NDArray[np.float64]
 """``[rows, classes]``; of a regression the numbers ``[rows, 1]``."""
 _SMALLEST = 1e-6
+
+
+def folds(num_rows: int, num_folds: int, seed: int) -> Rows:
+    """The fold of each row: random, of equal sizes within one, a pure function of the seed."""
+    return generator(seed, "folds").permutation(np.arange(num_rows) % num_folds)
 
 
 class Stacker(Protocol):

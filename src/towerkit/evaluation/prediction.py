@@ -183,4 +183,5 @@ def _thresholds(decision: Decision) -> dict[str, Any]:
 
 def _rows_read(decision: Decision) -> str:
     """Where thresholds and temperature were read off."""
-    return f"{decision.rows:,} validation rows{', before the refit' if decision.before_refit else ''}"
+    rows = "validation rows" if decision.read_off == "validation" else "training rows, each answered out of fold"
+    return f"{decision.rows:,} {rows}{', before the refit' if decision.before_refit else ''}"

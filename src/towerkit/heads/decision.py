@@ -19,6 +19,8 @@ from towerkit.features.labels import Labels
 Calibration = Literal["none", "temperature"]
 """``temperature`` divides the logits by one number per task, chosen for the lowest loss on validation rows."""
 Criterion = Literal["f1", "accuracy", "balanced_accuracy"]
+ReadOff = Literal["validation", "folds"]
+"""Rows that a decision is read off: validation rows, or training rows that the members of a stack answered out of fold."""
 
 
 class ThresholdChoice(Spec):
@@ -44,7 +46,9 @@ class Decision:
     chosen_by: Criterion | None = None
     """What the thresholds were chosen by; None for a given one."""
     rows: int = 0
-    """Validation rows that it was read off."""
+    """How many rows it was read off."""
+    read_off: ReadOff = "validation"
+    """Which rows these are."""
     before_refit: bool = False
     """Read off a model that had not seen the validation rows; the final one learned from them too."""
 
@@ -64,6 +68,8 @@ class Decision:
             raise ValueError(
                 f"it is read off in a known way, got {short(self.calibration)} and {short(self.chosen_by)}"
             )
+        if self.read_off not in get_args(ReadOff):
+            raise ValueError(f"it is read off known rows, got {short(self.read_off)}")
 
     def refitted(self) -> Decision:
         """The same one, for a model that was then trained on the validation rows too."""

@@ -18,6 +18,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.ensembles.late_spec import LateFusionSpec
 from towerkit.ensembles.rank_combine import WeightedSpec
 from towerkit.fusion import AutoSpec, ConcatSpec
+from towerkit.heads.decision import UNTOUCHED
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.presets.fusion_table import Fusion, FusionTable, Way
 from towerkit.presets.fusion_trials import Contest, Trained
@@ -163,9 +164,15 @@ def _other_name(names: Iterable[str]) -> str:
 
 
 def _fusion_of(members: Mapping[str, Trained], way: Way) -> LateFusionSpec:
-    combine = WeightedSpec().model_dump()
     specs = {name: plain(one.model) for name, one in members.items()}
-    return parse(LateFusionSpec, {"members": specs, "combine": combine}, f"the {way} fusion")
+    decide = {}
+    for own in specs.values():  # what decides a class stands in the fusion, and not in its members
+        for task, head in own["heads"].items():
+            rule = head.pop("threshold", UNTOUCHED.thresholds[0])
+            if rule != UNTOUCHED.thresholds[0]:
+                decide[task] = {"threshold": rule}
+    merged = {"members": specs, "combine": WeightedSpec().model_dump(), "decide": decide}
+    return parse(LateFusionSpec, merged, f"the {way} fusion")
 
 
 def _with_model(spec: ModelingSpec, model: Spec) -> ModelingSpec:
