@@ -3,6 +3,8 @@
 Invariants:
 - a new item has the vector that the Run gives its row, is an answer, and is one after a new start and under another Run; a known
   one changes in the columns that are given; rows that do not fit are refused and change nothing;
+- an item that is taken out is no answer in any way of asking, after a new start and a swap too, until it is told of again; what
+  it was to queries stays; the version of answers changes with the candidates, and is the same after a new start;
 - a swap answers as the other Run does, with its version, and knows of the events; one can go back, and events count there too;
 - under requests without pause, every answer during swaps is a success whose version is that of the scores;
 - a candidate that is damaged, of another sort, worse, or not there is refused with the reason, and the served model stays;
@@ -71,7 +73,8 @@ def test_new_items(serve: Any, runs: Mapping[str, Run], folder: Path, tmp_path: 
     service = serve("shop", **settings)
     row = {"item": "i-new", "name": "Fresh", "price": 12.5, "kind": "book"}
     told = service.post("/v1/items", items=[row, {"item": "i3", "price": 3.5}])
-    assert told == {"model": "shop", "candidates": NUM_ITEMS + 1, "durable": True}
+    assert (told["model"], told["candidates"], told["durable"]) == ("shop", NUM_ITEMS + 1, True)
+    assert told["model_version"] == service.post("/v1/recommend", query="u5")["model_version"]
     expected = runs["shop"].embed([row], side="candidate").column("vector")[0].as_py()
     live = service.service.fleet.engines["shop"].live
     assert live.model.candidate_vectors[live.candidate_rows["i-new"]].tolist() == pytest.approx(expected)
@@ -100,6 +103,45 @@ def test_new_items(serve: Any, runs: Mapping[str, Run], folder: Path, tmp_path: 
     assert titles(service)["i-new"] == "Fresh"
     service.stop()
     assert titles(serve("shop", **settings))["i-new"] == "Fresh"
+
+
+def test_an_item_that_is_taken_out(serve: Any, folder: Path, tmp_path: Path) -> None:
+    settings = {"events": str(tmp_path / "e.db"), "candidates": folder, "admin_token": ADMIN}
+    service = serve("shop", **settings)
+    everything = {"query": "u5", "k": 99, "exclude_seen": False}
+
+    def items(which: Asked, path: str = "/v1/recommend", **asked: Any) -> list[str]:
+        return [item["item"] for item in which.post(path, **(asked or everything))["items"]]
+
+    before = service.post("/v1/recommend", **everything)
+    status, told, _ = service.send("DELETE", "/v1/items/i3")
+    assert (status, told["candidates"], told["durable"]) == (200, NUM_ITEMS - 1, True)
+    after = service.post("/v1/recommend", **everything)
+    assert answers(after) == [pair for pair in answers(before) if pair[0] != "i3"]
+    assert before["model_version"] != after["model_version"] == told["model_version"]
+    assert "of the 39 candidates are left" in after["notes"][-1]
+    assert "i3" not in items(service, **everything, where="price < 1000")
+    assert items(service, **everything, allow=["i3", "i4"]) == ["i4"]
+    assert "i3" not in items(service, **everything, rules={"pinned": [{"item": "i3", "place": 1}], "diversity": 0.5})
+    assert "i3" not in items(service, "/v1/similar", item="i4", k=99)
+    assert "i4" in items(service, "/v1/similar", item="i3", k=99)  # it is still known
+    assert items(service, history=["i3"], k=3)
+    assert service.post("/v1/score", pairs=[{"query": "u5", "item": "i3"}])["scores"][0]["cold"] is False
+    assert tell(service, "u7", ["i3"]) == ["counted"]
+    assert service.send("DELETE", "/v1/models/shop/items/i3")[1]["model_version"] == told["model_version"]
+    assert service.send("DELETE", "/v1/items/never")[0] == 404
+    assert service.send("DELETE", "/v1/models/never/items/i3")[0] == 404
+    assert swapped(service, "good")[1]["model_version"] == service.post("/v1/recommend", **everything)["model_version"]
+    assert "i3" not in items(service)
+    service.stop()
+    again = serve("shop", **settings)
+    assert again.post("/v1/recommend", **everything) == after
+    for change in ({"price": 7.25}, {"name": "Back"}):  # each keeps what the other said
+        again.post("/v1/items", items=[{"item": "i3", **change}])
+    last = again.post("/v1/recommend", **everything, where="price == 7.25")
+    assert [(item["item"], item["title"]) for item in last["items"]] == [("i3", "Back")]
+    again.stop()
+    assert serve("shop", **settings).post("/v1/recommend", **everything, where="price == 7.25") == last
 
 
 def test_a_swap_and_the_way_back(serve: Any, runs: Mapping[str, Run], folder: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -68,6 +69,13 @@ def ids(journal: object, model: str = "shop") -> list[str]:
     return [event.id for event in journal.read(model)]  # type: ignore[attr-defined]
 
 
+def check_forgotten(journal: Any) -> None:
+    """What somebody forgotten did before is not taken again; what others did is."""
+    old, others = journal.append([happened(3, "u2"), happened(1)])
+    assert "forgotten after the event 'e3'" in old
+    assert others is None
+
+
 def check_log(where: str) -> None:
     """What holds of a log anywhere."""
     from towerkit.serving.journal import Journal
@@ -78,14 +86,22 @@ def check_log(where: str) -> None:
     assert journal.append([happened(2), happened(3, "u2")])[0] is None
     assert "another content" in str(journal.append([happened(3, "u9")])[0])
     assert journal.append([happened(3, model="other")])[0].place == 4  # type: ignore[union-attr]
-    journal.put_items("shop", [("a", {"price": 1.5}), ("a", {"price": 2.5}), ("b", {"name": "é"})])
+    journal.put_items("shop", [("a", {"price": 1.5, "kind": "x"}), ("a", {"price": 2.5}), ("b", {"name": "é"})])
+    for key in ("a", "a", "b"):
+        journal.remove_item("shop", key)
+    journal.put_items("shop", [("b", {"price": 1.0})])
     journal.close()
     journal = Journal(where)
     assert ids(journal) == ["e1", "e2", "e3"]
     assert [event.place for event in journal.read("shop", after=1)] == [2, 3]
-    assert journal.items("shop") == [{"price": 2.5}, {"name": "é"}]
+    assert journal.items("shop") == [{"price": 2.5, "kind": "x"}, {"name": "é", "price": 1.0}]
+    assert (journal.removed("shop"), journal.removed("other")) == (["a"], [])
     assert journal.forget("shop", "u2") == 1
     assert ids(journal) == ["e1", "e2"]
+    check_forgotten(journal)
+    journal.close()
+    journal = Journal(where)
+    check_forgotten(journal)
     assert journal.compact("shop", keep=1) == 1
     assert ids(journal) == ["e2"]
     assert journal.append([happened(1)]) == [None]

@@ -7,7 +7,8 @@ Invariants:
 - where towers read histories, the answer is the one of the Run for the stored history and the events behind it;
 - the shares of the events sum to the share of the tower that averages them;
 - a service that is started again, also after a kill, answers as before; an event that is sent again changes nothing;
-- a forgotten user is served as before the first event, and stays forgotten after a new start;
+- a forgotten user is served as before the first event, and stays forgotten after a new start, also if the events are sent again;
+  what happens later counts;
 - Runs that do not learn from events refuse them, as does a service without a log; events of unknown items are kept;
 - with a log that cannot be written events are refused with 503 and everything else is answered.
 """
@@ -153,6 +154,26 @@ def test_a_forgotten_user_is_a_stranger(serve: Any, tmp_path: Path) -> None:
     again = serve("shop", events=log)
     assert [again.post("/v1/recommend", query=key) for key in ("somebody", "u4")] == before
     assert b"somebody" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_what_a_forgotten_user_did_is_not_taken_again(serve: Any, tmp_path: Path) -> None:
+    log = str(tmp_path / "events.db")
+    service = serve("shop", events=log)
+    stranger = service.post("/v1/recommend", query="somebody")
+    assert stranger["as_of"] is None
+    tell(service, "somebody", ["i3", "i7"])
+    assert service.post("/v1/recommend", query="somebody")["as_of"] == 2
+    service.send("DELETE", "/v1/users/somebody")
+    assert tell(service, "somebody", ["i3", "i7"]) == ["refused", "refused"]
+    assert service.post("/v1/recommend", query="somebody") == stranger
+    service.stop()
+    again = serve("shop", events=log)
+    assert tell(again, "somebody", ["i3", "i7", "i9"]) == ["refused", "refused", "counted"]
+    found = again.post("/v1/recommend", query="somebody", k=99)
+    assert (found["cold"], {"i3", "i7", "i9"} - {item["item"] for item in found["items"]}) == (False, {"i9"})
+    answer = again.post("/v1/recommend", query="somebody")
+    again.stop()
+    assert serve("shop", events=log).post("/v1/recommend", query="somebody") == answer
 
 
 def test_events_that_cannot_count(learning: Asked, serve: Any) -> None:

@@ -142,6 +142,7 @@ def check_calls(client: Any) -> None:
     assert client.predict([{"text": "good"}], model="stars")["rows"]
     assert client.embed([{"user": "u1"}], side="query")["vectors"]
     assert client.items([{"item": "i3", "price": 1.0}])["candidates"] == 40
+    assert client.remove("i3")["candidates"] == 39
     assert client.forget("a/b?c")["events"] == 0
     assert len(client.models()["models"]) == 2
 

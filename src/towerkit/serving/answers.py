@@ -52,6 +52,8 @@ class Recommended(Stamped):
 
     items: list[Item]
     cold: bool
+    as_of: int | None = None
+    """The place in the log of the last event of the query that is counted in."""
     notes: list[str]
 
 
@@ -110,6 +112,7 @@ class Taken(_Answer):
     """How many candidates there are now."""
 
     model: str
+    model_version: str
     candidates: int
     durable: bool
 

@@ -47,6 +47,8 @@ class Question:
     notes: tuple[str, ...] = ()
     table: Table | None = None
     """The raw row of the question."""
+    as_of: int | None = None
+    """The place in the log of its last event that is counted in."""
     met: list[int] | None = None
     """Rows of the candidates, from 1, of the history of the question."""
 
@@ -80,15 +82,12 @@ def question_of(engine: Engine, body: Recommend) -> Question:
 
 def _choice(live: Live, body: Recommend) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
     """Which candidates may be answers, and what is to be said of it."""
-    allowed: NDArray[np.bool_] | None = None
-    notes: tuple[str, ...] = ()
-    if body.allow is not None or body.deny is not None or body.where is not None:
-        choice = live.choice(body.allow, body.deny, body.where)
-        allowed, notes = choice.allowed, tuple(choice.notes)
+    choice = live.choice(body.allow, body.deny, body.where)
+    allowed = choice.allowed
     if body.rules is not None and body.rules.in_stock is not None:
         stock = live.in_stock(body.rules.in_stock)
         allowed = stock if allowed is None else allowed & stock
-    return allowed, notes
+    return allowed, choice.notes
 
 
 def _by_key(engine: Engine, live: Live, body: Recommend, key: str) -> Question:
@@ -102,7 +101,8 @@ def _by_key(engine: Engine, live: Live, body: Recommend, key: str) -> Question:
         seen = np.union1d(seen, users.seen(live, key))
     cold = row == 0 and users is None
     known = f"The query is not among the {len(live.query_rows):,} known ones: the answer is the one for a stranger."
-    return Question(body, live, row, vector, seen, cold, notes=(known,) if cold else ())
+    as_of = None if users is None else users.place(key)
+    return Question(body, live, row, vector, seen, cold, notes=(known,) if cold else (), as_of=as_of)
 
 
 def _by_features(engine: Engine, live: Live, body: Recommend, row: Mapping[str, Any]) -> Question:

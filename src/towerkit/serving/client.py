@@ -92,6 +92,11 @@ class _Questions(Generic[A]):
         """Tell of new candidates, or of new values of known ones."""
         return self.call("POST", "/v1/items", {"items": list(items), **asked})
 
+    def remove(self, item: str, model: str | None = None) -> A:
+        """Take a candidate out of all answers."""
+        within = "/v1" if model is None else f"/v1/models/{model}"
+        return self.call("DELETE", f"{within}/items/{quote(str(item), safe='')}")
+
     def forget(self, query: str) -> A:
         """Remove what was told of a user."""
         return self.call("DELETE", f"/v1/users/{quote(str(query), safe='')}")

@@ -36,6 +36,7 @@ class Engine:
 
     name: str
     version: str
+    """Of the Run's files."""
     run: Run
     live: Live | None
     """None for a model that predicts."""
@@ -64,7 +65,7 @@ class Engine:
 
     def describe(self) -> dict[str, Any]:
         """What it is, for a list of models."""
-        told: dict[str, Any] = {"name": self.name, "model_version": self.version, "kind": self.run.kind}
+        told: dict[str, Any] = {"name": self.name, "model_version": self.model_version, "kind": self.run.kind}
         if self.live is None:
             return told | {"tasks": self.run.tasks}
         model = self.live.model
@@ -72,15 +73,21 @@ class Engine:
             "query": model.query_entity,
             "candidate": model.candidate_entity,
             "queries": len(model.query.keys),
-            "candidates": len(model.candidate.keys),
+            "candidates": self.live.num_offered,
             "online": self.users is not None,
             "index": "exact" if self.index is None else self.index.kind,
             "exact": self.live.ranker.exact if self.index is None else self.index.exact,
         }
 
+    @property
+    def model_version(self) -> str:
+        """What answers are computed from: the Run, and what became of its candidates since."""
+        changes = "" if self.live is None else self.live.changes
+        return f"{self.version}+{changes}" if changes else self.version
+
     def stamped(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """An answer with the name and version of what gave it."""
-        return {"model": self.name, "model_version": self.version, **content}
+        return {"model": self.name, "model_version": self.model_version, **content}
 
     def ranking(self, what: str) -> Live:
         """The model that ranks.
@@ -118,7 +125,7 @@ class Engine:
         Args:
             live: The model with them; candidates that were there keep their places.
         """
-        if self.index is not None and self.live is not None:
+        if self.index is not None and self.live is not None and live.model is not self.live.model:
             new, old = live.retriever("an index has them"), self.live.retriever("an index has them")
             changed = np.ones(len(live.keys), bool)
             known = len(self.live.keys)

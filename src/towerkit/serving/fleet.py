@@ -132,6 +132,9 @@ class Fleet:
             rows = self.journal.items(engine.name)
             if rows:
                 engine.install(engine.with_items(rows))
+            removed = self.journal.removed(engine.name)
+            if removed:
+                engine.install(engine.live.without(removed))
             if engine.users is not None:
                 self.journal.compact(engine.name, engine.users.keep)
         events = self.journal.read(engine.name, after)
@@ -266,9 +269,8 @@ def check_answers(engine: Engine) -> None:
         return
     keys = list(engine.live.query_rows)[:_GATE_QUERIES]
     # Only what both know: candidates that came later, and what queries met since, the Run knows nothing of.
-    known = engine.run.model.candidate.keys.to_pylist()  # type: ignore[union-attr]
     plain = engine
-    if engine.users or len(known) != len(engine.live.keys):
+    if engine.users or engine.live.changes:
         plain = Engine.load(engine.name, engine.run)
         plain.index = engine.index
     served = recommend(plain, [Recommend(query=key, k=_GATE_K) for key in keys])

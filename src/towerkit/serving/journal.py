@@ -7,7 +7,9 @@ of another one reads it again. One process owns a log.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -42,6 +44,20 @@ ITEMS = sa.Table(
     sa.Column("key", sa.Text, primary_key=True),
     sa.Column("content", sa.Text, nullable=False),
 )
+REMOVED = sa.Table(
+    "towerkit_removed_items",
+    _META,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+)
+FORGOTTEN = sa.Table(
+    "towerkit_forgotten",
+    _META,
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("query", sa.Text, primary_key=True),
+    sa.Column("time", sa.Float(53), nullable=False),
+)
+"""A hash of the key of each query that was forgotten, and up to when: events that are older come from somebody who repeats them."""
 _IDS_AT_A_TIME = 500
 
 
@@ -102,6 +118,8 @@ class Journal:
             self._own()
         _META.create_all(self._engine)
         with self._engine.connect() as connection:
+            gone = connection.execute(sa.select(FORGOTTEN))
+            self._forgotten = {(row.model, row.query): float(row.time) for row in gone}
             self._last: int = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.place), 0))) or 0
 
     def _own(self) -> None:
@@ -121,7 +139,7 @@ class Journal:
 
         Returns:
             For each the event with its place; None for one that was there before; the reason for one whose id was there with
-            another content.
+            another content, or that happened before its query was forgotten.
         """
         with self._engine.begin() as connection:
             known = self._known(connection, events)
@@ -129,7 +147,9 @@ class Journal:
             fresh: list[Happened] = []
             for event in events:
                 before = known.get((event.model, event.id))
-                if before is None:
+                if self._is_forgotten(event):
+                    found.append(f"the query was forgotten after the event {event.id!r} happened")
+                elif before is None:
                     known[event.model, event.id] = event
                     fresh.append(event)
                     found.append(event)
@@ -146,6 +166,11 @@ class Journal:
             Happened(**(vars(each) | {"place": places[each.model, each.id]})) if isinstance(each, Happened) else each
             for each in found
         ]
+
+    def _is_forgotten(self, event: Happened) -> bool:
+        if not self._forgotten:
+            return False
+        return event.time <= self._forgotten.get((event.model, _hidden(event.query)), -math.inf)
 
     @staticmethod
     def _known(connection: sa.Connection, events: Sequence[Happened]) -> dict[tuple[str, str], Happened]:
@@ -173,6 +198,8 @@ class Journal:
     def forget(self, model: str, query: str) -> int:
         """Remove everything of a query, ids included, from the log and from what the file holds of it.
 
+        A hash of the key stays, with the time of its last event or of now: what happened before that is not taken again.
+
         Args:
             model: Its name.
             query: The key.
@@ -181,7 +208,13 @@ class Journal:
             How many events are gone.
         """
         with self._engine.begin() as connection:
-            gone = connection.execute(sa.delete(EVENTS).where(EVENTS.c.model == model, EVENTS.c.query == query))
+            which = (EVENTS.c.model == model, EVENTS.c.query == query)
+            last = connection.scalar(sa.select(sa.func.max(EVENTS.c.time)).where(*which)) or 0.0
+            hidden, until = _hidden(query), max(now(), float(last))
+            connection.execute(sa.delete(FORGOTTEN).where(FORGOTTEN.c.model == model, FORGOTTEN.c.query == hidden))
+            connection.execute(sa.insert(FORGOTTEN), {"model": model, "query": hidden, "time": until})
+            gone = connection.execute(sa.delete(EVENTS).where(*which))
+        self._forgotten[model, hidden] = until
         self._write_back()
         return int(gone.rowcount)
 
@@ -209,24 +242,44 @@ class Journal:
         return count
 
     def put_items(self, model: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
-        """Keep the rows of new candidates, the last one of each key.
+        """Keep the rows of new candidates; one of a key that is there changes the columns that it names.
 
         Args:
             model: Its name.
             rows: Keys, and what is known of them.
         """
         with self._engine.begin() as connection:
-            for key, row in dict(rows).items():
+            for key, row in rows:
                 which = (ITEMS.c.model == model, ITEMS.c.key == key)
+                before = connection.scalar(sa.select(ITEMS.c.content).where(*which))
                 connection.execute(sa.delete(ITEMS).where(*which))
-                content = json.dumps(row, ensure_ascii=True, allow_nan=False)
+                whole = row if before is None else json.loads(before) | row
+                content = json.dumps(whole, ensure_ascii=True, allow_nan=False)
                 connection.execute(sa.insert(ITEMS), {"model": model, "key": key, "content": content})
+                connection.execute(sa.delete(REMOVED).where(REMOVED.c.model == model, REMOVED.c.key == key))
 
     def items(self, model: str) -> list[dict[str, Any]]:
         """The rows of new candidates."""
         asked = sa.select(ITEMS.c.content).where(ITEMS.c.model == model).order_by(ITEMS.c.key)
         with self._engine.connect() as connection:
             return [json.loads(content) for content in connection.scalars(asked)]
+
+    def remove_item(self, model: str, key: str) -> None:
+        """Keep that a candidate is an answer no more, until its row is put again.
+
+        Args:
+            model: Its name.
+            key: Of the candidate.
+        """
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(REMOVED).where(REMOVED.c.model == model, REMOVED.c.key == key))
+            connection.execute(sa.insert(REMOVED), {"model": model, "key": key})
+
+    def removed(self, model: str) -> list[str]:
+        """The keys of candidates that are answers no more."""
+        asked = sa.select(REMOVED.c.key).where(REMOVED.c.model == model).order_by(REMOVED.c.key)
+        with self._engine.connect() as connection:
+            return list(connection.scalars(asked))
 
     def close(self) -> None:
         """Let go of the log."""
@@ -241,6 +294,10 @@ class Journal:
 
 def _happened(row: Any) -> Happened:
     return Happened(row.model, row.id, row.query, row.item or "", row.time or 0.0, row.place)
+
+
+def _hidden(query: str) -> str:
+    return hashlib.sha256(query.encode()).hexdigest()
 
 
 def now() -> float:

@@ -39,7 +39,8 @@ class Keeper:
 
         Returns:
             For each its id and ``status``: ``counted``; ``repeated``, if it was told before; ``kept``, if the model does not
-            know its candidate, so that it changes nothing now; ``refused``, if its id was told before with another content.
+            know its candidate, so that it changes nothing now; ``refused``, if its id was told before with another content,
+            or it happened before its query was forgotten.
 
         Raises:
             Problem: If they cannot be kept; then none of them is.
@@ -81,7 +82,7 @@ class Keeper:
             return {"id": event.id, "status": "repeated"}
         engine = self._engine_of(event.model)
         known = engine.users is not None and engine.live is not None
-        counted = known and engine.users.apply(engine.live, event.query, event.item, event.time)  # type: ignore[union-attr,arg-type]
+        counted = known and engine.users.apply(engine.live, event.query, event.item, event.time, result.place)  # type: ignore[union-attr,arg-type]
         return {"id": event.id, "status": "counted" if counted else "kept"}
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -24,9 +24,20 @@ from towerkit.models.answer import Retriever
 from towerkit.recommend import Choice, choice_of
 from towerkit.run import Run
 from towerkit.serving.problems import Problem
+from towerkit.storage.hashes import content_hash
 from towerkit.trained import RankingModel, ranker_of
 
 _CONDITIONS_KEPT = 128
+_OF_ALL_CANDIDATES = (
+    "query_rows",
+    "query_keys",
+    "candidate_rows",
+    "keys",
+    "titles",
+    "ranker",
+    "likeness",
+    "query_likeness",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +46,32 @@ class Live:
 
     run: Run
     model: RankingModel
+    changed: Mapping[str, str] = field(default_factory=dict)
+    """Key of each candidate that came or changed since -> a hash of its row."""
+    removed: frozenset[str] = frozenset()
+    """Keys of candidates that are answers no more."""
+
+    @cached_property
+    def changes(self) -> str:
+        """Eight digits that stand for what became of the candidates; empty where nothing did."""
+        if not (self.changed or self.removed):
+            return ""
+        return content_hash({"changed": dict(self.changed), "removed": sorted(self.removed)})[:8]
+
+    @cached_property
+    def offered(self) -> NDArray[np.bool_] | None:
+        """``[candidates]`` which may be answers at all; None where all of them may."""
+        if not self.removed:
+            return None
+        rows = np.array([self.candidate_rows[key] for key in self.removed])
+        mask = np.ones(len(self.keys), bool)
+        mask[rows - 1] = False
+        return mask
+
+    @property
+    def num_offered(self) -> int:
+        """How many candidates may be answers."""
+        return len(self.model.candidate.keys) - len(self.removed)
 
     @cached_property
     def query_rows(self) -> Mapping[str, int]:
@@ -124,7 +161,7 @@ class Live:
             SpecError: If it is none.
             Problem: If no key of a list is known.
         """
-        choice = self._condition(where) if where is not None else Choice()
+        choice = self._condition(where) if where is not None else Choice(allowed=self.offered)
         masks = [] if choice.allowed is None else [choice.allowed]
         reasons = [*choice.reasons]
         for name, keys in (("allow", allow), ("deny", deny)):
@@ -139,7 +176,13 @@ class Live:
 
     @cached_property
     def _condition(self) -> Any:
-        return lru_cache(_CONDITIONS_KEPT)(lambda where: choice_of(self.model.candidate, where=where))
+        return lru_cache(_CONDITIONS_KEPT)(self._held)
+
+    def _held(self, where: str) -> Choice:
+        choice = choice_of(self.model.candidate, where=where)
+        if self.offered is None or choice.allowed is None:
+            return choice
+        return replace(choice, allowed=choice.allowed & self.offered)
 
     def holds(self, where: str) -> NDArray[np.bool_]:
         """``[candidates]`` which of them hold a condition."""
@@ -178,7 +221,8 @@ class Live:
         ):
             raise Problem(422, "A column of stock holds true and false, or numbers.", f"{column}: {values.type}", "")
         above = values if pa.types.is_boolean(values.type) else pc.greater(values, 0)
-        return np.asarray(pc.fill_null(above, False).to_numpy(zero_copy_only=False), bool)
+        mask = np.asarray(pc.fill_null(above, False).to_numpy(zero_copy_only=False), bool)
+        return mask if self.offered is None else mask & self.offered
 
     def with_items(self, rows: Sequence[Mapping[str, Any]]) -> Live:
         """The same with new candidates, and new values of known ones, embedded by what their rows say.
@@ -211,13 +255,34 @@ class Live:
         other = replace(model, candidate=grown, seen=seen)
         vars(other)["query_vectors"] = model.query_vectors  # what is worked out once stays
         vars(other)["candidate_vectors"] = np.concatenate([model.candidate_vectors[:1], all_vectors])
-        return Live(self.run, other)
+        hashes = {key: content_hash(str(row)) for key, row in zip(merged, fresh.data.to_pylist(), strict=True)}
+        return Live(self.run, other, {**self.changed, **hashes}, self.removed - merged.keys())
+
+    def without(self, keys: Iterable[str]) -> Live:
+        """The same with some candidates that are answers no more; what is known of them stays.
+
+        Args:
+            keys: As texts; unknown ones change nothing.
+        """
+        other = replace(self, removed=self.removed | (set(keys) & self.candidate_rows.keys()))
+        kept = {name: value for name, value in vars(self).items() if name in _OF_ALL_CANDIDATES}
+        vars(other).update(kept)  # they are the same for it
+        return other
+
+    def keyed(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row of a candidate with its key in the column of the keys, also where it came under the entity's name.
+
+        Args:
+            row: As it was told.
+        """
+        key, entity, given = self.model.candidate.key, self.model.candidate_entity, dict(row)
+        if key not in given and entity in given:
+            given[key] = given.pop(entity)
+        return given
 
     def _merged(self, row: Mapping[str, Any]) -> dict[str, Any]:
         catalogue, model = self.model.candidate, self.retriever("new candidates are embedded")
-        given = dict(row)
-        if catalogue.key not in given and model.candidate_entity in given:
-            given[catalogue.key] = given.pop(model.candidate_entity)
+        given = self.keyed(row)
         key = given.get(catalogue.key)
         if key is None or isinstance(key, bool | float | list) or not str(key):
             raise Problem(422, f"A candidate has a key in the column '{catalogue.key}'.", repr(key), "Give it one.")

@@ -72,7 +72,7 @@ class Pipeline:
     @property
     def version(self) -> str:
         """Those of both stages."""
-        return f"{self.engines[self.spec.retrieve].version}+{self.engines[self.spec.rerank].version}"
+        return f"{self.engines[self.spec.retrieve].model_version}+{self.engines[self.spec.rerank].model_version}"
 
     def describe(self) -> dict[str, Any]:
         """What it is, for a list of models."""
@@ -110,6 +110,7 @@ class Pipeline:
             "model_version": self.version,
             "items": told,
             "cold": found["cold"],
+            "as_of": found["as_of"],
             "notes": found["notes"],
         }
 

@@ -95,14 +95,14 @@ def _told(engine: Engine, each: Question, best: Sequence[Placed]) -> dict[str, A
     live, k, notes = each.live, each.body.k, list(each.notes)
     items = shown(best, live.keys, live.titles)
     if len(best) < k:
-        left = f"{len(best):,} of the {len(live.keys):,} candidates are left"
+        left = f"{len(best):,} of the {live.num_offered:,} candidates are left"
         notes.append(f"Fewer than the {k:,} answers asked for: {left}.")
     if each.body.why and best:
         places = np.array([one.place for one in best], np.int64)
         shares = shares_of(live.retriever("'why' needs them"), asker_of(engine, each), places, live.keys)
         for item, share, one in zip(items, shares, best, strict=True):
             item["why"] = share | {"rules": one.rules}
-    return engine.stamped({"items": items, "cold": each.cold, "notes": notes})
+    return engine.stamped({"items": items, "cold": each.cold, "as_of": each.as_of, "notes": notes})
 
 
 def _of_index(engine: Engine, live: Live, allowed: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:

@@ -45,6 +45,14 @@ def add_changes(app: FastAPI, service: Service) -> None:
     async def items(body: requests.Items) -> Response:
         return await service.items(body)
 
+    @app.delete("/v1/items/{key:path}", response_model=answers.Taken)
+    async def remove(key: requests.Text) -> Response:
+        return await service.remove(None, key)
+
+    @app.delete("/v1/models/{name}/items/{key:path}", response_model=answers.Taken)
+    async def remove_from(name: requests.ModelName, key: requests.Text) -> Response:
+        return await service.remove(name, key)
+
     @app.delete("/v1/users/{query:path}", response_model=answers.Forgotten)
     async def forget(query: requests.Text) -> Response:
         return await service.forget(query)

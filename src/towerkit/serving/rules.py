@@ -86,7 +86,9 @@ def _pinned(live: Live, rules: Rules, k: int) -> dict[int, int]:
     if not rules.pinned:
         return {}
     rows = live.rows_of_candidates([pin.item for pin in rules.pinned], "rules.pinned")
-    return {pin.place: int(row) - 1 for pin, row in zip(rules.pinned, rows, strict=True) if pin.place <= k}
+    pinned = {pin.place: int(row) - 1 for pin, row in zip(rules.pinned, rows, strict=True) if pin.place <= k}
+    offered = live.offered
+    return pinned if offered is None else {number: place for number, place in pinned.items() if offered[place]}
 
 
 class _Counts:

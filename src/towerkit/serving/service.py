@@ -138,12 +138,32 @@ class Service:
             grown = partial(_each, lambda rows: engine.guarded(engine.with_items, rows))
             fresh = await self.worker.ask(object(), grown, body.items, must=True)
             if self.keeper is not None:
-                key = fresh.model.candidate.key
-                rows = [(str(row.get(key, row.get(fresh.model.candidate_entity))), dict(row)) for row in body.items]
+                key, kept = fresh.model.candidate.key, [fresh.keyed(row) for row in body.items]
+                rows = [(str(row[key]), row) for row in kept]
                 await self.keeper.run(lambda journal: journal.put_items(engine.name, rows))
             await self.worker.ask(object(), partial(_each, engine.install), fresh, must=True)
         self.audit("items", model=engine.name, count=len(body.items))
-        return json_answer({"model": engine.name, "candidates": len(fresh.keys), "durable": self.keeper is not None})
+        return self._taken(engine)
+
+    async def remove(self, name: str | None, key: str) -> Response:
+        """Take a candidate out of all answers."""
+        self.check_ready()
+        async with self.changing:
+            engine = self.fleet.engine(name)
+            live = engine.ranking("have candidates")
+            if key not in live.candidate_rows:
+                known = f"A candidate that is taken out is one of the {len(live.candidate_rows):,} known ones."
+                raise Problem(404, known, key, "Nothing changed.")
+            if self.keeper is not None:
+                await self.keeper.run(lambda journal: journal.remove_item(engine.name, key))
+            await self.worker.ask(object(), partial(_each, engine.install), live.without([key]), must=True)
+        self.audit("item removed", model=engine.name, item=key)
+        return self._taken(engine)
+
+    def _taken(self, engine: Engine) -> Response:
+        told = {"model": engine.name, "model_version": engine.model_version}
+        live = engine.ranking("have candidates")
+        return json_answer(told | {"candidates": live.num_offered, "durable": self.keeper is not None})
 
     async def swap(self, name: str, path: Path) -> dict[str, str]:
         """Load a candidate, look at it, and put it in the place of what is served."""
@@ -173,7 +193,7 @@ class Service:
             old = self.fleet.switch(name, placed)
         else:
             old = await self.keeper.run(lambda _: self.fleet.switch(name, placed))
-        return {"model": name, "model_version": placed[0][0].version, "previous_version": old[0].version}
+        return {"model": name, "model_version": placed[0][0].model_version, "previous_version": old[0].model_version}
 
     def check_admin(self, request: Request) -> None:
         """Let administrators pass.

@@ -38,6 +38,8 @@ class OnlineUser:
     """``[dim]`` its id vector, which each event moves; empty before the first one that the model knows."""
     averaged: int = 0
     """Events that moved it."""
+    place: int = 0
+    """In the log, of the last event that is counted in."""
     vector: NDArray[np.float32] | None = None
     """As the match sees it; None where it has to be made again."""
 
@@ -73,7 +75,7 @@ class OnlineUsers:
     def __contains__(self, key: str) -> bool:
         return key in self._users
 
-    def apply(self, live: Live, key: str, item: str, time: float) -> bool:
+    def apply(self, live: Live, key: str, item: str, time: float, place: int = 0) -> bool:
         """Take an event in.
 
         Args:
@@ -81,12 +83,13 @@ class OnlineUsers:
             key: Of the query.
             item: Key of the candidate.
             time: When it was.
+            place: Of the event in the log.
 
         Returns:
             Whether the model knows the candidate; else the event changes nothing now.
         """
-        place = live.candidate_rows.get(item, 0)
-        if not place:
+        row = live.candidate_rows.get(item, 0)
+        if not row:
             return False
         model = live.retriever("queries learn")
         with self._lock:
@@ -96,7 +99,8 @@ class OnlineUsers:
             _put(user.met, item, time)
             user.seen.add(item)
             if self.averages:
-                self._move(user, model.candidate_vectors[place])
+                self._move(user, model.candidate_vectors[row])
+            user.place = max(user.place, place)
             user.vector = user.ids if self._is_plain and self.averages else None
         return True
 
@@ -136,6 +140,12 @@ class OnlineUsers:
             if user.averaged == known.averaged and len(user.met) == len(known.met) and not self._is_plain:
                 user.vector = vector
         return vector
+
+    def place(self, key: str) -> int | None:
+        """The place in the log of the last event of a query that is counted in; None where there is none."""
+        with self._lock:
+            user = self._users.get(key)
+            return None if user is None else user.place
 
     def user(self, key: str) -> OnlineUser | None:
         """A copy of what is known of a query."""
@@ -273,7 +283,7 @@ def replay(users: OnlineUsers, live: Live, events: Sequence[Any]) -> int:
         live: The model.
         events: Oldest first.
     """
-    return sum(users.apply(live, event.query, event.item, event.time) for event in events)
+    return sum(users.apply(live, event.query, event.item, event.time, event.place) for event in events)
 
 
 def unknown_columns(model: Retriever) -> Columns:
