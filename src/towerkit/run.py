@@ -16,7 +16,7 @@ from towerkit.artifact.arrow import load_table
 from towerkit.artifact.joint import load_joint
 from towerkit.artifact.layout import check_layout
 from towerkit.artifact.misfits import damaged_is_a_run_error
-from towerkit.artifact.models import RETRIEVER_KEYS, load_predictor, load_retriever
+from towerkit.artifact.models import RETRIEVER_KEYS, RETRIEVER_OPTIONAL_KEYS, load_predictor, load_retriever
 from towerkit.artifact.rankers import load_pair_scorer
 from towerkit.artifact.space import hashes_in_manifest, space_id
 from towerkit.core.errors import RunError, SpecError, listed, nearest
@@ -125,14 +125,16 @@ class Run:
         """The embedding-space id; None for a model that has no vectors to compare.
 
         Two Runs with the same id turn the same raw row into the same vector. It is 64 hexadecimal digits, a hash of weights,
-        fitted features and the model's spec; see :mod:`towerkit.artifact.space`.
+        fitted features and the model's spec; see :mod:`towerkit.artifact.space`. A Run whose query side was brought into the
+        space of another one has that one's id.
 
         Raises:
             RunError: If the files are not those that the stored id was made of.
         """
         if self.kind != "two_tower":
             return None
-        content = read_document(self.path / "model" / "model.json", self.manifest.format, RETRIEVER_KEYS)
+        path = self.path / "model" / "model.json"
+        content = read_document(path, self.manifest.format, RETRIEVER_KEYS, RETRIEVER_OPTIONAL_KEYS)
         found, stored = space_id(content, hashes_in_manifest(self.manifest.files)), self.manifest.space
         if found != stored and self.manifest.format >= 2:
             raise RunError(

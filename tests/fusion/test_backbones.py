@@ -23,6 +23,8 @@ from torch import Tensor
 from towerkit.core.errors import ShapeError, SpecError
 from towerkit.core.spec import parse
 from towerkit.fusion import (
+    Aligned,
+    AlignedSpec,
     AnyBackboneSpec,
     Attention,
     AttentionSpec,
@@ -232,6 +234,11 @@ def ple_reference(ple: Ple, parts: dict[str, Tensor]) -> Tensor:
     return torch.stack(rows)
 
 
+def aligned_reference(aligned: Aligned, parts: dict[str, Tensor]) -> Tensor:
+    summed = pooled_reference(sum)(aligned.inner, parts)
+    return torch.stack([linear(aligned.map, vector) for vector in summed])
+
+
 TASKS = ["rating", "liked"]
 FORMULAS: dict[str, tuple[Any, Any]] = {
     "gated": (GatedSpec(dim=3), gated_reference),
@@ -246,6 +253,7 @@ FORMULAS: dict[str, tuple[Any, Any]] = {
     "attention": (AttentionSpec(dim=6, heads=2), attention_reference),
     "tokens": (TokensSpec(dim=6, heads=3), tokens_reference),
     "mmoe": (MmoeSpec(dim=3, experts=3, layers=(8,)), mmoe_reference),
+    "aligned": (AlignedSpec(dim=4, of=SumSpec(dim=3)), aligned_reference),
     "cgc": (PleSpec(dim=3, layers=(8,), own=1, shared=2), ple_reference),
     "ple": (PleSpec(dim=6, layers=(16,), own=2, shared=1, levels=3), ple_reference),
 }
@@ -381,3 +389,12 @@ def test_the_order_of_the_parts_does_not_matter(spec: Any) -> None:
     assert backbone.of_task(state, "liked").shape == (5, backbone.head_dim)
     torch.testing.assert_close(backbone(dict(reversed(parts.items()))), state)
     assert MENU.validate_python(json.loads(spec.model_dump_json())) == spec
+
+
+def test_a_map_alone_reads_one_tower() -> None:
+    with seeded_torch(0):
+        one = AlignedSpec(dim=2).build({"text": 3})
+    given = torch.ones(1, 3)
+    torch.testing.assert_close(one({"text": given}), linear(one.map, given[0])[None])
+    with pytest.raises(ShapeError, match=r"'text': 3, 'table': 2.*of: \{kind: sum\}"):
+        AlignedSpec(dim=2).build({"text": 3, "table": 2})

@@ -78,7 +78,15 @@ def _summary(facts: CardFacts) -> list[str]:
             f"The training went on from the Run {_run(run['run'])} (SHA-256 of its files `{run['sha256'][:16]}…`): known keys "
             "began at the vectors they had there, and means and deviations of numbers are those of its data.",
         ]
-    if facts.replaces is not None:
+    if facts.replaces is not None and "query_of" in facts.replaces:
+        was = facts.replaces
+        lines += [
+            "",
+            f"Its candidates are those of the Run {_run(was['run'])} (SHA-256 of its files `{was['sha256'][:16]}…`), whose "
+            f"embedding space it keeps; its query side is that of {_run(was['query_of'])}. Fitted: "
+            f"{name(was['fitted'], limit=400)}.",
+        ]
+    elif facts.replaces is not None:
         was = facts.replaces
         lines += [
             "",

@@ -17,6 +17,7 @@ from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.catalogues import check_titles, load_catalogue, load_known, save_known, shown_columns, with_key
 from towerkit.artifact.events import load_events, save_events
 from towerkit.artifact.pretrained import load_pretrained, save_pretrained
+from towerkit.artifact.space import aligned_with
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import Spec, parse, short
 from towerkit.data.table import values_of
@@ -29,7 +30,7 @@ from towerkit.models.pair_scorer import PairScorer
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.storage.documents import read_document
-from towerkit.storage.hashes import write_json
+from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.migrations import FORMAT_VERSION
 from towerkit.storage.tensors import load_tensors, save_tensors, tensor_shapes
 from towerkit.towers.id import num_ids
@@ -41,6 +42,8 @@ PREDICTOR_KEYS = ("spec", "entities")
 """The keys of ``model.json``."""
 OPTIONAL_KEYS = ("decisions",)
 """Those of a tower model that Runs written before them lack."""
+RETRIEVER_OPTIONAL_KEYS = ("aligned",)
+"""Of a two-tower whose query side was brought into the space of another Run."""
 
 
 def save_predictor(
@@ -166,6 +169,9 @@ def save_retriever(folder: Path, retriever: Retriever, *, query_columns: Sequenc
     save_both_sides(folder, retriever, (model.query_entity, model.candidate_entity), query_columns)
     if retriever.events is not None:
         save_events(folder / "history.safetensors", retriever.events)
+    if retriever.aligned_to is not None:
+        content = read_json(folder / "model.json")
+        write_json(folder / "model.json", content | {"aligned": aligned_with(folder, retriever.aligned_to)})
 
 
 def save_both_sides(
@@ -212,6 +218,7 @@ def load_retriever(folder: Path, version: int = FORMAT_VERSION) -> Retriever:
         queries_average_candidates=content["queries_average_candidates"],
         titles=content["titles"],
         events=events,
+        aligned_to=content.get("aligned", {}).get("space"),
     )
 
 
@@ -348,7 +355,7 @@ def load_parts(
     Raises:
         RunError: If a file is missing or damaged, or the spec is none of this type.
     """
-    optional = OPTIONAL_KEYS if spec_type is TowerModelSpec else ()
+    optional = {TowerModelSpec: OPTIONAL_KEYS, TwoTowerSpec: RETRIEVER_OPTIONAL_KEYS}.get(spec_type, ())
     content = read_document(folder / "model.json", version, keys, optional)
     return content, parse(spec_type, content["spec"], str(folder / "model.json")), load_encoder(folder, version)
 

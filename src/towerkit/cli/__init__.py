@@ -3,6 +3,7 @@
 # In the order in which --help lists their commands.
 from towerkit.cli import starting  # isort: skip
 from towerkit.cli import training  # isort: skip
+from towerkit.cli import realigning  # isort: skip
 from towerkit.cli import tuning  # isort: skip
 from towerkit.cli import measuring  # isort: skip
 from towerkit.cli import ablating  # isort: skip
@@ -28,6 +29,7 @@ __all__ = [
     "looking",
     "main",
     "measuring",
+    "realigning",
     "reporting",
     "serving",
     "starting",

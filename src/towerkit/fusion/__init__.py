@@ -1,5 +1,6 @@
 """Backbones: many vectors to one state, or to one for each task. ``AnyBackboneSpec`` is the menu."""
 
+from towerkit.fusion.aligned import Aligned, AlignedSpec
 from towerkit.fusion.attention import Attention, AttentionSpec, Tokens, TokensSpec
 from towerkit.fusion.auto import AnyFusionSpec, AutoSpec
 from towerkit.fusion.base import Backbone, BackboneSpec
@@ -11,6 +12,8 @@ from towerkit.fusion.menu import AnyBackboneSpec
 from towerkit.fusion.pooled import MaxSpec, MeanSpec, Pooled, ProductSpec, SumSpec
 
 __all__ = [
+    "Aligned",
+    "AlignedSpec",
     "AnyBackboneSpec",
     "AnyFusionSpec",
     "Attention",

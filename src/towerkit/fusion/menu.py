@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from towerkit.fusion.aligned import AlignedSpec
 from towerkit.fusion.attention import AttentionSpec, TokensSpec
 from towerkit.fusion.concat import ConcatSpec, LinearSpec
 from towerkit.fusion.cross import CrossSpec
@@ -25,7 +26,8 @@ AnyBackboneSpec = Annotated[
     | AttentionSpec
     | TokensSpec
     | MmoeSpec
-    | PleSpec,
+    | PleSpec
+    | AlignedSpec,
     Field(discriminator="kind"),
 ]
 """Each of them builds a module."""

@@ -222,6 +222,8 @@ class Retriever:
     """Entity -> the column shown to people."""
     events: Events | None = None
     """What each query met, where a tower of the query side reads histories; candidates by their id codes."""
+    aligned_to: str | None = None
+    """The embedding-space id of the Run whose candidates these are, where the query side was brought into its space."""
 
     @property
     def query_entity(self) -> str:
