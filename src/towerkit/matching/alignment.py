@@ -96,7 +96,7 @@ def least_squares(
     x, y, from_mean, to_mean = _centered(source, target, shift)
     gram = x.T @ x  # [from_dim, from_dim]
     gram[np.diag_indices_from(gram)] += max(ridge * np.trace(gram) / len(gram), 1e-300)
-    weight = np.linalg.lstsq(gram, x.T @ y, rcond=None)[0].T
+    weight = np.asarray(np.linalg.lstsq(gram, x.T @ y, rcond=None)[0].T, np.float64)
     return LinearMap(weight, to_mean - weight @ from_mean, "least_squares")
 
 
