@@ -61,7 +61,7 @@ def plainly(first: Any, second: Any, weights: tuple[float, float], depth: int) -
     seed=st.integers(0, 2**32 - 1),
     candidates=st.integers(1, 30),
     depth=st.integers(1, 40),
-    share=st.floats(0.0, 1.0),
+    share=st.floats(0.0, 1.0).filter(lambda share: abs(share - 0.5) > 1e-6),  # two that swap places would tie
 )
 @settings(max_examples=60, deadline=None)
 def test_the_order_is_that_of_a_few_lines(seed: int, candidates: int, depth: int, share: float) -> None:

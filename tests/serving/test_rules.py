@@ -98,9 +98,8 @@ def test_stock_follows_new_values_of_items(serve: Any) -> None:
     service = serve("shop")
     best = service.post("/v1/recommend", query="u5", k=3, rules={"in_stock": "price"})["items"]
     sold = best[0]["item"]
-    assert service.post("/v1/items", items=[{"item": sold, "price": 0.0}]) == {
-        "model": "shop", "candidates": NUM_ITEMS, "durable": False,
-    }  # fmt: skip
+    told = service.post("/v1/items", items=[{"item": sold, "price": 0.0}])
+    assert (told["model"], told["candidates"], told["durable"]) == ("shop", NUM_ITEMS, False)
     left = service.post("/v1/recommend", query="u5", k=NUM_ITEMS, rules={"in_stock": "price"})["items"]
     assert sold not in {item["item"] for item in left}
     assert all(PRICE[item["item"]] is not None for item in left)
