@@ -16,8 +16,11 @@ check() { OMP_NUM_THREADS=1 $python -m pytest -q -p no:cacheprovider "$@"; }
 
 say "ablation, cross-validation, tuning, starts of towers, reports (in a browser where there is one)"
 check tests/ablation tests/crossval tests/tuning tests/reporting
-say "tune and crossval killed anywhere and started again"
-check -m long tests/ablation tests/crossval tests/tuning
+say "starts, depths, re-alignment, distillation, aggregates of the past"
+check tests/training/test_starts.py tests/training/test_depths.py tests/training/test_distill.py tests/test_realignment.py \
+  tests/features/test_aggregates.py
+say "longer ones: a helper of tune that is killed, re-alignment and distillation on the shop"
+check -m long tests/tuning tests/training/test_distill.py tests/test_realignment.py
 
 say "the shop: planted truth, folds, doctor, report"
 $towerkit train examples/shop_ablation.yaml --run "$out/shop"
@@ -51,6 +54,8 @@ done
 say "the order of its towers: the same under both seeds wherever intervals do not overlap"
 $python tools/same_order.py "$out/ml1m0.json" "$out/ml1m1.json"
 $towerkit compare "$out/ml1m0" "$out/ml1m1" --metric ndcg@20
+say "the query side of one before the films of the other"
+$towerkit realign "$out/ml1m0" "$out/ml1m1" --run "$out/ml1m-realigned"
 
 say "MovieLens-100K: thirty trials, the best beside the default on test"
 time $towerkit tune examples/tuning/ml100k.yaml --trials 30 --workers 2 --out "$out/tuned"

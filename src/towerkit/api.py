@@ -13,6 +13,7 @@ from typing import Any
 from towerkit.core.errors import SpecError, listed, nearest
 from towerkit.core.spec import parse
 from towerkit.data.dataset import Dataset, make_dataset
+from towerkit.data.logs import EventLog
 from towerkit.data.readers import read_table
 from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
@@ -42,6 +43,7 @@ def read(
     validation: Any = None,
     test: Any = None,
     entities: Mapping[str, Any] | None = None,
+    logs: Mapping[str, Any] | None = None,
     split: Mapping[str, Any] | None = None,
     decay: Mapping[str, float] | None = None,
     duplicates: str = "keep",
@@ -65,6 +67,7 @@ def read(
         validation: A validation table given apart.
         test: A test table given apart.
         entities: Example column -> its table, or ``{"table": …, "key": …, "title": …}``.
+        logs: Name -> ``{"table": …, "key": …, "time": …}``: what happened to whom and when, for features that look back.
         split: ``{"kind": "time" | "per_query" | "leave_last" | "random" | "grouped" | "given", …}``.
         decay: ``{"half_life_days": 30}``, or ``{"half_life": 100}`` in the unit of the time column.
         duplicates: Of a pair in several training rows: ``keep`` all, ``first``, ``last``, or ``count`` them as one.
@@ -90,6 +93,10 @@ def read(
         "examples": {"path": table.name, **{role: column for role, column in roles.items() if column is not None}},
         "entities": {name: {"path": e.table.name, "key": e.key, "title": e.title} for name, e in tables.items()},
     }
+    events = {
+        name: EventLog(given["key"], given["time"], read_table(given["table"])) for name, given in (logs or {}).items()
+    }
+    described["logs"] = {n: {"path": e.table.name, "key": e.key, "time": e.time} for n, e in events.items()}
     settings = {"split": split, "decay": decay, "min_count": min_count, "k_core": k_core}
     described |= {"duplicates": duplicates, "filter_on": filter_on}
     described |= {name: value for name, value in settings.items() if value is not None}
@@ -97,7 +104,7 @@ def read(
         part: read_table(given) for part, given in (("validation", validation), ("test", test)) if given is not None
     }
     described |= {part: {"path": given.name} for part, given in apart.items()}
-    return make_dataset(parse(DataSpec, described, "read"), table, **apart, entities=tables, seed=seed)
+    return make_dataset(parse(DataSpec, described, "read"), table, **apart, entities=tables, logs=events, seed=seed)
 
 
 def _entity(name: str, given: Any) -> EntityTable:

@@ -155,6 +155,11 @@ def _check_training(spec: ModelingSpec) -> None:
     model, training = spec.model, spec.training
     if training.towers:
         _check_towers(model, spec.update, training)
+    if training.distill is not None and not isinstance(model, TwoTowerSpec):
+        raise ValueError(
+            f"'training.distill' teaches a two_tower to rank as another Run does; the model is a {model.kind}. Remove it, or train "
+            "the two_tower by itself."
+        )
     if training.chunk is not None and not any(
         isinstance(each, TwoTowerSpec) for each in trained_rankers(model).values()
     ):
@@ -233,8 +238,9 @@ def spec_data(path: Path, settings: Iterable[str] = ()) -> dict[str, Any]:
     if isinstance(data.get("model"), dict):
         data["model"] = beside(path.parent, data["model"])
     training = data.get("training")
-    if isinstance(training, dict) and "towers" in training:
-        training["towers"] = beside(path.parent, training["towers"])
+    for part in ("towers", "distill"):
+        if isinstance(training, dict) and part in training:
+            training[part] = beside(path.parent, training[part])
     return data
 
 

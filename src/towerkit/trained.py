@@ -175,5 +175,7 @@ def _named_in(spec: Any) -> set[str]:
         return {name for part in spec for name in _named_in(part)}
     if not isinstance(spec, Mapping):
         return {spec} if isinstance(spec, str) else set()
+    if "aggregate" in spec:  # what it looks back on stands in the Run
+        return {name for name in (spec["by"], spec.get("at")) if name is not None}
     keys = ("column", "columns", "entity", "key", "of", "cross")
     return {name for key, part in spec.items() if key in keys or isinstance(part, Mapping) for name in _named_in(part)}

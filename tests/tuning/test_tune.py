@@ -250,3 +250,23 @@ def test_killing_the_command_loses_the_trial_under_way_and_two_processes_share_t
     assert one["trials"] == other["trials"] and one["best"]["spec_sha256"] == other["best"]["spec_sha256"]
     best = yaml.safe_load((out / "best.yaml").read_text())
     assert (out / best["data"]["examples"]["path"]).resolve() == spec_file.parent / "pairs.csv"
+
+
+@pytest.mark.long
+def test_a_helper_that_is_killed_loses_its_trial_and_the_command_makes_the_rest(spec_file: Path, tmp_path: Path):
+    out = tmp_path / "study"
+    words = [*command(spec_file, out, 8), "--workers", "2"]
+    main = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log, journal, deadline = out / "workers" / "helper-1.log", out / "journal.jsonl", time.monotonic() + 240
+    while time.monotonic() < deadline and not (
+        log.exists() and journal.is_file() and '"values":[' in journal.read_text()
+    ):
+        time.sleep(0.05)
+    children = Path(f"/proc/{main.pid}/task/{main.pid}/children").read_text().split()
+    assert len(children) == 1, "two workers are this process and one helper"
+    os.kill(int(children[0]), signal.SIGKILL)
+    answer, errors = main.communicate(timeout=300)
+    assert main.returncode == 0, errors
+    assert "Helper 1 ended with status -9" in errors
+    trials = [each["state"] for each in json.loads(answer)["trials"]]
+    assert trials.count("died") <= 1 and len(trials) - trials.count("died") == 8

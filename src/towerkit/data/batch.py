@@ -170,6 +170,8 @@ class Batch:
     """``[batch]`` weight of each example; None when all weigh one."""
     pool: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
     """Candidate entity -> the candidates drawn as negatives, a block for each sort."""
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
+    """Entity -> where the batch's rows of it stand in its catalogue; 0 is the unknown one."""
 
     def __len__(self) -> int:
         return len(next(iter(self.index.values())))

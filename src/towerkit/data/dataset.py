@@ -15,6 +15,7 @@ from towerkit.core.errors import DataError
 from towerkit.data.checks import check_entity, check_given_columns, check_rows
 from towerkit.data.division import divide
 from towerkit.data.learning import Learning
+from towerkit.data.logs import EventLog
 from towerkit.data.readers import SourceSpec, Table, read_table
 from towerkit.data.role_notes import role_notes
 from towerkit.data.roles import EXAMPLE, EntityTable, Roles
@@ -23,8 +24,8 @@ from towerkit.data.search.collection import read_collection, read_judgements
 from towerkit.data.search.spec import DOCUMENT, QUERY, CollectionSpec
 from towerkit.data.spec import DataSpec, ExamplesSpec
 from towerkit.data.splits import Parts, Rows
-from towerkit.data.table import values_of
-from towerkit.data.times import times_of
+from towerkit.data.table import require_columns, values_of
+from towerkit.data.times import check_times, times_of
 from towerkit.data.usable import usable_rows
 
 __all__ = ["Dataset", "make_dataset", "read_dataset", "times_of"]
@@ -49,6 +50,8 @@ class Dataset:
     """``[examples]`` how well the candidate answers the query; None where the data does not say."""
     learning: Learning = field(default_factory=Learning)
     """How training rows are chosen and weighed."""
+    logs: Mapping[str, EventLog] = field(default_factory=dict)
+    """Name -> events that features look back on."""
     uncut: Parts | None = None
     """The parts before training rows were chosen, where that is another thing."""
 
@@ -94,32 +97,38 @@ def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> 
     if spec.collection is not None:
         return _read_collection(spec, spec.collection, base, seed)
     examples = read_table(spec.examples, base=base)
-    apart = {
-        name: None if source is None else _read_like(spec.examples, source, base)
-        for name, source in (("validation", spec.validation), ("test", spec.test))
-    }
+    validation, test = (
+        None if source is None else _read_like(spec.examples, source, base) for source in (spec.validation, spec.test)
+    )
     entities = {
         name: EntityTable(name, entity.key or name, read_table(entity, base=base), entity.title)
         for name, entity in spec.entities.items()
     }
-    return make_dataset(spec, examples, **apart, entities=entities, seed=seed)
+    logs = {name: EventLog(each.key, each.time, read_table(each, base=base)) for name, each in spec.logs.items()}
+    return make_dataset(spec, examples, validation=validation, test=test, entities=entities, logs=logs, seed=seed)
 
 
 def _read_collection(spec: DataSpec, collection: CollectionSpec, base: Path | None, seed: int) -> Dataset:
     """A search collection as a data set; what does not fit between its files is told among the warnings."""
     found = read_collection(collection, base=base)
-    apart = {
-        name: None
-        if source is None
-        else read_judgements(collection, source.path, found.queries, found.documents, base=base)
-        for name, source in (("validation", spec.validation), ("test", spec.test))
-    }
+    validation, test = (
+        None if source is None else read_judgements(collection, source.path, found.queries, found.documents, base=base)
+        for source in (spec.validation, spec.test)
+    )
     entities = {
         QUERY: EntityTable(QUERY, QUERY, found.queries, "text"),
         DOCUMENT: EntityTable(DOCUMENT, DOCUMENT, found.documents, "title"),
     }
-    dataset = make_dataset(spec, found.judgements, **apart, more=found.titles, entities=entities, seed=seed)
-    notes = [note for table in (found.judgements, *apart.values()) if table is not None for note in table.notes]
+    dataset = make_dataset(
+        spec,
+        found.judgements,
+        validation=validation,
+        test=test,
+        more=found.titles,
+        entities=entities,
+        seed=seed,
+    )
+    notes = [note for table in (found.judgements, validation, test) if table is not None for note in table.notes]
     if not notes:
         return dataset
     return replace(dataset, split={**dataset.split, "warnings": [*dataset.split.get("warnings", []), *notes]})
@@ -140,6 +149,7 @@ def make_dataset(
     test: Table | None = None,
     more: Table | None = None,
     entities: Mapping[str, EntityTable] | None = None,
+    logs: Mapping[str, EventLog] | None = None,
     seed: int = 0,
 ) -> Dataset:
     """Build a data set from tables that are already in memory; see :func:`read_dataset`.
@@ -151,8 +161,12 @@ def make_dataset(
         test: A test table given apart.
         more: Pairs to learn from that are never held out.
         entities: Example column -> its table.
+        logs: Name -> events that features look back on.
         seed: Draws random splits.
     """
+    for log in (logs or {}).values():
+        require_columns([log.key, log.time], log.table.data.column_names, log.table.name)
+        check_times(log.table, log.time)
     roles = Roles(spec.examples.query, spec.examples.candidate, spec.examples.time, spec.examples.weight)
     entities = dict(entities or {})
     schemas = {EXAMPLE: infer_schema(examples, roles.by_column())}
@@ -183,6 +197,7 @@ def make_dataset(
         made.weights,
         usable.grades,
         made.learning,
+        dict(logs or {}),
         made.uncut,
     )
 

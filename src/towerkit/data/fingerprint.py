@@ -28,6 +28,8 @@ def fingerprint(dataset: Dataset | Log) -> dict[str, str]:
     found = {f"the table {dataset.examples.name}": table_hash(dataset.examples.data)}
     for name, entity in dataset.entities.items():
         found[f"the table {entity.table.name} of the entity '{name}'"] = table_hash(entity.table.data)
+    for name, log in dataset.logs.items():
+        found[f"the table {log.table.name} of the log '{name}'"] = table_hash(log.table.data)
     found["the roles of the columns"] = content_hash({**_texts(vars(dataset.roles)), "entities": _keys(dataset)})
     for part in ("train", "validation", "test"):
         rows = [parts.get(part) for parts in (dataset.parts, dataset.uncut) if parts is not None]

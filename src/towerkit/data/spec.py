@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from towerkit.core.errors import listed
-from towerkit.core.spec import Spec
+from towerkit.core.spec import Name, Spec
 from towerkit.data.events import EventSpec
 from towerkit.data.learning import DecaySpec, Duplicates, MinCountSpec
+from towerkit.data.logs import LogSpec
 from towerkit.data.readers import SourceSpec
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.rules import parse_rule
@@ -110,6 +111,8 @@ class DataSpec(Spec):
     test: SourceSpec | None = None
     """A test table given apart; the split then cuts only a validation part."""
     entities: dict[str, EntitySpec] = Field(default_factory=dict)
+    logs: dict[Name, LogSpec] = Field(default_factory=dict)
+    """What happened to whom and when, for features that look back from the moment of a row."""
     split: SplitSpec | None = None
     """``grouped`` by query for a collection, ``time`` when there is a time column, else ``per_query`` for pairs and
     ``random`` for rows."""
@@ -221,6 +224,7 @@ class DataSpec(Spec):
             "validation": self.validation is not None,
             "test": self.test is not None,
             "entities": bool(self.entities),
+            "logs": bool(self.logs),
             "decay": self.decay is not None,
             "duplicates": self.duplicates != "keep",
             "min_count": self.min_count is not None,

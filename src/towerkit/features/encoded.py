@@ -89,6 +89,8 @@ class Encoded:
     weights: NDArray[np.float32] | None
     histories: Mapping[str, Histories] = field(default_factory=dict)
     """Query entity -> what its rows met, where a tower reads histories."""
+    dated: Mapping[str, Columns] = field(default_factory=dict)
+    """Query entity -> ``[examples]`` columns of its rows at the time of each example, in place of those at the cut-off."""
     pairs: csr_array | None = None
     """``[query rows, candidate rows]`` the distinct pairs of all examples, where these are a log that lies on disk."""
 
@@ -120,15 +122,18 @@ class Encoded:
         columns: dict[str, Columns] = {}
         index: dict[str, Tensor] = {}
         pool: dict[str, tuple[Block, ...]] = {}
+        places: dict[str, Tensor] = {}
         for entity, table in self.tables.items():
-            if entity in self.histories:
-                examples = take(table, torch.from_numpy(self.index[entity][rows]))
-                columns[entity] = {**examples, **self.histories[entity].of_examples(rows)}
+            if entity in self.histories or entity in self.dated:
+                places[entity] = torch.from_numpy(self.index[entity][rows])
+                examples = take(table, places[entity])
+                columns[entity] = {**examples, **self._of_examples(entity, rows)}
                 index[entity] = torch.arange(len(rows))
                 continue
             own, extra = self.index[entity][rows], (drawn or {}).get(entity, ())
             distinct, place, others = _distinct(own, [each.rows for each in extra])
-            columns[entity] = take(table, torch.from_numpy(distinct))
+            places[entity] = torch.from_numpy(distinct)
+            columns[entity] = take(table, places[entity])
             index[entity] = torch.from_numpy(place)
             if extra:
                 pool[entity] = tuple(each.block(where) for each, where in zip(extra, others, strict=True))
@@ -140,7 +145,13 @@ class Encoded:
             masks={task: torch.from_numpy(is_known(truth)) for task, truth in labels.items()},
             weights=None if self.weights is None else torch.from_numpy(self.weights[rows]),
             pool=pool,
+            rows=places,
         )
+
+    def _of_examples(self, entity: str, rows: Rows) -> Columns:
+        """What is known of the entity of some examples at their own times."""
+        met = self.histories[entity].of_examples(rows) if entity in self.histories else {}
+        return {**met, **take(self.dated.get(entity, {}), torch.from_numpy(rows))}
 
 
 def _distinct(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -20,6 +20,7 @@ from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.splits import Rows
+from towerkit.features.aggregates import AggregateSpec
 from towerkit.features.audio import AudioSpec
 from towerkit.features.base import Feature, FeatureSpec, State
 from towerkit.features.columns import CategorySpec, IdSpec, NumberSpec
@@ -30,6 +31,7 @@ from towerkit.features.image_pretrained import EncoderPixelsSpec, ImageVectorsSp
 from towerkit.features.label_scale import Transform, label_numbers
 from towerkit.features.label_sets import SetForm
 from towerkit.features.labels import Labels, TaskKind
+from towerkit.features.looking_back import fit_aggregate
 from towerkit.features.multi_hot import MultiHotSpec
 from towerkit.features.ngrams import NgramsSpec
 from towerkit.features.quantiles import PiecewiseSpec, QuantileSpec
@@ -56,7 +58,8 @@ AnyFeatureSpec = Annotated[
     | ImageSpec
     | ImageVectorsSpec
     | EncoderPixelsSpec
-    | AudioSpec,
+    | AudioSpec
+    | AggregateSpec,
     Field(discriminator="kind"),
 ]
 """The menu of features."""
@@ -156,16 +159,20 @@ class Encoder:
         """
         demand.refuse_labels_as_features()
         base = Same(dataset), rows.tobytes()
+        predicted = {label.column for label in demand.labels.values()}
         features: dict[str, tuple[Fitted, ...]] = {}
         for entity, specs in demand.features.items():
             table = keeping.kept(("training rows", entity, *base), partial(training_rows, dataset, entity, rows))
             keys = partial(training_keys, dataset, entity, rows)
             whole = dataset.entities[entity].table if entity in dataset.entities else dataset.examples
-            fit_on = {spec: keys() if isinstance(spec, IdSpec) else table.data for spec in specs}
-            features[entity] = tuple(
-                keeping.kept(("fitted", entity, spec, *base), partial(_fitted, spec, fit_on[spec], whole))
-                for spec in specs
-            )
+            fits: dict[FeatureSpec, Callable[[], Fitted]] = {}
+            for spec in specs:
+                if isinstance(spec, AggregateSpec):
+                    fits[spec] = partial(_fitted_back, spec, entity, dataset, rows, predicted)
+                else:
+                    fit_on = keys() if isinstance(spec, IdSpec) else table.data
+                    fits[spec] = partial(_fitted, spec, fit_on, whole)
+            features[entity] = tuple(keeping.kept(("fitted", entity, spec, *base), fit) for spec, fit in fits.items())
         everywhere = np.arange(dataset.examples.data.num_rows)
         labels = {}
         for task, label in demand.labels.items():
@@ -284,6 +291,10 @@ def _encoded(feature: Feature, unknown: pa.Table, table: Table, kept: bool) -> C
     """The unknown row, then the rows of a table."""
     rows = named(table.name, partial(feature.read, kept=kept), table)
     return joined(named(table.name, feature.encode, unknown), rows)
+
+
+def _fitted_back(spec: AggregateSpec, entity: str, dataset: Dataset, rows: Rows, predicted: Collection[str]) -> Fitted:
+    return Fitted(spec, fit_aggregate(spec, entity, dataset, rows, predicted))
 
 
 def _fitted(spec: FeatureSpec, rows: pa.Table, whole: Table) -> Fitted:

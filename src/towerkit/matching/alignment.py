@@ -75,7 +75,7 @@ def procrustes(source: NDArray[np.floating], target: NDArray[np.floating], *, sh
     turn = left @ right  # [from_dim, to_dim]
     length = np.square(x @ turn).sum()
     scale = strengths.sum() / length if length > 0 else 1.0
-    weight = scale * turn.T
+    weight = np.asarray(scale * turn.T, np.float64)
     return LinearMap(weight, to_mean - weight @ from_mean, "procrustes")
 
 

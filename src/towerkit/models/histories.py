@@ -11,8 +11,10 @@ from towerkit.data.batch import dense
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.data.times import are_epoch_seconds, is_plain_time, times_of
+from towerkit.features.aggregates import AggregateNumber, AggregateTop
 from towerkit.features.encoded import Encoded
 from towerkit.features.history import Floats, Histories, Pairs, Reach, histories_of, tie_order
+from towerkit.features.looking_back import as_of_examples
 from towerkit.models.side import FusedSideSpec, reads_history, towers_of
 from towerkit.towers import IdTowerSpec, TowerSpec
 from towerkit.towers.history import ReadsHistory
@@ -75,6 +77,22 @@ def with_histories(
     )
     histories: Histories = histories_of(pairs, rows, reaches, len(keys[0]))
     return replace(encoded, histories={query: histories})
+
+
+def with_pasts(encoded: Encoded, dataset: Dataset, query: str) -> Encoded:
+    """The same arrays with what the query's aggregates were at the time of each example.
+
+    Args:
+        encoded: All arrays; those of the query are as of the cut-off.
+        dataset: The raw tables.
+        query: The query entity.
+    """
+    found = {
+        each.feature.name: as_of_examples(each.feature, query, dataset)
+        for each in encoded.encoder.features.get(query, ())
+        if isinstance(each.feature, AggregateNumber | AggregateTop)
+    }
+    return replace(encoded, dated={query: found}) if found else encoded
 
 
 def history_times(dataset: Dataset, rows: Rows, reaches: tuple[Reach, ...]) -> Floats | None:

@@ -20,6 +20,7 @@ from towerkit.features.encoder import Demand, Encoder
 from towerkit.matching.similarity import AnyMatchSpec, DotSpec, Match
 from towerkit.models.side import SideSpec, build_side, reads_history, side_remarks, towers_of
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
+from towerkit.models.wiring import check_aggregates
 from towerkit.towers.layers import Named
 
 
@@ -90,6 +91,7 @@ class JointSpec(Spec):
         for name in self.candidates:
             for entity, features in self.two_tower(name).demand(for_candidate(dataset, name)).features.items():
                 whole.add(entity, features)
+        check_aggregates(whole)
         return whole
 
     def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:

@@ -23,7 +23,7 @@ from towerkit.heads import AnyHeadSpec, Head, HeadSpec
 from towerkit.models.absent import Absent, check_without, standby_of
 from towerkit.models.overlaps import overlap_remarks
 from towerkit.models.ties import check_ties, tied
-from towerkit.models.wiring import key_of, schema_of
+from towerkit.models.wiring import check_aggregates, key_of, schema_of
 from towerkit.towers import AnyTowerSpec, TextTowerSpec, Tower, TowerContext, TowerSpec
 from towerkit.towers.layers import Named
 
@@ -175,6 +175,7 @@ class MergedSpec(Spec):
         demand = Demand(labels=dict(labels))
         for entity, features in self.reads(dataset).values():
             demand.add(entity, features)
+        check_aggregates(demand)
         return demand
 
     def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:

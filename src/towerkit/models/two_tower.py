@@ -28,7 +28,7 @@ from towerkit.models.side import (
     towers_of,
 )
 from towerkit.models.ties import check_ties_between, tied, twins_of
-from towerkit.models.wiring import key_of, pair_of, schema_of
+from towerkit.models.wiring import check_aggregates, key_of, pair_of, schema_of
 from towerkit.towers import Candidates, IdTowerSpec
 from towerkit.towers.id import num_ids
 
@@ -138,6 +138,7 @@ class TwoTowerSpec(Spec):
         demand.add(candidate, side_features(self.candidate, dataset, candidate))
         if reads_history(self.query):
             demand.add(candidate, IdTowerSpec().features(schema_of(dataset, candidate), key_of(dataset, candidate)))
+        check_aggregates(demand, query)
         return demand
 
     def remarks(self, dataset: Dataset, where: str = "model") -> list[str]:

@@ -20,6 +20,7 @@ from towerkit.matching.similarity import Match
 from towerkit.matching.updates import Update
 from towerkit.models.two_tower import TwoTower
 from towerkit.objectives.base import Objective
+from towerkit.objectives.distillation import Distillation
 
 
 class Sampler(Protocol):
@@ -107,6 +108,7 @@ class RetrievalObjective(ComparingObjective):
         update: Decides what is detached.
         negatives: Told the positives' vectors after each step; None where nothing remembers them.
         reads_vectors: The loss reads vectors and no negatives.
+        distillation: A trained model's ranking, learned beside; its term is called ``distill``.
     """
 
     def __init__(
@@ -116,22 +118,27 @@ class RetrievalObjective(ComparingObjective):
         negatives: Sampler | None = None,
         *,
         reads_vectors: bool = False,
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__(loss, negatives)
-        self.update, self.reads_vectors = update, reads_vectors
+        self.update, self.reads_vectors, self.distillation = update, reads_vectors, distillation
         self._positives: Tensor | None = None
 
     def __call__(self, model: TwoTower, batch: Batch) -> dict[str, Tensor]:
         """The mean loss of the batch, under the name ``retrieval``; several views of the update add up."""
-        terms = []
+        terms, taught = [], []
         for query, candidate in self.update.views(model, batch, *model(batch)):
-            queries = spread(model.match.prepare(query), batch.index[model.query_entity])  # [batch, dim]
+            distinct = model.match.prepare(query)  # [rows, dim]
+            queries = spread(distinct, batch.index[model.query_entity])  # [batch, dim]
             candidates = model.match.prepare(candidate)  # [rows, dim]
             positives = spread(candidates, batch.index[model.candidate_entity])  # [batch, dim]
             self._positives = positives.detach()
             losses = self._losses(model, batch, queries, candidates, positives)
             terms.append(weighted_mean(losses, batch.weights))
-        return {"retrieval": torch.stack(terms).sum()}
+            if self.distillation is not None:
+                taught.append(weighted_mean(self.distillation(model, batch, distinct, candidates), batch.weights))
+        found = {"retrieval": torch.stack(terms).sum()}
+        return found | ({"distill": torch.stack(taught).sum()} if taught else {})
 
     def _losses(self, model: TwoTower, batch: Batch, queries: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
         if self.reads_vectors:
@@ -327,10 +334,22 @@ class RetrievalObjectiveSpec(Spec):
             correct=self.log_q is not False and self.loss.corrects,
         )
 
-    def build(self, update: Update, sampler: Negatives | AllCandidates | None) -> RetrievalObjective:
-        """The objective."""
+    def build(
+        self,
+        update: Update,
+        sampler: Negatives | AllCandidates | None,
+        teacher: Callable[[float], Distillation] | None = None,
+    ) -> RetrievalObjective:
+        """The objective.
+
+        Args:
+            update: Decides what is detached.
+            sampler: Fills the pool.
+            teacher: The temperature of the loss -> what is learned beside it.
+        """
         reads_vectors = self.loss.reads == "vectors"
-        return RetrievalObjective(self.loss.build(), update, sampler, reads_vectors=reads_vectors)
+        taught = None if teacher is None else teacher(float(getattr(self.loss, "temperature", 1.0)))
+        return RetrievalObjective(self.loss.build(), update, sampler, reads_vectors=reads_vectors, distillation=taught)
 
 
 def _draws(loss: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from towerkit.core.errors import SpecError
 from towerkit.data.dataset import Dataset
 from towerkit.data.stream.log import Log
 from towerkit.evaluation.selection import joint_selection, ranking_selection, ranking_validator, task_selection
@@ -9,6 +10,7 @@ from towerkit.models.joint import JointSpec, for_candidate
 from towerkit.models.ranker import RankerSpec
 from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
+from towerkit.outcomes.teachers import open_teacher
 from towerkit.spec import ModelingSpec
 from towerkit.training.carry import Base
 from towerkit.training.joint_recipe import JointRecipe
@@ -24,7 +26,9 @@ def recipe_of(
     model = spec.model
     if isinstance(model, TwoTowerSpec):
         validator = ranking_validator(dataset, spec.evaluation)
-        return RetrievalRecipe(model, spec.objective, spec.update, ranking_selection(spec.evaluation), validator, base)
+        selection, distill = ranking_selection(spec.evaluation), spec.training.distill
+        teacher = None if distill is None else open_teacher(distill).bound
+        return RetrievalRecipe(model, spec.objective, spec.update, selection, validator, base, teacher)
     if isinstance(model, JointSpec):
         selection = joint_selection(spec.evaluation, model.candidates)
         validators = {
@@ -46,6 +50,8 @@ def log_recipe_of(spec: ModelingSpec, log: Log) -> LogRecipe:
         log: Where its pairs lie.
     """
     check_streamable(spec.model, spec.update)
+    if spec.training.distill is not None:
+        raise SpecError("training.distill asks a Run about rows in memory; remove it, or data.examples.stream.")
     assert isinstance(spec.model, TwoTowerSpec)
     validator = ranking_validator(log, spec.evaluation)
     selection = ranking_selection(spec.evaluation)

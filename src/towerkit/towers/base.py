@@ -28,6 +28,8 @@ class Tower(nn.Module):
     """Whether it begins together with a tower of the other side, by :meth:`begin_with`."""
     begins_from_rows: bool = False
     """Whether it begins from rows of its entity, by :meth:`begin_from`."""
+    side_by_side: tuple[str, ...] = ()
+    """Lists of parts whose members stand beside each other; the members of other lists come one after the other."""
     reach: Reach | None = None
     """How far its histories go back; None for a tower that reads none."""
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from towerkit.core.errors import SpecError, listed
 from towerkit.core.spec import Spec
 from towerkit.data.column_types import ColumnType
 from towerkit.data.schema import Schema
+from towerkit.features.aggregates import EXAMPLES, AggregateSpec, What
 from towerkit.features.base import CodedFeature, Feature, FeatureSpec
 from towerkit.features.columns import CategorySpec, NumberSpec
 from towerkit.features.cyclic import CyclicSpec, Period
@@ -252,6 +253,47 @@ class CrossColumn(ColumnSpec):
         return _hashed(feature, self.dim, sparse_rows=sparse_rows)
 
 
+class AggregateColumn(ColumnSpec):
+    """What a log says of a key before the moment of a row: a number beside a missing flag, or a learned vector per category."""
+
+    reads = _VALUES
+    aggregate: What
+    by: str
+    """Column of the row with the key; on the query side of a two-tower the key of the query."""
+    at: str | None = None
+    """Column of the row with its moment; none on the query side of a two-tower, where the time of each example is taken."""
+    log: str = EXAMPLES
+    """A name under ``data.logs``; the rows learned from when not given."""
+    of: str | None = None
+    """Column of the log: whose mean, or whose most frequent value."""
+    days: float | None = Field(None, gt=0.0)
+    """Only the last so many days before the row; all when not given."""
+    dim: Width = None
+    """Of the vector of a category."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> AggregateColumn:
+        self.feature()
+        return self
+
+    def feature(self) -> AggregateSpec:
+        """The feature of the past."""
+        return AggregateSpec(what=self.aggregate, by=self.by, at=self.at, log=self.log, of=self.of, days=self.days)
+
+    def check(self, schema: Schema) -> None:
+        """See that key and moment are there; what is read of the log is seen when it is fitted.
+
+        Raises:
+            DataError: If there is no such column.
+        """
+        for name in self.feature().column_names() if schema.columns else ():
+            schema.require(name, "the table tower's columns")
+
+    def build(self, feature: Feature, *, sparse_rows: bool) -> ColumnPart:
+        """A vector per category, or number and flag."""
+        return _embedded(feature, self.dim) if self.aggregate == "top" else FlaggedPart(feature.name, 2)
+
+
 def _embedded(feature: Feature, dim: int | None) -> EmbeddedPart:
     assert isinstance(feature, CodedFeature)
     return EmbeddedPart(feature.name, feature.num_codes, dim or category_dim(feature.first_num_codes))
@@ -264,13 +306,13 @@ def _hashed(feature: Feature, dim: int | None, *, sparse_rows: bool) -> Embedded
 
 
 def _form(entry: Any) -> str | None:
-    """Which of the three forms an entry has; the tags are no keys, so that messages do not take them for one."""
+    """Which of the four forms an entry has; the tags are no keys, so that messages do not take them for one."""
     if isinstance(entry, str):
         return "(name)"
     if isinstance(entry, Mapping):
-        return "(cross)" if "cross" in entry else "(column)"
+        return "(cross)" if "cross" in entry else "(aggregate)" if "aggregate" in entry else "(column)"
     if isinstance(entry, ColumnSpec):
-        return "(cross)" if isinstance(entry, CrossColumn) else "(column)"
+        return {CrossColumn: "(cross)", AggregateColumn: "(aggregate)"}.get(type(entry), "(column)")
     return None
 
 
@@ -289,14 +331,18 @@ AnyColumnSpec = Annotated[
 """The menu of ways to read one column."""
 
 ColumnEntry: TypeAlias = Annotated[
-    Annotated[str, Tag("(name)")] | Annotated[AnyColumnSpec, Tag("(column)")] | Annotated[CrossColumn, Tag("(cross)")],
+    Annotated[str, Tag("(name)")]
+    | Annotated[AnyColumnSpec, Tag("(column)")]
+    | Annotated[CrossColumn, Tag("(cross)")]
+    | Annotated[AggregateColumn, Tag("(aggregate)")],
     Discriminator(
         _form,
         custom_error_type="column_entry",
-        custom_error_message="must be a column's name, or keys as in {column: price, as: log} or {cross: [city, device]}",
+        custom_error_message="must be a column's name, or keys as in {column: price, as: log}, {cross: [city, device]} or "
+        "{aggregate: count, by: user, at: time}",
     ),
 ]
-"""A column's name, read as its type suggests; or how to read one; or a cross of several."""
+"""A column's name, read as its type suggests; or how to read one; a cross of several; or what a log says before the row."""
 
 
 def usual(name: str, column_type: str) -> ColumnSpec | None:

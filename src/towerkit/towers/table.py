@@ -33,6 +33,8 @@ class TableTower(Tower):
         transformer: Over the columns, in place of putting them side by side.
     """
 
+    side_by_side = ("parts",)
+
     def __init__(
         self,
         parts: Sequence[ColumnPart],

@@ -17,6 +17,7 @@ from towerkit.core.errors import RunError, listed
 from towerkit.data.dataset import Dataset
 from towerkit.data.roles import EntityTable
 from towerkit.data.schema import infer_schema
+from towerkit.features.aggregates import AggregateNumber, AggregateTop, continued
 from towerkit.features.base import State
 from towerkit.features.encoded import Catalogue
 from towerkit.features.encoder import Encoder, Fitted
@@ -160,6 +161,9 @@ def grown_feature(old: Fitted, new: Fitted) -> Fitted:
         old: Of a Run.
         new: Of the same spec, fitted on new rows.
     """
+    if isinstance(old.feature, AggregateNumber | AggregateTop):
+        assert isinstance(new.feature, AggregateNumber | AggregateTop)
+        return Fitted(old.spec, continued(old.feature, new.feature))
     state, found = old.feature.state(), new.feature.state().vocabulary
     if state.vocabulary is None or found is None:
         return old

@@ -37,6 +37,8 @@ class Prepared:
     """What takes the steps, where it is not the torch engine."""
     batch: Callable[[Rows, int], Batch] | None = None
     """Rows and draw -> a batch, where negatives of several sorts are drawn."""
+    before_epoch: Callable[[int], None] | None = None
+    """Told which epoch begins, from 0: lets layers move that have their turn."""
 
 
 class Parts(Protocol):
@@ -234,6 +236,7 @@ class _Fit(Generic[D]):
                     validate_every=training.validate_every,
                     progress=self.progress,
                     stretch=stretch,
+                    before_epoch=prepared.before_epoch or (lambda epoch: None),
                     after_epoch=after_epoch,
                     accumulate=training.accumulate,
                     watch=checkpoints,

@@ -97,6 +97,7 @@ def fit_loop(
     progress: Progress,
     validate_every: int = 1,
     stretch: Stretch | None = None,
+    before_epoch: Callable[[int], None] = lambda epoch: None,
     after_epoch: Callable[[], None] = lambda: None,
     accumulate: int = 1,
     watch: Watch | None = None,
@@ -116,6 +117,7 @@ def fit_loop(
         progress: Told after each step and epoch.
         validate_every: Epochs from one validation to the next; the last epoch is always validated.
         stretch: Where to go on; a new one begins when not given.
+        before_epoch: Told which epoch begins, from 0, also one that is gone on with.
         after_epoch: Moves what moves once per epoch, before validation.
         accumulate: Batches per step.
         watch: Looks on between the steps.
@@ -135,6 +137,7 @@ def fit_loop(
 
     while len(history.records) < epochs and not _has_given_up(history, enough):
         state.model.train()
+        before_epoch(len(history.records))
         rest = advance(len(history.records), stretch.batches, at_most) if state.learns else iter(())
         for stepped in rest:
             history.seconds = time.perf_counter() - started

@@ -57,9 +57,8 @@ class RankerRecipe:
         apply_rates(optimizer, model)
         starts.pace(optimizer, model)
         forward = forward_of(model, precision=training.precision)
-        return Prepared(
-            TrainState(model, objective, balancer, None, optimizer, forward=forward), encoded, sampler, entities
-        )
+        state = TrainState(model, objective, balancer, None, optimizer, forward=forward)
+        return Prepared(state, encoded, sampler, entities, before_epoch=starts.unfreezing(model))
 
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Ranking metrics of the held-out rows, and the loss of each task beside the ranking."""

@@ -13,15 +13,16 @@ from torch import nn
 
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
-from towerkit.features.encoded import Encoded, encode
+from towerkit.features.encoded import Catalogue, Encoded, encode
 from towerkit.features.encoder import Demand, Encoder
 from towerkit.heads.decision import Decision
 from towerkit.matching.negatives import KnownPairs, Material, Negatives
 from towerkit.matching.updates import AnyUpdateSpec, Update
-from towerkit.models.histories import with_histories
+from towerkit.models.histories import with_histories, with_pasts
 from towerkit.models.tower_model import TowerModel, TowerModelSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.objectives.balance import AnyBalanceSpec, FixedBalanceSpec, Reached
+from towerkit.objectives.distillation import Distillation, Teacher
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective, task_terms
 from towerkit.towers import Tower
@@ -36,6 +37,8 @@ from towerkit.training.spec import TrainingSpec
 from towerkit.training.starts import Starts
 from towerkit.training.state import TrainState
 
+TeacherOf = Callable[[Catalogue, Catalogue], Teacher]
+"""The catalogues of queries and candidates -> who scores their pairs. Given from above: it may be a model of any kind."""
 ValidateRanking = Callable[[TwoTower | TowerModel, Encoded, Rows | range, Rows], Mapping[str, float]]
 """Model, arrays, training rows, held-out rows -> figures. Given from above: ranking metrics live on a higher floor."""
 
@@ -51,6 +54,8 @@ class RetrievalRecipe:
     validate_ranking: ValidateRanking
     base: Base | None = None
     """A Run to go on from."""
+    teacher: TeacherOf | None = None
+    """The catalogues of queries and candidates -> a trained model that is learned from beside."""
 
     def prepare(self, dataset: Dataset, rows: Rows, training: TrainingSpec) -> Prepared:
         """Encode, build, and set the negatives up over the candidates known from these rows."""
@@ -60,6 +65,7 @@ class RetrievalRecipe:
         encoded = encode(encoder, dataset, rows)
         model = self.model.build(encoder, entities, sparse_rows=training.optimizer.rows == "touched")
         encoded = with_histories(encoded, dataset, rows, entities, model.query.reaches())
+        encoded = with_pasts(encoded, dataset, entities[0])
         model.begin(id_pairs(encoded, rows, entities))
         model.begin_from(lambda entity: encoded.pointed_to(entity, rows))
         if self.base is not None:
@@ -73,6 +79,7 @@ class RetrievalRecipe:
         material = material_of(encoded, rows, entities, training)
         prepared = self.assembled(encoded, model, update, trainable, material, rows, training)
         starts.pace(prepared.state.optimizer, model)
+        prepared.before_epoch = starts.unfreezing(model)
         return prepared
 
     def assembled(
@@ -97,10 +104,11 @@ class RetrievalRecipe:
             training: The loop's settings.
         """
         sampler = self.objective.sampler(material)
-        objective = self.objective.build(update, sampler)
+        objective = self.objective.build(update, sampler, self._distillation(encoded, model, training))
         optimizer = training.optimizer.build([*trainable, *objective.parameters()], training.total_steps(len(rows)))
         apply_rates(optimizer, model)
-        balancer = FixedBalanceSpec().build({"retrieval": 1.0})
+        taught = {} if training.distill is None else {"distill": training.distill.weight}
+        balancer = FixedBalanceSpec().build({"retrieval": 1.0, **taught})
         forward = forward_of(model, precision=training.precision, chunk=training.chunk)
         state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
         prepared = Prepared(state, encoded, sampler, (model.query_entity, model.candidate_entity))
@@ -113,6 +121,17 @@ class RetrievalRecipe:
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Ranking metrics of the held-out rows."""
         return self.validate_ranking(prepared.state.model, prepared.encoded, dataset.parts.train, rows)
+
+    def _distillation(
+        self, encoded: Encoded, model: TwoTower, training: TrainingSpec
+    ) -> Callable[[float], Distillation] | None:
+        """What is learned from another model, given the temperature of the loss."""
+        own = training.distill
+        if own is None:
+            return None
+        assert self.teacher is not None
+        teacher = self.teacher(encoded.catalogues[model.query_entity], encoded.catalogues[model.candidate_entity])
+        return lambda scale: Distillation(teacher, own.temperature, own.candidates, scale)
 
     def decide(self, prepared: Prepared, rows: Rows) -> Mapping[str, Decision]:
         """A ranking has no threshold."""
@@ -145,7 +164,8 @@ class PredictionRecipe:
         apply_rates(optimizer, model)
         starts.pace(optimizer, model)
         forward = forward_of(model, precision=training.precision)
-        return Prepared(TrainState(model, TasksObjective(), balancer, None, optimizer, forward=forward), encoded)
+        state = TrainState(model, TasksObjective(), balancer, None, optimizer, forward=forward)
+        return Prepared(state, encoded, before_epoch=starts.unfreezing(model))
 
     def validate(self, prepared: Prepared, dataset: Dataset, rows: Rows) -> Mapping[str, float]:
         """Mean loss of each task over its labelled rows, and their weighted sum as ``loss``."""

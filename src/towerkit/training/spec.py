@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from towerkit.core.spec import Spec
+from towerkit.training.distill_spec import DistillSpec
 from towerkit.training.forward import Precision
 from towerkit.training.optimizers import AdamSpec, AnyOptimizerSpec
 from towerkit.training.tower_spec import TowerTrainingSpec
@@ -43,6 +44,8 @@ class TrainingSpec(Spec):
     only when a signal stops the training."""
     towers: dict[str, TowerTrainingSpec] = Field(default_factory=dict)
     """Tower (of a two-tower ``query.NAME`` or ``candidate.NAME``) -> where it starts, whether it moves, and how fast."""
+    distill: DistillSpec | None = None
+    """A trained Run whose ranking of each batch's candidates a two-tower learns beside its positives."""
     track: tuple[AnyTrackSpec, ...] = ()
     """Who else is told the figures while training goes."""
     seed: int = Field(0, ge=0, lt=2**63)

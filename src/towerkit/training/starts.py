@@ -26,6 +26,7 @@ from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.storage.manifest import verify
 from towerkit.towers import IdTower, SpectralTower, Tower
 from towerkit.training.carry import Base, grown_feature, take_weights
+from towerkit.training.depths import Unfreezing, scale_towers
 from towerkit.training.optimizers import Optimizer
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.tower_spec import TowerStartSpec, TowerTrainingSpec
@@ -133,13 +134,18 @@ class Starts:
             optimizer: Over the model's parameters.
             model: Whose towers.
         """
-        towers = towers_in(model) if self.settings else {}
-        for name, own in self.settings.items():
-            if own.lr_factor != 1.0:
-                factors = {id(parameter): factor for parameter, factor in towers[name].rates()}
-                for parameter in towers[name].parameters():
-                    if parameter.requires_grad:
-                        optimizer.scale(parameter, own.lr_factor * factors.get(id(parameter), 1.0))
+        if self.settings:
+            scale_towers(optimizer, towers_in(model), self.settings)
+
+    def unfreezing(self, model: nn.Module) -> Unfreezing | None:
+        """What lets layers move from their epoch on; None where all move from the start.
+
+        Args:
+            model: Whose towers; those that stay as they are were frozen.
+        """
+        if all(own.unfreeze is None for own in self.settings.values()):
+            return None
+        return Unfreezing(towers_in(model), self.settings)
 
 
 def reads_of(model: TwoTowerSpec | MergedSpec, dataset: Dataset) -> dict[str, tuple[str, list[FeatureSpec]]]:

@@ -35,11 +35,16 @@ class TowerTrainingSpec(Spec):
     """Leave it as it starts."""
     lr_factor: float = Field(1.0, gt=0.0, le=1000.0)
     """Of the step size, for all its parameters."""
+    lr_decay: float = Field(1.0, gt=0.0, le=1.0)
+    """Of the step size, once more for each layer further from the output."""
+    unfreeze: int | None = Field(None, ge=1)
+    """Epochs from one layer to the next: the last one moves from the start, the one below it so many epochs later, and so on; all
+    from the start when not given."""
 
     @model_validator(mode="after")
     def _moves_or_not(self) -> TowerTrainingSpec:
-        if self.freeze and self.lr_factor != 1.0:
-            raise ValueError(
-                f"'lr_factor' is for a tower that is trained; received {self.lr_factor} with freeze. Remove one."
-            )
+        paces = {"lr_factor": self.lr_factor, "lr_decay": self.lr_decay, "unfreeze": self.unfreeze}
+        for key, value in paces.items():
+            if self.freeze and value != (None if key == "unfreeze" else 1.0):
+                raise ValueError(f"'{key}' is for a tower that is trained; received {value} with freeze. Remove one.")
         return self

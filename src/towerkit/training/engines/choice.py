@@ -34,6 +34,7 @@ def unsupported(
         "an ema update keeps slow copies of its towers": isinstance(update, EmaSpec),
         "training.optimizer.clip_norm looks at all gradients together": training.optimizer.clip_norm is not None,
         "training.towers has starts, frozen towers or paces of their own": bool(training.towers),
+        "training.distill asks another model about each batch": training.distill is not None,
         "training.accumulate adds up batches": training.accumulate > 1,
         "training.precision is bfloat16": training.precision == "bfloat16",
     }
