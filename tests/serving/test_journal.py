@@ -3,22 +3,26 @@
 Invariants:
 - an event counts once, whatever comes how often in one call or several; an id with another content is refused; the order is that of
   coming, and a log that is opened again says the same (also in PostgreSQL, where a server is installed);
-- a process that is killed at any moment loses no event that it acknowledged and invents none; a writer that acknowledges before it
-  writes (the control) is caught;
+- a process that is killed at any moment loses no event and no item that it acknowledged and invents none; a writer that
+  acknowledges before it writes (the control) is caught;
 - what is forgotten is in no byte of the files; what is compacted counts no more, and its ids still count as told;
 - when the disk is full nothing is half written, and afterwards writing goes on;
-- two processes cannot own one log.
+- two processes cannot own one log; a file that was taken away is not written, and a server that went is written again when it is
+  back, by its owner only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -32,7 +36,7 @@ from towerkit.core.errors import DataError, RunError
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("sqlalchemy") is None, reason="needs towerkit[serve]")
 WRITER = Path(__file__).with_name("write_events.py")
-SHORT_ROUNDS, LONG_ROUNDS = 4, 1_000
+SHORT_ROUNDS, LONG_ROUNDS = 10, 1_000
 
 
 @pytest.fixture(scope="session")
@@ -164,14 +168,14 @@ def test_a_full_disk_writes_nothing_by_halves(tmp_path: Path) -> None:
 
     journal = Journal(str(tmp_path / "events.db"))
     journal.append([happened(number) for number in range(100)])
-    with journal._engine.connect() as connection:
+    with journal._store.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
     with pytest.raises(sa.exc.OperationalError, match="full"):
         for start in range(1_000, 9_000, 1_000):
             journal.append([happened(number, item="i" * 200) for number in range(start, start + 1_000)])
     assert len(ids(journal)) % 1_000 == 100
-    with journal._engine.connect() as connection:
+    with journal._store.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count=1073741823")
     before = len(ids(journal))
     journal.append([happened(99_999)])
@@ -193,48 +197,182 @@ def test_a_log_has_one_owner_and_a_good_address(tmp_path: Path) -> None:
         Journal("postgresql://ann:secret@127.0.0.1:1/x")
 
 
-def killed(path: Path, first: int, when: str, pause_s: float) -> tuple[set[str], int]:
-    """Start a writer, kill it somewhere in its work: what it acknowledged, and the last number it was about to write."""
-    command = [sys.executable, str(WRITER), str(path), str(first), when]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        begun = process.stderr.readline()  # it writes from here on
-        assert begun.startswith(b"about to write e"), begun + process.stderr.read()
-        os.set_blocking(process.stdout.fileno(), True)
-        time.sleep(pause_s)
-        process.send_signal(signal.SIGKILL)
-        told, last = process.stdout.read(), (begun + process.stderr.read()).split(b"\n")
-    complete = [line for line in last if line.startswith(b"about to write e")]
-    return set(told.decode().split("\n")[:-1]), int(complete[-1].removeprefix(b"about to write e"))
+class Writers:
+    """A process that forks writers of a log, each of which is killed somewhere in its work."""
+
+    def __init__(self, path: Path, when: str) -> None:
+        command = [sys.executable, str(WRITER), str(path), when]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Writers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=60)
+
+    def killed(self, first: int, pause_s: float) -> tuple[set[str], int]:
+        """What a writer from a number on acknowledged before it was killed, and the last number that it began to write."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{first}\n")
+        self._process.stdin.flush()
+        told, last, writer = set(), first, 0
+        for line in self._process.stdout:
+            what, _, rest = line.strip().partition(" ")
+            if what == "killed":
+                break
+            if what == "writer":
+                writer = int(rest)
+            elif what == "begun":
+                last = int(rest)
+            elif what == "told":
+                told.add(rest)
+            if writer and last > first:  # it writes: now
+                time.sleep(pause_s)
+                os.kill(writer, signal.SIGKILL)
+                writer = 0
+        return told, last
 
 
 def check_kills(folder: Path, rounds: int, when: str, seed: int = 3) -> int:
-    """Kill writers of one log; how many acknowledged events it lost."""
+    """Kill writers of one log; how many acknowledged events and items it lost."""
     from towerkit.serving.journal import Journal
 
     draw, path, first = random.Random(seed), folder / "events.db", 0
-    acknowledged: set[str] = set()
-    for _ in range(rounds):
-        told, last = killed(path, first, when, draw.uniform(0.0, 0.05))
-        acknowledged |= told
-        journal = Journal(str(path))
-        there = ids(journal)
-        journal.close()
-        assert len(set(there)) == len(there)
-        assert all(int(each[1:]) <= last for each in there), "an event was invented"
-        first = last + 1
+    acknowledged, there = set[str](), list[str]()
+    with Writers(path, when) as writers:
+        for number in range(rounds):
+            told, last = writers.killed(first, draw.uniform(0.0, 0.02))
+            acknowledged |= told
+            first = last + 1
+            if number % 10 and number < rounds - 1:
+                continue
+            journal = Journal(str(path))
+            events = ids(journal)
+            prices = [row["price"] for row in journal.items("shop")]
+            journal.close()
+            there = [*events, *(f"i{price}" for price in prices)]
+            assert len(set(there)) == len(there)
+            assert all(int(each[1:]) <= last for each in there), "something was invented"
     return len(acknowledged - set(there))
 
 
-def test_no_acknowledged_event_is_lost_by_a_kill(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path) -> None:
     assert check_kills(tmp_path, SHORT_ROUNDS, "late") == 0
 
 
 @pytest.mark.soak
-def test_no_acknowledged_event_is_lost_by_a_thousand_kills(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_by_a_thousand_kills(tmp_path: Path) -> None:
     assert check_kills(tmp_path, LONG_ROUNDS, "late") == 0
 
 
 def test_a_writer_that_acknowledges_too_early_is_caught(tmp_path: Path) -> None:
     assert check_kills(tmp_path, 1, "early") > 0
+
+
+def test_a_file_that_was_taken_away_is_not_written(tmp_path: Path) -> None:
+    from towerkit.serving.journal import Journal
+
+    path = tmp_path / "events.db"
+    journal = Journal(str(path))
+    journal.append([happened(1)])
+    path.rename(tmp_path / "elsewhere.db")  # what is written now would be in no file of that name
+    for write in (lambda: journal.append([happened(2)]), lambda: journal.put_items("shop", [("a", {})])):
+        with pytest.raises(FileNotFoundError):
+            write()
+    assert ids(journal) == ["e1"]
+    (tmp_path / "elsewhere.db").rename(path)
+    journal.append([happened(3)])
+    assert ids(journal) == ["e1", "e3"]
+    journal.close()
+
+
+class Wire:
+    """Hands on what comes to a port of its own to that of a server, until it is cut."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._open: list[socket.socket] = []
+        self.is_cut = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listening.accept()
+            except OSError:
+                return
+            if self.is_cut:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._to))
+            self._open += [near, far]
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._hand_on, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _hand_on(source: socket.socket, target: socket.socket) -> None:
+        try:
+            while content := source.recv(65536):
+                target.sendall(content)
+        except OSError:
+            pass
+
+    def cut(self) -> None:
+        """Nothing goes through from now on, and whoever was connected notices."""
+        self.is_cut = True
+        for each in self._open:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self._open.clear()
+
+    def close(self) -> None:
+        """End."""
+        self.cut()
+        self._listening.close()
+
+
+def opened_soon(address: str) -> Any:
+    """A log whose server may still have to notice that its owner is gone."""
+    from towerkit.serving.journal import Journal
+
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return Journal(address)
+        except DataError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_a_database_that_goes_and_comes_back(postgres: str) -> None:
+    import sqlalchemy as sa
+
+    from towerkit.serving.journal import Journal
+
+    port = int(postgres.rpartition(":")[2].partition("/")[0])
+    wire = Wire(port)
+    address = postgres.replace(str(port), str(wire.port))
+    try:
+        journal = Journal(address)
+        journal.append([happened(1, model="gone")])
+        wire.cut()
+        for number in (2, 3):
+            with pytest.raises(sa.exc.SQLAlchemyError):
+                journal.append([happened(number, model="gone")])
+        other = opened_soon(postgres)  # whoever comes first owns it now
+        other.append([happened(4, model="gone")])
+        wire.is_cut = False
+        with pytest.raises(PermissionError, match="one owner"):
+            journal.append([happened(5, model="gone")])
+        other.close()
+        assert journal.append([happened(4, model="gone"), happened(6, model="gone")])[0] is None
+        assert ids(journal, "gone") == ["e1", "e4", "e6"]
+        assert [event.id for event in journal.missed()] == ["e4"]
+        assert journal.missed() == []
+        journal.close()
+    finally:
+        wire.close()

@@ -188,14 +188,14 @@ def test_events_that_cannot_count(learning: Asked, serve: Any) -> None:
 def test_a_log_that_cannot_be_written_stops_nothing_else(learning: Asked) -> None:
     tell(learning, "u1", ["i1"])
     journal = learning.service.fleet.journal
-    with journal._engine.connect() as connection:
+    with journal._store.engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
     many = [{"id": f"x{n}", "query": "u2", "item": "i" + "9" * 200} for n in range(900)]
     status, error = learning.refused("/v1/events", events=many)
     assert (status, error["received"]) == (503, "it is not now")
     assert learning.post("/v1/recommend", query="u2")["items"]
-    with journal._engine.connect() as connection:
+    with journal._store.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count=1073741823")
     assert tell(learning, "u2", ["i1"]) == ["counted"]
     assert {event.query for event in journal.read("shop")} == {"u1", "u2"}

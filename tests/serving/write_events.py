@@ -1,34 +1,50 @@
-"""Write events into a log until killed, and tell each one that is acknowledged; ``early`` tells it a commit too early.
+"""Write events and items into a log until killed, and tell each one that is acknowledged; ``early`` tells it a commit too early.
 
-Run as ``python write_events.py LOG FIRST early|late``; test_journal.py starts it.
+Run as ``python write_events.py LOG early|late``; for each number on its standard input it forks a writer that begins there, and
+tells its process, so that a thousand writers cost one start of Python. test_journal.py starts it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from towerkit.serving.journal import Happened, Journal
 
 
-def main(path: str, first: int, when: str) -> None:
+def main(path: str, when: str) -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            write(path, int(line), when)
+        tell(f"writer {child}")
+        os.waitpid(child, 0)
+        tell("killed")
+
+
+def write(path: str, first: int, when: str) -> None:
     journal = Journal(path)
-    number, waiting = first, []
+    number, waiting = first, ([], [])
     while True:
-        batch = [
-            Happened("shop", f"e{n}", f"u{n % 7}", f"i{n}", float(n)) for n in range(number, number + 1 + number % 3)
-        ]
-        told = "".join(f"{event.id}\n" for event in batch)
-        print(f"about to write {batch[-1].id}", file=sys.stderr, flush=True)
+        numbers = range(number, number + 1 + number % 3)
+        events = [Happened("shop", f"e{n}", f"u{n % 7}", f"i{n}", float(n)) for n in numbers]
+        items = [(f"i{n}", {"price": n}) for n in numbers]
+        told = [f"told e{n}" for n in numbers] + [f"told i{n}" for n in numbers]
+        tell(f"begun {numbers[-1]}")
         if when == "early":
-            sys.stdout.write(told)
-            sys.stdout.flush()
-        journal.append(waiting if when == "early" else batch)
-        waiting = batch
+            tell(*told)
+        batch = waiting if when == "early" else (events, items)
+        journal.append(batch[0])
+        journal.put_items("shop", batch[1])
+        waiting = (events, items)
         if when == "late":
-            sys.stdout.write(told)
-            sys.stdout.flush()
-        number += len(batch)
+            tell(*told)
+        number += len(numbers)
+
+
+def tell(*lines: str) -> None:
+    os.write(1, "".join(f"{line}\n" for line in lines).encode())  # whole, or not at all
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], sys.argv[2])

@@ -6,21 +6,17 @@ of another one reads it again. One process owns a log.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.pool import StaticPool
 
-from towerkit.core.errors import DataError, TowerkitError, redacted
-from towerkit.storage.lock import folder_lock
+from towerkit.serving.store import Store
 
 _META = sa.MetaData()
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # the one that SQLite counts up by itself
@@ -86,50 +82,34 @@ class Journal:
     """
 
     def __init__(self, where: str) -> None:
-        self._held = contextlib.ExitStack()
-        self.is_sqlite = "://" not in where
+        self._store = Store(where)
+        self._missed: list[Happened] = []
         try:
-            self._open(where)
-        except TowerkitError:  # which may be a ValueError as well
-            self._held.close()
-            raise
-        except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError, ValueError) as error:
-            self._held.close()
-            raise DataError(
-                f"The log of events must be a SQLite file or a PostgreSQL database that can be written; received "
-                f"{redacted(where)!r}. {type(error).__name__}: {redacted(str(error)).splitlines()[0]}"
-            ) from None
+            _META.create_all(self._store.engine)
+            with self._store.writing() as connection:
+                self._look(connection)
         except BaseException:
-            self._held.close()
+            self._store.close()
             raise
 
-    def _open(self, where: str) -> None:
-        if self.is_sqlite:
-            Path(where).absolute().parent.mkdir(parents=True, exist_ok=True)
-            self._held.enter_context(folder_lock(where))
-            settings: dict[str, Any] = {"connect_args": {"check_same_thread": False}, "poolclass": StaticPool}
-            self._engine = sa.create_engine(sa.URL.create("sqlite", database=where), **settings)
-            sa.event.listen(self._engine, "connect", _durable)
-        else:
-            address = where.replace("postgresql://", "postgresql+psycopg://", 1)
-            self._engine = sa.create_engine(address, pool_pre_ping=True, pool_size=1, max_overflow=1)
-        self._held.callback(self._engine.dispose)
-        if not self.is_sqlite:
-            self._own()
-        _META.create_all(self._engine)
-        with self._engine.connect() as connection:
-            gone = connection.execute(sa.select(FORGOTTEN))
-            self._forgotten = {(row.model, row.query): float(row.time) for row in gone}
-            self._last: int = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.place), 0))) or 0
+    def _look(self, connection: sa.Connection) -> None:
+        """Learn what the log has; again where the database went and came back, for a commit may have been cut off or another's."""
+        rows = connection.execute(sa.select(FORGOTTEN))
+        self._forgotten = {(row.model, row.query): float(row.time) for row in rows}
+        self._last: int = connection.scalar(sa.select(sa.func.coalesce(sa.func.max(EVENTS.c.place), 0))) or 0
+        self._times_owned = self._store.times_owned
 
-    def _own(self) -> None:
-        """Take the right to write, which goes with the connection."""
-        connection = self._held.enter_context(self._engine.connect())
-        if not connection.scalar(sa.text("SELECT pg_try_advisory_lock(hashtext('towerkit_events'))")):
-            raise DataError(
-                "A log of events has one owner; received the address of one that a running service owns. Stop it first."
-            )
-        connection.commit()
+    def _catch_up(self, connection: sa.Connection) -> None:
+        if self._times_owned == self._store.times_owned:
+            return
+        asked = sa.select(EVENTS).where(EVENTS.c.place > self._last, EVENTS.c.item.is_not(None))
+        self._missed += [_happened(row) for row in connection.execute(asked.order_by(EVENTS.c.place))]
+        self._look(connection)
+
+    def missed(self) -> list[Happened]:
+        """Events that came into the log while the database was away; told once."""
+        found, self._missed = self._missed, []
+        return found
 
     def append(self, events: Sequence[Happened]) -> list[Happened | str | None]:
         """Write events, all of them or none; when this returns they are on disk.
@@ -141,7 +121,8 @@ class Journal:
             For each the event with its place; None for one that was there before; the reason for one whose id was there with
             another content, or that happened before its query was forgotten.
         """
-        with self._engine.begin() as connection:
+        with self._store.writing() as connection:
+            self._catch_up(connection)
             known = self._known(connection, events)
             found: list[Happened | str | None] = []
             fresh: list[Happened] = []
@@ -192,7 +173,7 @@ class Journal:
             after: Only those behind this place.
         """
         asked = sa.select(EVENTS).where(EVENTS.c.model == model, EVENTS.c.place > after, EVENTS.c.item.is_not(None))
-        with self._engine.connect() as connection:
+        with self._store.reading() as connection:
             return [_happened(row) for row in connection.execute(asked.order_by(EVENTS.c.place))]
 
     def forget(self, model: str, query: str) -> int:
@@ -207,7 +188,7 @@ class Journal:
         Returns:
             How many events are gone.
         """
-        with self._engine.begin() as connection:
+        with self._store.writing() as connection:
             which = (EVENTS.c.model == model, EVENTS.c.query == query)
             last = connection.scalar(sa.select(sa.func.max(EVENTS.c.time)).where(*which)) or 0.0
             hidden, until = _hidden(query), max(now(), float(last))
@@ -215,7 +196,7 @@ class Journal:
             connection.execute(sa.insert(FORGOTTEN), {"model": model, "query": hidden, "time": until})
             gone = connection.execute(sa.delete(EVENTS).where(*which))
         self._forgotten[model, hidden] = until
-        self._write_back()
+        self._store.write_back()
         return int(gone.rowcount)
 
     def compact(self, model: str, keep: int) -> int:
@@ -234,11 +215,11 @@ class Journal:
         )
         old = ranked.subquery()
         places = sa.select(old.c.place).where(old.c.age > keep)
-        with self._engine.begin() as connection:
+        with self._store.writing() as connection:
             change = sa.update(EVENTS).where(EVENTS.c.place.in_(places)).values(item=None, time=None)
             count = int(connection.execute(change).rowcount)
         if count:
-            self._write_back()
+            self._store.write_back()
         return count
 
     def put_items(self, model: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
@@ -248,7 +229,7 @@ class Journal:
             model: Its name.
             rows: Keys, and what is known of them.
         """
-        with self._engine.begin() as connection:
+        with self._store.writing() as connection:
             for key, row in rows:
                 which = (ITEMS.c.model == model, ITEMS.c.key == key)
                 before = connection.scalar(sa.select(ITEMS.c.content).where(*which))
@@ -261,7 +242,7 @@ class Journal:
     def items(self, model: str) -> list[dict[str, Any]]:
         """The rows of new candidates."""
         asked = sa.select(ITEMS.c.content).where(ITEMS.c.model == model).order_by(ITEMS.c.key)
-        with self._engine.connect() as connection:
+        with self._store.reading() as connection:
             return [json.loads(content) for content in connection.scalars(asked)]
 
     def remove_item(self, model: str, key: str) -> None:
@@ -271,25 +252,19 @@ class Journal:
             model: Its name.
             key: Of the candidate.
         """
-        with self._engine.begin() as connection:
+        with self._store.writing() as connection:
             connection.execute(sa.delete(REMOVED).where(REMOVED.c.model == model, REMOVED.c.key == key))
             connection.execute(sa.insert(REMOVED), {"model": model, "key": key})
 
     def removed(self, model: str) -> list[str]:
         """The keys of candidates that are answers no more."""
         asked = sa.select(REMOVED.c.key).where(REMOVED.c.model == model).order_by(REMOVED.c.key)
-        with self._engine.connect() as connection:
+        with self._store.reading() as connection:
             return list(connection.scalars(asked))
 
     def close(self) -> None:
         """Let go of the log."""
-        self._held.close()
-
-    def _write_back(self) -> None:
-        """Bring what was changed from the side file of SQLite into the file, and cut the side file."""
-        if self.is_sqlite:
-            with self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._store.close()
 
 
 def _happened(row: Any) -> Happened:
@@ -303,11 +278,3 @@ def _hidden(query: str) -> str:
 def now() -> float:
     """Seconds since 1970."""
     return time.time()
-
-
-def _durable(connection: Any, _record: Any) -> None:
-    """A commit is on disk when it returns, also where the power fails, and what is deleted is overwritten."""
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=2000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

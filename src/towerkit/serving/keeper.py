@@ -73,6 +73,8 @@ class Keeper:
     def _append(self, asked: Sequence[list[Happened]]) -> list[Any]:
         with _unusable():
             results = iter(self.journal.append([event for events in asked for event in events]))
+        for event in self.journal.missed():
+            self._count(event)
         return [[self._counted(event, next(results)) for event in events] for events in asked]
 
     def _counted(self, event: Happened, result: Happened | str | None) -> dict[str, str]:
@@ -80,10 +82,13 @@ class Keeper:
             return {"id": event.id, "status": "refused", "reason": result}
         if result is None:
             return {"id": event.id, "status": "repeated"}
+        return {"id": event.id, "status": "counted" if self._count(result) else "kept"}
+
+    def _count(self, event: Happened) -> bool:
         engine = self._engine_of(event.model)
-        known = engine.users is not None and engine.live is not None
-        counted = known and engine.users.apply(engine.live, event.query, event.item, event.time, result.place)  # type: ignore[union-attr,arg-type]
-        return {"id": event.id, "status": "counted" if counted else "kept"}
+        if engine.users is None or engine.live is None:
+            return False
+        return engine.users.apply(engine.live, event.query, event.item, event.time, event.place)
 
 
 class _unusable:
