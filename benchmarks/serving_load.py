@@ -1,10 +1,12 @@
 """Ask a service over kept connections from a process of its own, and tell how many answers came and how long each took.
 
-    python benchmarks/serving_load.py '{"port": 8000, "requests": ["POST /v1/recommend {…}"], "seconds": 3}'
+    python benchmarks/serving_load.py ASKED.json
+
+where the file says ``{"port": 8000, "requests": ["POST /v1/recommend {…}"], "seconds": 3}``.
 
 Without a ``rate`` each connection asks again as soon as it is answered: that gives the throughput. With one, requests are due at
-random moments (a Poisson process) whatever the service does, and an answer's time counts from the moment its request was *due*: one that had to
-wait because the service was slow before it is not left out. It needs the standard library alone.
+random moments (a Poisson process) whatever the service does, and an answer's time counts from the moment its request was *due*: one
+that had to wait because the service was slow before it is not left out. It needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 
@@ -39,13 +42,15 @@ class Load:
     port: int
     requests: list[bytes]
     connections: int
+    once: bool = False
+    """Stop after the last request, in place of beginning again."""
     poll: select.epoll = field(default_factory=select.epoll)
     of: dict[int, Connection] = field(default_factory=dict)
     took: list[float] = field(default_factory=list)
     refused: int = 0
 
     def __post_init__(self) -> None:
-        self._next = cycle(self.requests)
+        self._next = iter(self.requests) if self.once else cycle(self.requests)
         for _ in range(self.connections):
             own = socket.create_connection(("127.0.0.1", self.port))
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -53,10 +58,18 @@ class Load:
             self.of[own.fileno()] = Connection(own)
             self.poll.register(own.fileno(), select.EPOLLIN)
 
-    def send(self, connection: Connection, due: float) -> None:
-        """Ask for the next thing."""
+    def send(self, connection: Connection, due: float) -> bool:
+        """Ask for the next thing; whether there is one."""
+        request = next(self._next, None)
+        if request is None:
+            return False
         connection.due, connection.received, connection.wanted = due, b"", 0
-        connection.socket.send(next(self._next))
+        sent = connection.socket.send(request)
+        if sent < len(request):  # a long one, and a full buffer
+            connection.socket.setblocking(True)
+            connection.socket.sendall(request[sent:])
+            connection.socket.setblocking(False)
+        return True
 
     def answered(self, number: int) -> Connection | None:
         """Read what came; the connection, if the answer is whole."""
@@ -80,15 +93,14 @@ class Load:
     def closed(self, seconds: float) -> float:
         """Each connection asks again at once; the seconds that it took."""
         started = now = time.perf_counter()
-        for connection in self.of.values():
-            self.send(connection, now)
-        while now < started + seconds:
+        under_way = sum([self.send(connection, now) for connection in self.of.values()])
+        while under_way and (now < started + seconds or self.once):
             for number, _ in self.poll.poll(1.0):
                 connection = self.answered(number)
                 if connection is not None:
                     now = time.perf_counter()
                     self.took.append(now - connection.due)
-                    self.send(connection, now)
+                    under_way -= not (now < started + seconds and self.send(connection, now))
             now = time.perf_counter()
         return now - started
 
@@ -121,7 +133,7 @@ class Load:
 
 def request_bytes(line: str) -> bytes:
     """``METHOD PATH BODY`` as it goes over a connection."""
-    method, path, body = (line.split(" ", 2) + [""])[:3]
+    method, path, body = [*line.split(" ", 2), ""][:3]
     head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n"
@@ -135,13 +147,14 @@ def quantile(ordered: list[float], share: float) -> float:
 
 def main() -> None:
     """One measurement, told as a line of JSON."""
-    asked: dict[str, Any] = json.loads(sys.argv[1])
-    load = Load(asked["port"], [request_bytes(line) for line in asked["requests"]], asked.get("connections", 64))
+    asked: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    requests = [request_bytes(line) for line in asked["requests"]]
+    load = Load(asked["port"], requests, asked.get("connections", 64), asked.get("once", False))
     worked, rate = time.process_time(), asked.get("rate")
     if rate is None:
         seconds = load.closed(asked["seconds"])
     else:
-        seconds = load.open(asked["seconds"], rate, random.Random(asked.get("seed", 0)))
+        seconds = load.open(asked["seconds"], rate, random.Random(asked.get("seed", 0)))  # noqa: S311 - no secret
     ordered = sorted(load.took)
     found = {
         "answers": len(ordered),

@@ -1,8 +1,9 @@
 """Exact search by way of a shortlist of bytes.
 
-Pinned: rows and scores are those of the exact search bit for bit, for vectors of any size and spread, equal ones among them, with exclusions, a mask
-and any ``k``, and after candidates were written, added and deleted; every rough score is within its bound of the pair's; candidates that are closer
-together than bytes can tell are searched exactly; distances, small indexes and very long vectors are left to the exact search.
+Pinned: rows and scores are those of the exact search bit for bit, for vectors of any size and spread, equal ones among them, with
+exclusions, a mask and any ``k``, and after candidates were written, added and deleted; every rough score is within its bound of the
+pair's; candidates that are closer together than bytes can tell are searched exactly; distances, small indexes and very long vectors
+are left to the exact search.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from towerkit.index import octets as module
 from towerkit.index.exact import ExactIndex
 from towerkit.index.octets import Octets, lengths_of, rounded, suits
 from towerkit.index.stored import keyed_vectors
-from towerkit.kernels.octets import has_byte_products
+from towerkit.kernels.octets import byte_shortlist, has_byte_products
 
 Floats = NDArray[np.float32]
 needs_bytes = pytest.mark.skipif(not has_byte_products(), reason="this processor has no products of bytes")
@@ -116,15 +117,15 @@ def test_rough_scores_are_within_their_bound(kind: str, monkeypatch: pytest.Monk
     octets = Octets(stored)
     seen: list[Any] = []
 
-    def kept(block: Floats, _taken: Any, _blocked: Any, slack: Any, found: Any, _k: int) -> None:
-        seen.append((block.copy(), slack))
-        found[1][:] = -1
+    def kept(*asked: Any) -> None:
+        byte_shortlist(*asked)
+        seen.append((asked[5], asked[2]))
 
-    monkeypatch.setattr("towerkit.kernels.topk.shortlist_block", kept)
+    monkeypatch.setattr("towerkit.kernels.octets.byte_shortlist", kept)
     octets.search(module_question(stored, queries))
-    (block, (a, b, x, y, u, v)), *_ = seen
+    (block, (a, b, x, y, v)), *_ = seen
     exact = queries.astype(np.float64) @ candidates.astype(np.float64).T
-    bound = np.outer(a, x) + np.outer(b, y) + u * np.abs(block) + v
+    bound = np.outer(a, x) + np.outer(b, y) + v
     assert (np.abs(block - exact) <= bound).all()
     if kind == "normal":  # and no bound is there that says nothing
         assert bound.mean() < 0.1 * np.abs(exact).mean()

@@ -16,6 +16,7 @@ from torch import nn
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.catalogues import check_titles, load_catalogue, load_known, save_known, shown_columns, with_key
 from towerkit.artifact.events import load_events, save_events
+from towerkit.artifact.known import RETRIEVER_KEYS
 from towerkit.artifact.pretrained import load_pretrained, save_pretrained
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import Spec, parse, short
@@ -36,7 +37,6 @@ from towerkit.towers.id import num_ids
 
 S = TypeVar("S", bound=Spec)
 M = TypeVar("M", bound=nn.Module)
-RETRIEVER_KEYS = ("spec", "query", "candidate", "queries_average_candidates", "titles")
 PREDICTOR_KEYS = ("spec", "entities")
 """The keys of ``model.json``."""
 OPTIONAL_KEYS = ("decisions",)

@@ -49,7 +49,7 @@ class ExactIndex(StoredIndex):
         return cls(keyed_vectors(keys, vectors, similarity), space)
 
     def hasten(self) -> None:
-        """Get ready for many searches: the same answers in less time, where the processor can; it loads Numba, and takes a quarter more memory."""
+        """Get ready for many searches: the same answers in less time, where the processor can; for a quarter more memory."""
         if self._octets is None and suits(self.stored):
             self._octets = Octets(self.stored)
 

@@ -1,20 +1,17 @@
-"""Exact search by way of a shortlist: products of bytes say which candidates can be among the best, and these are scored pair by pair.
+"""Exact search by way of a shortlist: products of bytes say what can be among the best, and that is scored pair by pair.
 
-A vector in bytes has a 255th of its largest number as its step. How far a score may be off is known: with ``q = q' + dq`` and
-``c = c' + dc``, where ``q'`` and ``c'`` are the rounded vectors, ``|q c - q' c'| <= |q'| |dc| + |dq| |c|``, to which comes the rounding of the score
-of the pair itself (``dim * 2**-23`` of ``|q| |c|``). What reaches, at the upper end of its bound, the ``k``-th highest lower end is on the
-shortlist, so that no other candidate can have a place: the answers are those of :mod:`towerkit.index.scan`, bit for bit. Where a list gets too long,
-its queries are searched as they are there.
+A vector in bytes has a 127th of its largest number as its step. How far a score may be off is known: with ``q = q' + dq`` and
+``c = c' + dc``, where ``q'`` and ``c'`` are the rounded vectors, ``|q c - q' c'| <= |q'| |dc| + |dq| |c|``, to which comes the
+rounding of the score of the pair itself (``dim * 2**-23`` of ``|q| |c|``). What reaches, at the upper end of its bound, the
+``k``-th highest lower end is on the shortlist, so that no other candidate can have a place: the answers are those of
+:mod:`towerkit.index.scan`, bit for bit. Where a list gets too long, its queries are searched as they are there.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from towerkit.index.chunk import Pairs
 from towerkit.index.contract import Floats, Rows
 from towerkit.index.keyed import KeyedVectors
 from towerkit.index.question import Question
@@ -116,59 +113,54 @@ class Octets:
 
     def _reaching(self, asked: Question) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The shortlists: ``[queries, most]`` rows, of which the first ``[queries]`` count; -1 where there is no list."""
-        from towerkit.kernels.compiled import torch_threads
-        from towerkit.kernels.octets import byte_scores
-        from towerkit.kernels.topk import shortlist_block
+        from towerkit.kernels.octets import byte_shortlist
 
-        number, width = len(asked.queries), self._room
+        number, width = len(asked.queries), self.stored.num_rows
         octets, scales, lost = rounded(asked.queries)
         queries = np.zeros((number + -number % _STEP, self._bytes.shape[1] * _STEP), np.int8)
         queries[:number, : octets.shape[1]] = octets
         steps = np.zeros(len(queries), np.float32)
         steps[:number] = scales
         starts = -128 * queries.sum(axis=1, dtype=np.int32)
-        block = self._scores[: len(queries)]
-        byte_scores(self._bytes, self._scales, queries, steps, starts, block)
         columns, counts = np.empty((number, _MOST), np.int32), np.empty(number, np.int64)
-        taken = self._taken(asked)
-        blocked = np.zeros(0, np.bool_)
-        if asked.usable is not None:
-            blocked = np.ones(width, np.bool_)
-            blocked[: self.stored.num_rows] = ~asked.usable
-        with torch_threads():
-            shortlist_block(
-                block[:number],
-                (taken.starts, taken.columns),
-                blocked,
-                self._slack(asked.queries, lost),
-                (columns, counts),
-                asked.k,
-            )
+        blocked = np.zeros(0, np.bool_) if asked.usable is None else ~asked.usable
+        byte_shortlist(
+            (self._bytes, self._scales),
+            (queries, steps, starts),
+            (
+                *self._weights(asked.queries, lost),
+                self._lost[:width],
+                self._lengths[:width],
+                np.float32(self._smallest),
+            ),
+            self._taken(asked),
+            blocked,
+            self._scores[: len(queries)],
+            (columns, counts),
+            asked.k,
+        )
         return columns, counts
 
-    def _slack(self, queries: Floats, lost: Floats) -> tuple[Any, ...]:
-        """How far rough scores may be off, as :func:`towerkit.kernels.topk.shortlist_block` takes it."""
-        dim = queries.shape[1]
-        lengths = lengths_of(queries)
-        own = lost + lengths * np.float32((dim + 16) * 2.0**-23)
-        near = (lengths + lost) * np.float32(_SAFE)
-        return (
-            near,
-            own * np.float32(_SAFE),
-            self._lost,
-            self._lengths,
-            np.float32(_ROUNDED),
-            np.float32(dim * 2.0**-120),
-        )
+    @property
+    def _smallest(self) -> float:
+        """What is lost below the smallest numbers."""
+        return self.stored.measure.dim * 2.0**-120
 
-    def _taken(self, asked: Question) -> Pairs:
-        """What each query may not have: its own exclusions, and the columns that only fill up the last groups."""
-        spare = np.arange(self.stored.num_rows, self._room)
-        lists = [spare] * len(asked.queries)
-        if asked.exclude is not None:
-            lists = [np.concatenate([rows, spare]) for rows in asked.exclude]
-        starts = np.concatenate([[0], np.cumsum([len(rows) for rows in lists])]).astype(np.int64)
-        return Pairs(starts, np.concatenate(lists).astype(np.int32))
+    @staticmethod
+    def _weights(queries: Floats, lost: Floats) -> tuple[Floats, Floats]:
+        """What the loss and the length of a candidate weigh in the bound of each query."""
+        lengths = lengths_of(queries)
+        near = (lengths + lost) * np.float32(_SAFE)
+        sums = lengths * np.float32((queries.shape[1] + 16) * 2.0**-23) + near * np.float32(_ROUNDED)
+        return near, (lost + sums) * np.float32(_SAFE)
+
+    @staticmethod
+    def _taken(asked: Question) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Where the rows that each query may not have begin, and these rows."""
+        if asked.exclude is None:
+            return np.zeros(len(asked.queries) + 1, np.int64), np.zeros(0, np.int32)
+        starts = np.concatenate([[0], np.cumsum(asked.excluded)])
+        return starts, np.concatenate(asked.exclude).astype(np.int32)
 
 
 def suits(stored: KeyedVectors) -> bool:

@@ -1,7 +1,7 @@
 """Inner products of vectors of bytes, where the processor has an instruction for them (AVX-512 VNNI).
 
-One instruction multiplies 64 pairs of bytes and adds them up by fours into 16 sums. Numba's loops do not become it, so the innermost step is written
-in LLVM's own words. Elsewhere :func:`has_byte_products` is False, and nobody calls the rest.
+One instruction multiplies 64 pairs of bytes and adds them up by fours into 16 sums. Numba's loops do not become it, so the
+innermost step is written in LLVM's own words. Elsewhere :func:`has_byte_products` is False, and nobody calls the rest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ LANES, ROWS, GROUPS = 16, 4, 2
 """Candidates in a group, and the queries and groups whose sums are kept in registers together."""
 _CHUNK = 128
 """Groups that all queries are compared with in turn: at 64 dimensions 128 kB, which stay in the second cache."""
+_LISTED, _SETS = 64, 8
+"""Of the candidates of a chunk, every 64th is of one group; the threshold looks at groups of every 8th chunk together."""
+Floats = NDArray[np.float32]
 
 
 @cache
@@ -33,40 +36,118 @@ def has_byte_products() -> bool:
 
 
 @compiled(exact=True)
-def byte_scores(
-    candidates: NDArray[np.uint8],
-    candidate_scales: NDArray[np.float32],
-    queries: NDArray[np.int8],
-    query_scales: NDArray[np.float32],
-    starts: NDArray[np.int32],
+def byte_shortlist(
+    candidates: tuple[Any, ...],
+    queries: tuple[Any, ...],
+    slack: tuple[Any, ...],
+    taken: tuple[Any, Any],
+    blocked: NDArray[np.bool_],
     scores: NDArray[np.float32],
+    found: tuple[Any, Any],
+    k: int,
 ) -> None:
-    """The inner product of each query with every candidate.
+    """The candidates that may be among the ``k`` best of each query, by inner products of bytes that are known up to a bound.
 
-    A candidate's bytes have 128 added, which makes them unsigned; ``starts`` takes it away again.
+    The score of query ``r`` and candidate ``c`` is within ``a_r x_c + b_r y_c + v`` of the product's. Among the ``k`` best can only
+    be what reaches, at its upper end, the ``k``-th highest lower end, for which that of the ``k``-th best group stands in.
 
     Args:
-        candidates: ``[groups, dim / 4, 16, 4]`` bytes, the 16 candidates of a group side by side; an even number of groups.
-        candidate_scales: ``[groups * 16]`` what a candidate's bytes are multiplied by.
-        queries: ``[rows, dim]`` bytes; ``rows`` a multiple of 4.
-        query_scales: ``[rows]`` likewise.
-        starts: ``[rows]`` -128 times the sum of a query's bytes.
-        scores: Written: ``[rows, groups * 16]``.
+        candidates: ``[groups, dim / 4, 16, 4]`` bytes with 128 added, the 16 candidates of a group side by side, an even
+            number of groups; ``[groups * 16]`` what the bytes of each are multiplied by.
+        queries: ``[rows, dim]`` bytes, ``rows`` a multiple of 4; ``[rows]`` what they are multiplied by; ``[rows]`` -128 times
+            their sum, which takes away what was added to the candidates.
+        slack: ``[rows]`` a, ``[rows]`` b, ``[width]`` x, ``[width]`` y, and v of the bound.
+        taken: ``[rows + 1]`` starts and the columns they point into, excluded for each row, in order.
+        blocked: ``[width]`` True where no row may have the candidate; empty where all may.
+        scores: Written: ``[rows, groups * 16]`` the products, minus infinity for what may be no answer.
+        found: Written: ``[rows]`` lists of candidates, in no order; ``[rows]`` how long they are, -1 where a list has no room or
+            fewer than ``k`` may be answers.
+        k: Places to fill.
     """
-    groups, steps = candidates.shape[0], candidates.shape[1]
-    for chunk in range(0, groups, _CHUNK):
-        for row in range(0, len(queries), ROWS):
-            for group in range(chunk, min(chunk + _CHUNK, groups), GROUPS):
+    bytes_, scales, own, own_scales, starts = candidates[0], candidates[1], queries[0], queries[1], queries[2]
+    columns, counts = found[0], found[1]
+    groups, steps, rows, width = bytes_.shape[0], bytes_.shape[1], len(counts), len(slack[2])
+    chunks = (groups + _CHUNK - 1) // _CHUNK
+    low = np.full((rows, chunks, _LISTED), -np.inf, np.float32)
+    high = np.full((rows, chunks, _LISTED), -np.inf, np.float32)
+    place = taken[0].copy()
+    for chunk in range(chunks):
+        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, groups)
+        for row in range(0, len(own), ROWS):
+            for group in range(first, last, GROUPS):
                 _tile(
-                    queries.ctypes.data + row * steps * 4,
-                    candidates.ctypes.data + group * steps * 64,
+                    own.ctypes.data + row * steps * 4,
+                    bytes_.ctypes.data + group * steps * 64,
                     steps,
                     starts.ctypes.data + row * 4,
-                    query_scales.ctypes.data + row * 4,
-                    candidate_scales.ctypes.data + group * 64,
+                    own_scales.ctypes.data + row * 4,
+                    scales.ctypes.data + group * 64,
                     scores.ctypes.data + row * groups * 64 + group * 64,
                     groups * 64,
                 )
+        begin, end = first * LANES, min(last * LANES, width)
+        for row in range(rows):
+            line = scores[row]
+            while place[row] < taken[0][row + 1] and taken[1][place[row]] < end:
+                line[taken[1][place[row]]] = -np.inf
+                place[row] += 1
+            if len(blocked):
+                _block(line[begin:end], blocked[begin:end])
+            x, y = slack[2][begin:end], slack[3][begin:end]
+            _ends(line[begin:end], x, y, slack[0][row], slack[1][row], slack[4], low[row, chunk], high[row, chunk])
+    for row in range(rows):
+        bound = (slack[0][row], slack[1][row], slack[4])
+        counts[row] = _listed(scores[row, :width], bound, slack[2], slack[3], low[row], high[row], columns[row], k)
+
+
+@compiled(exact=True)
+def _block(line: Floats, blocked: NDArray[np.bool_]) -> None:
+    for place in range(len(line)):
+        line[place] = -np.inf if blocked[place] else line[place]
+
+
+@compiled(exact=True)
+def _ends(line: Floats, x: Floats, y: Floats, a: float, b: float, v: float, low: Floats, high: Floats) -> None:
+    """The highest lower and upper end of each of 64 groups of a piece: every 64th candidate is of one."""
+    for start in range(0, len(line), _LISTED):
+        piece, lost, length = line[start : start + _LISTED], x[start : start + _LISTED], y[start : start + _LISTED]
+        for group in range(len(piece)):
+            score = piece[group]
+            error = a * lost[group] + b * length[group] + v
+            low[group] = score - error if score - error > low[group] else low[group]
+            high[group] = score + error if score + error > high[group] else high[group]
+
+
+@compiled(exact=True)
+def _listed(
+    line: Floats, bound: Any, x: Floats, y: Floats, low: Floats, high: Floats, columns: NDArray[np.int32], k: int
+) -> int:
+    """The candidates of one row; returns how many, -1 where there is no threshold or no room."""
+    chunks = len(low)
+    sets = min(chunks, _SETS)
+    best = np.full((sets, _LISTED), -np.inf, np.float32)
+    for chunk in range(chunks):
+        top, own = best[chunk % sets], low[chunk]
+        for group in range(_LISTED):
+            top[group] = own[group] if own[group] > top[group] else top[group]
+    ends = best.ravel()
+    if len(ends) < k:
+        return -1
+    threshold = np.partition(ends, len(ends) - k)[len(ends) - k]
+    if not threshold > -np.inf:
+        return -1
+    count = 0
+    for chunk in range(chunks):
+        for group in range(_LISTED):
+            if high[chunk, group] >= threshold:
+                first = chunk * _CHUNK * LANES
+                for place in range(first + group, min(first + _CHUNK * LANES, len(line)), _LISTED):
+                    if line[place] + (bound[0] * x[place] + bound[1] * y[place] + bound[2]) >= threshold:
+                        if count == len(columns):
+                            return -1
+                        columns[count] = place
+                        count += 1
+    return count
 
 
 @intrinsic  # type: ignore[untyped-decorator]
