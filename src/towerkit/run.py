@@ -14,9 +14,10 @@ import pyarrow as pa
 from towerkit import recommend as asking
 from towerkit.artifact.arrow import load_table
 from towerkit.artifact.joint import load_joint
+from towerkit.artifact.known import RETRIEVER_KEYS, RETRIEVER_OPTIONAL_KEYS
 from towerkit.artifact.layout import check_layout
 from towerkit.artifact.misfits import damaged_is_a_run_error
-from towerkit.artifact.models import RETRIEVER_KEYS, RETRIEVER_OPTIONAL_KEYS, load_predictor, load_retriever
+from towerkit.artifact.models import load_predictor, load_retriever
 from towerkit.artifact.rankers import load_pair_scorer
 from towerkit.artifact.space import hashes_in_manifest, space_id
 from towerkit.core.errors import RunError, SpecError, listed, nearest
@@ -33,7 +34,7 @@ from towerkit.evaluation.robustness import SHARES, Curve, Loss
 from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.golden import replay_golden
 from towerkit.index.contract import Index
-from towerkit.index.files import check_space, open_index, save_index
+from towerkit.index.files import StoredQueries, check_space, open_index, save_index
 from towerkit.index.specs import IndexSpec
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.joint_retriever import JointRetriever
@@ -364,6 +365,7 @@ class Run:
         recall: float | None = None,
         k: int = 20,
         queries: int = 1000,
+        with_queries: bool = True,
         overwrite: bool = False,
         tell: Callable[[str], None] = lambda text: None,
     ) -> asking.Built:
@@ -375,6 +377,7 @@ class Run:
             recall: The share of the best ``k`` that must be found; the fastest index that finds as many is taken.
             k: Hits that recall looks at.
             queries: Known queries to measure with.
+            with_queries: Write the vectors of all known queries beside, with which a service starts without the model.
             overwrite: Replace an index that is there.
             tell: Told what is being built.
 
@@ -393,7 +396,8 @@ class Run:
         model, chosen = self._retriever(), specs if isinstance(specs, Sequence) else [specs]
         built = asking.indexed(model, self._index_space, chosen, recall=recall, k=k, queries=queries, tell=tell)
         if out is not None:
-            save_index(out, built.index, built.spec, measured=built.measured, overwrite=overwrite)
+            known = StoredQueries(model.query.keys, asking.with_vectors(model).query_vectors) if with_queries else None
+            save_index(out, built.index, built.spec, measured=built.measured, queries=known, overwrite=overwrite)
         return built
 
     @property

@@ -142,7 +142,7 @@ def test_a_newer_format_and_strange_keys_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "index" / "index.json"
     content = json.loads(path.read_text())
     changes = [
-        ({"format": 2}, "has format 2; this version reads format 1"),
+        ({"format": 3}, "has format 3; this version reads up to format 2"),
         ({"more": 1}, "must hold 'format', 'index'"),
     ]
     changes += [({"index": {"kind": "exakt"}}, "'exakt'; did you mean 'exact'"), ({"similarity": "dott"}, "'dott'")]

@@ -11,10 +11,11 @@ import pyarrow as pa
 from scipy.sparse import csr_array
 
 from towerkit.artifact.arrow import load_table, save_table
+from towerkit.artifact.known import load_seen
 from towerkit.core.errors import RunError, listed
 from towerkit.data.table import Table, values_of
 from towerkit.features.encoded import Catalogue
-from towerkit.storage.tensors import load_tensors, save_tensors
+from towerkit.storage.tensors import save_tensors
 
 
 def with_key(catalogue: Catalogue, names: Iterable[str]) -> pa.Table:
@@ -80,37 +81,6 @@ def save_seen(path: Path, seen: csr_array) -> None:
     """Write which query had which candidate in training, by their places in the catalogues."""
     starts, candidates = seen.indptr.astype(np.int64), seen.indices.astype(np.int32)
     save_tensors(path, {"starts": starts, "candidates": candidates})
-
-
-def load_seen(path: Path, shape: tuple[int, int]) -> csr_array:
-    """Which query had which candidate. A place beyond its table would be read from outside the array.
-
-    SciPy's own check of the format does not look at the starts where the last of them is 0.
-
-    Args:
-        path: The file.
-        shape: How many queries and candidates there are.
-
-    Raises:
-        RunError: If the file is missing, damaged, or names what is not there.
-    """
-    pairs = load_tensors(path)
-    fits = pairs.keys() == {"starts", "candidates"}
-    if fits:
-        starts, places = pairs["starts"], pairs["candidates"]
-        fits = (
-            starts.dtype == np.dtype(np.int64)
-            and places.dtype == np.dtype(np.int32)
-            and (starts.shape, places.ndim) == ((shape[0] + 1,), 1)
-            and starts[0] == 0
-            and starts[-1] == len(places)
-            and bool((np.diff(starts) >= 0).all() and (places >= 0).all() and (places < shape[1]).all())
-        )
-    if not fits:
-        raise RunError(
-            f"{path} does not fit the catalogues of {shape[0]:,} queries and {shape[1]:,} candidates; train the Run again."
-        )
-    return csr_array((np.ones(len(places), np.float32), places, starts), shape=shape)
 
 
 def check_titles(path: Path, titles: Any, candidate: Catalogue, entity: str) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.artifact.catalogues import check_titles, load_catalogue, load_known, save_known, shown_columns, with_key
 from towerkit.artifact.events import load_events, save_events
+from towerkit.artifact.known import RETRIEVER_KEYS, RETRIEVER_OPTIONAL_KEYS
 from towerkit.artifact.pretrained import load_pretrained, save_pretrained
 from towerkit.artifact.space import aligned_with
 from towerkit.core.errors import RunError, listed
@@ -37,13 +38,10 @@ from towerkit.towers.id import num_ids
 
 S = TypeVar("S", bound=Spec)
 M = TypeVar("M", bound=nn.Module)
-RETRIEVER_KEYS = ("spec", "query", "candidate", "queries_average_candidates", "titles")
 PREDICTOR_KEYS = ("spec", "entities")
 """The keys of ``model.json``."""
 OPTIONAL_KEYS = ("decisions",)
 """Those of a tower model that Runs written before them lack."""
-RETRIEVER_OPTIONAL_KEYS = ("aligned",)
-"""Of a two-tower whose query side was brought into the space of another Run."""
 
 
 def save_predictor(

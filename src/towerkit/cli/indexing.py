@@ -55,6 +55,9 @@ def index(
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Hits that recall looks at.")] = 20,
     queries: Annotated[int, typer.Option("--queries", min=1, help="Known queries to measure with.")] = 1000,
+    without_queries: Annotated[
+        bool, typer.Option("--without-queries", help="Leave out the queries' vectors, which a service starts with.")
+    ] = False,
     ranking: Ranking = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing index.")] = False,
     as_json: AsJson = False,
@@ -73,7 +76,14 @@ def index(
     if out is None and not specs and recall is None:
         raise SpecError("index needs --out, the folder to write; or --recall or --factory, to measure only.")
     built = opened_run(run, ranking).index(
-        specs, out=out, recall=recall, k=k, queries=queries, overwrite=overwrite, tell=console.note
+        specs,
+        out=out,
+        recall=recall,
+        k=k,
+        queries=queries,
+        with_queries=not without_queries,
+        overwrite=overwrite,
+        tell=console.note,
     )
     if as_json:
         told = {"candidates": len(built.index), "dim": built.index.dim, "space": built.index.space, **built.measured}

@@ -56,14 +56,11 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Serve Runs over HTTP: recommend, similar, score, predict, embed, events, new items, hot swap. Needs the extra serve."""
-    from towerkit import console
     from towerkit.core.optional import optional_import
 
-    for package in ("fastapi", "uvicorn", "prometheus_client", "sqlalchemy"):
+    for package in ("fastapi", "uvicorn", "prometheus_client", "orjson", *(() if events is None else ("sqlalchemy",))):
         optional_import(package, extra="serve")
     from towerkit.serving.fleet import Fleet, source_of
-    from towerkit.serving.journal import Journal
-    from towerkit.serving.pipelines import read_pipelines
     from towerkit.serving.server import serve as serve_until_stopped
     from towerkit.serving.settings import Limits, Settings
 
@@ -79,10 +76,18 @@ def serve(
         limits=Limits(waiting=waiting, deadline_s=deadline),
     )
     sources = [source_of(text) for text in runs]
-    stages = {} if pipelines is None else read_pipelines(pipelines)
+    stages, journal = None, None
+    if pipelines is not None:
+        from towerkit.serving.pipelines import read_pipelines
+
+        stages = read_pipelines(pipelines)
     _log_to_standard_error()
     indexes = {named.name: named.path for named in map(source_of, index or ())}
-    fleet = Fleet(sources, None if events is None else Journal(events), stages, indexes)
+    if events is not None:
+        from towerkit.serving.journal import Journal
+
+        journal = Journal(events)
+    fleet = Fleet(sources, journal, stages, indexes)
     fleet.load()
 
     def announce(address: str) -> None:
@@ -90,7 +95,8 @@ def serve(
             print_json({"listening": address, "models": fleet.describe()})
             sys.stdout.flush()
         else:
-            console.note(f"Serving {', '.join(fleet.engines)} at {address} (stop: Ctrl-C)")
+            names = [*fleet.stored, *fleet.engines]
+            typer.echo(f"Serving {', '.join(names)} at {address} (stop: Ctrl-C)", err=True)
 
     serve_until_stopped(fleet, settings, announce)
 

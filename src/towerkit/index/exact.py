@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towerkit.index.contract import Floats, Key, Rows, Similarity
+from towerkit.index.octets import Octets, suits
 from towerkit.index.question import Question
 from towerkit.index.scan import search_exactly
 from towerkit.index.stored import StoredIndex, keyed_vectors
@@ -31,6 +32,7 @@ class ExactIndex(StoredIndex):
 
     kind = "exact"
     exact = True
+    _octets: Octets | None = None
 
     @classmethod
     def of(
@@ -46,5 +48,16 @@ class ExactIndex(StoredIndex):
         """
         return cls(keyed_vectors(keys, vectors, similarity), space)
 
+    def hasten(self) -> None:
+        """Get ready for many searches: the same answers in less time, where the processor can; for a quarter more memory."""
+        if self._octets is None and suits(self.stored):
+            self._octets = Octets(self.stored)
+
     def _found(self, asked: Question) -> tuple[Rows, Floats]:
-        return search_exactly(self.stored, asked)
+        if self._octets is None or not self._octets.is_shorter(asked):
+            return search_exactly(self.stored, asked)
+        return self._octets.search(asked)
+
+    def _written(self, rows: Rows) -> None:
+        if self._octets is not None:
+            self._octets.written(rows)

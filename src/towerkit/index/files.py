@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from towerkit.artifact.arrow import load_table, save_table
 from towerkit.core.errors import IndexFileError, RunError, SpecError, listed
 from towerkit.core.spec import parse
+from towerkit.data.table import values_of
 from towerkit.index.faiss_index import FaissIndex, load_native, save_native, set_effort
 from towerkit.index.keyed import KeyedVectors
 from towerkit.index.measure import Measure
@@ -29,11 +31,12 @@ from towerkit.storage.hashes import read_json, write_json
 from towerkit.storage.manifest import Manifest, verify, write_manifest
 from towerkit.storage.tensors import load_tensors, map_tensor, save_tensors
 
-FORMAT = 1
-"""Of ``index.json``."""
+FORMAT = 2
+"""Of ``index.json``; 1 knew no queries."""
 _KEYS = ("format", "index", "similarity", "measured")
 _FILES = ("index.json", "keys.arrow", "measure.safetensors", "vectors.safetensors")
 _NATIVE = "native.faiss"
+_QUERIES = ("queries.arrow", "queries.safetensors")
 _WORDS = (
     ("copy the Run again from where it was whole, or train again", "copy the index again, or build it again"),
     ("train the Run again with this version", "build the index again with this version"),
@@ -48,6 +51,15 @@ _WORDS = (
 """What the checks that both share say of a Run -> what holds of an index."""
 
 
+@dataclass(frozen=True, eq=False)
+class StoredQueries:
+    """The known queries of the Run, as they ask the index."""
+
+    keys: pa.Array
+    vectors: NDArray[np.float32]
+    """``[queries + 1, dim]``; row 0 is a query that nothing is known of, row ``r`` is that of ``keys[r - 1]``."""
+
+
 @dataclass(frozen=True)
 class StoredFolder:
     """An index with what its folder says of it."""
@@ -56,6 +68,8 @@ class StoredFolder:
     spec: AnySpec
     measured: Mapping[str, Any] = field(default_factory=dict)
     """What was measured when it was built: see :mod:`towerkit.index.trials`."""
+    queries: StoredQueries | None = None
+    """None where they were left out, or it was built by an older version."""
 
 
 def save_index(
@@ -64,6 +78,7 @@ def save_index(
     spec: AnySpec,
     *,
     measured: Mapping[str, Any] | None = None,
+    queries: StoredQueries | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write an index, all or nothing.
@@ -73,6 +88,7 @@ def save_index(
         index: What to write.
         spec: What it was built by.
         measured: Plain data to keep.
+        queries: To keep beside, so that a service can answer them without the model.
         overwrite: Replace an index that is there.
 
     Raises:
@@ -89,6 +105,9 @@ def save_index(
                 parts["axes"] = index.axes
             save_native(draft / _NATIVE, index.native)
         save_tensors(draft / "measure.safetensors", parts)
+        if queries is not None:
+            save_table(draft / _QUERIES[0], pa.table({"key": queries.keys}))
+            save_tensors(draft / _QUERIES[1], {"vectors": np.asarray(queries.vectors, np.float32)})
         described = {"format": FORMAT, "index": spec.model_dump(mode="json"), "similarity": index.similarity}
         write_json(draft / "index.json", {**described, "measured": dict(measured or {})})
         write_manifest(draft, kind="index", space=index.space)
@@ -133,11 +152,12 @@ def open_folder(folder: str | os.PathLike[str], *, space: str | None = None) -> 
         _check_files(path, manifest, spec)
         try:
             index = _opened(path, spec, content["similarity"], manifest.space)
+            queries = _queries(path, index.dim) if _QUERIES[0] in manifest.files else None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: its files do not belong together ({error}); build the index again.") from None
-    return StoredFolder(index, spec, content["measured"])
+    return StoredFolder(index, spec, content["measured"], queries)
 
 
 def check_space(name: str, stored: str | None, wanted: str | None) -> None:
@@ -164,10 +184,10 @@ def _described(path: Path) -> dict[str, Any]:
     version = content.get("format") if isinstance(content, dict) else None
     if type(version) is int and version > FORMAT:
         raise RunError(
-            f"{path / 'index.json'}: has format {version}; this version reads format {FORMAT}. Upgrade towerkit, or build the "
-            "index again with this version."
+            f"{path / 'index.json'}: has format {version}; this version reads up to format {FORMAT}. Upgrade towerkit, or "
+            "build the index again with this version."
         )
-    if not isinstance(content, dict) or version != FORMAT or content.keys() != set(_KEYS):
+    if not isinstance(content, dict) or version not in range(1, FORMAT + 1) or content.keys() != set(_KEYS):
         raise RunError(
             f"{path / 'index.json'}: must hold {listed(_KEYS)}; towerkit did not write it. Build the index again."
         )
@@ -176,7 +196,7 @@ def _described(path: Path) -> dict[str, Any]:
 
 def _check_files(path: Path, manifest: Manifest, spec: AnySpec) -> None:
     wanted = {*_FILES, *([_NATIVE] if isinstance(spec, FaissIndexSpec) else [])}
-    if manifest.files.keys() != wanted:
+    if manifest.files.keys() not in (wanted, wanted | set(_QUERIES)):
         raise RunError(
             f"{path}: an index of the kind '{spec.kind}' has the files {listed(wanted)}; here are {listed(manifest.files)}. "
             "Build the index again."
@@ -202,6 +222,14 @@ def _opened(path: Path, spec: AnySpec, similarity: Any, space: str | None) -> St
         )
     set_effort(native, spec.factory, ef_search=spec.ef_search, nprobe=spec.nprobe)
     return FaissIndex(stored, native, labels, space, refine=spec.refine, axes=axes)
+
+
+def _queries(path: Path, dim: int) -> StoredQueries:
+    keys = values_of(load_table(path / _QUERIES[0]), "key")
+    vectors = map_tensor(path / _QUERIES[1], "vectors")
+    if vectors.dtype != "float32" or vectors.shape != (len(keys) + 1, dim):
+        raise ValueError(f"{len(keys)} keys of queries, vectors {vectors.dtype}{list(vectors.shape)}")
+    return StoredQueries(keys, vectors)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from towerkit.recommend.neighbors import Which, similar
 from towerkit.recommend.notes import notes_of, space_of, with_notes, with_space
 from towerkit.recommend.pairs import pair_scores, queries_for_rows
 from towerkit.recommend.predicted import scored_with_tasks, task_answers
-from towerkit.recommend.through_index import Built, by_index, indexed
+from towerkit.recommend.through_index import Built, by_index, indexed, with_vectors
 
 __all__ = [
     "CHUNK",
@@ -43,4 +43,5 @@ __all__ = [
     "task_answers",
     "with_notes",
     "with_space",
+    "with_vectors",
 ]

@@ -11,13 +11,15 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from towerkit._version import __version__
-from towerkit.serving import answers
+from towerkit.serving import answers, requests
 from towerkit.serving.fleet import Fleet
 from towerkit.serving.guard import PARSED, Guard
 from towerkit.serving.problems import Problem, problem_of_validation
+from towerkit.serving.quick import Call, Quick
 from towerkit.serving.routes import add_changes, add_looks, add_questions
 from towerkit.serving.service import Service
 from towerkit.serving.settings import Settings
@@ -81,7 +83,11 @@ def make_app(fleet: Fleet, settings: Settings) -> Callable[..., Awaitable[None]]
     add_questions(app, service)
     add_changes(app, service)
     add_looks(app, service)
-    return Guard(service.meters.around(app), settings, service)
+    calls = {
+        "/v1/recommend": Call(TypeAdapter(requests.Recommend), service.recommend),
+        "/v1/events": Call(TypeAdapter(requests.Events), service.events),
+    }
+    return Guard(service.meters.around(Quick(app, calls)), settings, service)
 
 
 async def _started(service: Service) -> None:

@@ -21,8 +21,8 @@ from towerkit.models.joint_retriever import JointRetriever
 from towerkit.run import Run
 from towerkit.serving.live import Live, table_of_rows
 from towerkit.serving.problems import Problem, problem_of
+from towerkit.serving.stored import version_of
 from towerkit.serving.users import OnlineUsers, beta_of
-from towerkit.storage.hashes import content_hash
 from towerkit.trained import RankingModel
 
 Answer = dict[str, Any] | Problem
@@ -61,7 +61,9 @@ class Engine:
         users = None
         if isinstance(model, Retriever) and model.takes_history:
             users = OnlineUsers(model, beta_of(run.spec))
-        return cls(name, version_of(run), run, live, users, None if index is None else _index_of(run, live, index))
+        return cls(
+            name, version_of(run.manifest), run, live, users, None if index is None else _index_of(run, live, index)
+        )
 
     def describe(self) -> dict[str, Any]:
         """What it is, for a list of models."""
@@ -160,15 +162,6 @@ class Engine:
     def with_items(self, rows: Sequence[Mapping[str, Any]]) -> Live:
         """The model with new candidates; see :meth:`Live.with_items`."""
         return self.ranking("have candidates").with_items(rows)
-
-
-def version_of(run: Run) -> str:
-    """Sixteen digits that two Runs share only if all their files do.
-
-    Args:
-        run: A verified Run.
-    """
-    return content_hash({name: file.sha256 for name, file in run.manifest.files.items()})[:16]
 
 
 def engines_of(name: str, run: Run, index: Path | None = None) -> list[Engine]:

@@ -6,25 +6,23 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from towerkit.core.errors import RunError, SpecError, TowerkitError, listed
-from towerkit.run import Run
-from towerkit.serving.engine import Engine, engines_of
-from towerkit.serving.journal import Journal
-from towerkit.serving.pipelines import Pipeline, PipelineSpec
 from towerkit.serving.problems import Problem
-from towerkit.serving.recommending import recommend, warm
 from towerkit.serving.requests import Recommend
 from towerkit.serving.settings import check_name
-from towerkit.serving.users import replay
+from towerkit.serving.stored import LEAST_RECALL, StoredModel
+
+if TYPE_CHECKING:  # a service that answers from stored vectors loads none of these
+    from towerkit.serving.engine import Engine
+    from towerkit.serving.journal import Journal
+    from towerkit.serving.pipelines import Pipeline, PipelineSpec
 
 _LOG = logging.getLogger("towerkit.serving")
 _GATE_QUERIES, _GATE_K = 32, 10
-LEAST_RECALL = 0.98
-"""Share of a Run's exact answers that a service of it must give."""
 LEAST_QUALITY = 0.9
 """Share of the measured figure of the model that is served, which a candidate must reach."""
 
@@ -76,6 +74,8 @@ class Fleet:
         self.sources, self.journal = list(sources), journal
         self.engines: Mapping[str, Engine] = {}
         """Replaced whole, so that whoever asks sees all of one state or all of another."""
+        self.stored: Mapping[str, StoredModel] = {}
+        """Those that answer from stored vectors, their models not loaded; replaced whole."""
         self._previous: dict[str, list[Engine]] = {}
         self._stages, self._indexes = dict(pipelines or {}), dict(indexes or {})
         unknown = sorted(self._indexes.keys() - set(names))
@@ -85,32 +85,90 @@ class Fleet:
             )
 
     def load(self) -> None:
-        """Load all of them, with what was told of each.
+        """Load all of them, with what was told of each; of one whose index keeps the queries, only the vectors.
 
         Raises:
             RunError: If one cannot be loaded.
         """
         engines: dict[str, Engine] = {}
+        stored: dict[str, StoredModel] = {}
         for source in self.sources:
-            for engine in engines_of(source.name, Run.load(source.path), self._indexes.get(source.name)):
-                self._catch_up(engine, 0)
-                engines[engine.name] = engine
+            vectors = self._stored(source)
+            if vectors is not None:
+                stored[source.name] = vectors
+            else:
+                engines |= self._loaded(source)
         for name, stages in self._stages.items():
             for stage in (stages.retrieve, stages.rerank):
                 if stage not in engines:
                     raise SpecError(
                         f"The pipeline '{name}' names served models; received '{stage}', and there are {listed(engines)}."
                     )
-        self.engines = engines
+        self.engines, self.stored = engines, stored
+
+    def _loaded(self, source: Source) -> dict[str, Engine]:
+        from towerkit.run import Run
+        from towerkit.serving.engine import engines_of
+
+        engines = engines_of(source.name, Run.load(source.path), self._indexes.get(source.name))
+        for engine in engines:
+            self._catch_up(engine, 0)
+        return {engine.name: engine for engine in engines}
+
+    def _stored(self, source: Source) -> StoredModel | None:
+        """The vectors of a Run, where they are all that is needed now: nothing was told of it, and no pipeline has it."""
+        index = self._indexes.get(source.name)
+        if index is None or any(source.name in (each.retrieve, each.rerank) for each in self._stages.values()):
+            return None
+        if self.journal is not None and self.journal.knows(source.name):
+            return None
+        return StoredModel.open(source.name, source.path, index)
+
+    def stored_model(self, name: str | None) -> StoredModel | None:
+        """The model of that name, or the first one, if it answers from stored vectors."""
+        return self.stored.get(self.sources[0].name if name is None else name)
+
+    def wake(self, stored: StoredModel) -> list[Engine]:
+        """Load the model behind stored vectors; see :meth:`woken`.
+
+        Args:
+            stored: The vectors.
+
+        Raises:
+            RunError: If it cannot be loaded, or is not the one that the vectors are of any more.
+        """
+        engines = list(self._loaded(Source(stored.name, stored.path)).values())
+        if [engine.version for engine in engines] != [stored.version]:
+            raise RunError(f"{stored.path} is another Run than when the service started. Swap it in, or start again.")
+        return engines
+
+    def woken(self, engines: Sequence[Engine]) -> None:
+        """Let loaded models answer in the place of their stored vectors.
+
+        Args:
+            engines: What :meth:`wake` loaded.
+        """
+        all_engines = {**self.engines, **{engine.name: engine for engine in engines}}
+        order = {source.name: place for place, source in enumerate(self.sources)}
+        first = sorted(all_engines, key=lambda name: order.get(name, order.get(name.rpartition(".")[0], 0)))
+        self.engines = {name: all_engines[name] for name in first}
+        self.stored = {name: each for name, each in self.stored.items() if name not in all_engines}
 
     def pipeline(self, name: str | None) -> Pipeline | None:
         """The pipeline of that name, with the models that are served now."""
-        return Pipeline(name, self._stages[name], self.engines) if name is not None and name in self._stages else None
+        if name is None or name not in self._stages:
+            return None
+        from towerkit.serving.pipelines import Pipeline
+
+        return Pipeline(name, self._stages[name], self.engines)
 
     def describe(self) -> list[dict[str, Any]]:
         """All models and pipelines."""
         pipelines = [self.pipeline(name) for name in self._stages]
-        return [each.describe() for each in (*self.engines.values(), *pipelines) if each is not None]
+        models = (*self.stored.values(), *self.engines.values(), *pipelines)
+        order = {source.name: place for place, source in enumerate(self.sources)}
+        told = [each.describe() for each in models if each is not None]
+        return sorted(told, key=lambda each: order.get(each["name"].partition(".")[0], len(order)))
 
     def engine(self, name: str | None) -> Engine:
         """The model of that name, or the first one.
@@ -121,7 +179,8 @@ class Fleet:
         if name is None:
             return next(iter(self.engines.values()))
         if name not in self.engines:
-            raise Problem(404, f"The models here are {listed(self.engines)}.", name, "Name one of these, or none.")
+            known = listed([*self.stored, *self.engines])
+            raise Problem(404, f"The models here are {known}.", name, "Name one of these, or none.")
         return self.engines[name]
 
     def _catch_up(self, engine: Engine, after: int) -> int:
@@ -139,6 +198,8 @@ class Fleet:
                 self.journal.compact(engine.name, engine.users.keep)
         events = self.journal.read(engine.name, after)
         if engine.users is not None:
+            from towerkit.serving.users import replay
+
             replay(engine.users, engine.live, events)
         return max((event.place for event in events), default=after)
 
@@ -168,6 +229,9 @@ class Fleet:
             Problem: With the reason why it cannot take that place.
         """
         old = self.current(name)
+        from towerkit.run import Run
+        from towerkit.serving.engine import engines_of
+
         try:
             run = Run.load(path)
             index = path.with_name(f"{path.name}.index")
@@ -264,6 +328,9 @@ def check_answers(engine: Engine) -> None:
     Raises:
         Problem: If the answers differ by more than an index may, repeat a candidate, or hold a score that is no number.
     """
+    from towerkit.serving.engine import Engine
+    from towerkit.serving.recommending import recommend, warm
+
     warm(engine)
     if engine.live is None:
         return

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,17 +80,23 @@ class Guard:
                 await _answer(guarded, Problem(500, "The service failed to answer.", "", "Its log says where."))
 
     def _headers(self, scope: Scope) -> dict[bytes, bytes]:
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > _MOST_HEADER_BYTES:
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        size = 0
+        for name, value in headers:
+            size += len(name) + len(value)
+        if size > _MOST_HEADER_BYTES:
             raise Problem(431, f"Headers have {_MOST_HEADER_BYTES:,} bytes at most.", "more", "Send fewer.")
         if len(scope.get("raw_path") or scope["path"].encode()) > _LONGEST_PATH or len(scope["query_string"]) > 0:
             raise Problem(
                 404, "Calls have short paths and no query string.", "another one", "Put what is asked into the body."
             )
-        names = [name for name, _ in scope["headers"]]
-        for name in (b"host", b"authorization", b"content-length", b"origin", b"content-type"):
-            if names.count(name) > 1:
-                raise Problem(400, "A header stands there once.", name.decode(), "Leave one of them.")
-        return dict(scope["headers"])
+        found = dict(headers)
+        if len(found) < len(headers):
+            names = [name for name, _ in headers]
+            for name in (b"host", b"authorization", b"content-length", b"origin", b"content-type"):
+                if names.count(name) > 1:
+                    raise Problem(400, "A header stands there once.", name.decode(), "Leave one of them.")
+        return found
 
     def _check_where_from(self, headers: dict[bytes, bytes]) -> None:
         """A page of another site that a browser shows must not reach the service, whatever name it found for it."""
@@ -183,6 +190,7 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return again
 
 
+@lru_cache(256)
 def _name_of(address: str) -> str | None:
     """The host of an address; None where there is none."""
     try:

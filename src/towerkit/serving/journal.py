@@ -165,6 +165,13 @@ class Journal:
                 found |= {(model, row.id): _happened(row) for row in connection.execute(asked)}
         return found
 
+    def knows(self, model: str) -> bool:
+        """Whether anything was ever told of a model."""
+        with self._engine.connect() as connection:
+            return any(
+                connection.scalar(sa.select(sa.exists().where(table.c.model == model))) for table in (EVENTS, ITEMS)
+            )
+
     def read(self, model: str, after: int = 0) -> list[Happened]:
         """The events of a model that count, oldest first.
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from towerkit.serving.engine import Engine
 from towerkit.serving.journal import Happened, Journal, now
 from towerkit.serving.problems import Problem
 from towerkit.serving.requests import Events
 from towerkit.serving.worker import Worker
+
+if TYPE_CHECKING:
+    from towerkit.serving.engine import Engine
 
 _LOG = logging.getLogger("towerkit.serving")
 _APPEND = "append"

@@ -42,10 +42,19 @@ class Meters:
         batches = Gauge("towerkit_batches", "Batches that were computed.", registry=self.registry)
         batches.set_function(lambda: worker.batches)
         self.failed: Exception | None = None
+        self._answered: dict[tuple[str, int], Counter] = {}
+        self._took = {call: self.seconds.labels(call) for call in (*_CALLS, "other")}
 
     def page(self) -> bytes:
         """All of it."""
         return generate_latest(self.registry)
+
+    def _count(self, call: str, status: int, seconds: float) -> None:
+        counter = self._answered.get((call, status))
+        if counter is None:  # looking one up by its labels takes longer than to count
+            counter = self._answered[call, status] = self.requests.labels(call, str(status))
+        counter.inc()
+        self._took[call].observe(seconds)
 
     def around(self, app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         """The application with its calls counted; a path that is no call counts as ``other``."""
@@ -58,8 +67,7 @@ class Meters:
 
             async def told(message: MutableMapping[str, Any]) -> None:
                 if message["type"] == "http.response.start":
-                    self.requests.labels(call, str(message["status"])).inc()
-                    self.seconds.labels(call).observe(time.perf_counter() - began)
+                    self._count(call, message["status"], time.perf_counter() - began)
                 await send(message)
 
             await app(scope, receive, told)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from towerkit.index.exact import ExactIndex
 from towerkit.index.ranker import Ranker, candidate_tie_order
 from towerkit.index.vectors import VectorRanker
 from towerkit.serving.askers import Question, asker_of, question_of
@@ -55,6 +56,8 @@ def warm(engine: Engine) -> None:
     """
     if engine.live is None:
         return
+    if isinstance(engine.index, ExactIndex):
+        engine.index.hasten()
     key = next(iter(engine.live.query_rows), "0")
     for count in (1, 32):
         recommend(engine, [Recommend(query=key, k=10) for _ in range(count)])

@@ -20,6 +20,8 @@ def _a_number(value: Any) -> Any:
 
 
 def _plain(text: str) -> str:
+    if text.isprintable():  # the quick way for nearly all
+        return text
     if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text):
         raise ValueError("must hold no control characters")
     return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 
-from towerkit.serving import answers, questions, requests
+from towerkit.serving import answers, requests
 from towerkit.serving.fleet import folder_of
 from towerkit.serving.problems import Problem
 from towerkit.serving.service import Service, client_of, json_answer
@@ -19,19 +19,19 @@ def add_questions(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/similar", response_model=answers.Likened)
     async def similar(body: requests.Similar) -> Response:
-        return await service.ask(body, questions.similar)
+        return await service.ask(body, "similar")
 
     @app.post("/v1/score", response_model=answers.Scored)
     async def score(body: requests.Score) -> Response:
-        return await service.ask(body, questions.score)
+        return await service.ask(body, "score")
 
     @app.post("/v1/predict", response_model=answers.Predicted)
     async def predict(body: requests.Predict) -> Response:
-        return await service.ask(body, questions.predict)
+        return await service.ask(body, "predict")
 
     @app.post("/v1/embed", response_model=answers.Embedded)
     async def embed(body: requests.Embed) -> Response:
-        return await service.ask(body, questions.embed)
+        return await service.ask(body, "embed")
 
 
 def add_changes(app: FastAPI, service: Service) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
@@ -45,9 +45,19 @@ def server_of(fleet: Fleet, settings: Settings, announce: Callable[[str], None] 
         settings: Of the process.
         announce: Called with the address once it listens.
     """
+    return Server(config_of(make_app(fleet, settings), settings), announce)
+
+
+def config_of(app: Callable[..., Awaitable[None]], settings: Settings) -> uvicorn.Config:
+    """How an application is served.
+
+    Args:
+        app: Of ASGI.
+        settings: Of the process.
+    """
     limits = settings.limits
-    config = uvicorn.Config(
-        make_app(fleet, settings),
+    return uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         access_log=False,
@@ -60,7 +70,6 @@ def server_of(fleet: Fleet, settings: Settings, announce: Callable[[str], None] 
         timeout_graceful_shutdown=int(limits.drain_s),
         h11_max_incomplete_event_size=32_768,
     )
-    return Server(config, announce)
 
 
 def serve(fleet: Fleet, settings: Settings, announce: Callable[[str], None]) -> None:

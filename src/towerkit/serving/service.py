@@ -8,23 +8,30 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+import orjson
 from fastapi import Request, Response
 
+from towerkit.core.errors import TowerkitError
 from towerkit.serving import requests
-from towerkit.serving.engine import Engine
 from towerkit.serving.fleet import Fleet, check_answers
 from towerkit.serving.guard import bearer
-from towerkit.serving.journal import Journal
-from towerkit.serving.keeper import Keeper
 from towerkit.serving.meters import Meters
 from towerkit.serving.problems import Problem
-from towerkit.serving.recommending import recommend, warm
 from towerkit.serving.settings import Settings, same_token
+from towerkit.serving.stored import StoredModel
 from towerkit.serving.worker import Worker
 
+if TYPE_CHECKING:  # a service that answers from stored vectors loads no model, and one without a log no database
+    from towerkit.serving.engine import Engine
+    from towerkit.serving.journal import Journal
+    from towerkit.serving.keeper import Keeper
+
 _AUDIT = logging.getLogger("towerkit.audit")
+_LOG = logging.getLogger("towerkit.serving")
+Asked = Literal["similar", "score", "predict", "embed"]
+_AS_BEFORE = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
 AnyBody = TypeVar("AnyBody", bound=requests.Body)
 
 
@@ -41,23 +48,60 @@ class Service:
         limits = settings.limits
         self.worker = Worker(waiting=limits.waiting, batch=limits.batch, deadline_s=limits.deadline_s)
         self.log = Worker(waiting=limits.waiting, batch=limits.batch, deadline_s=max(limits.deadline_s, 5.0))
-        journal: Journal | None = fleet.journal
-        self.keeper = None if journal is None else Keeper(journal, lambda name: fleet.engine(name), self.log)
+        self.keeper: Keeper | None = None
+        if fleet.journal is not None:
+            from towerkit.serving.keeper import Keeper
+
+            self.keeper = Keeper(fleet.journal, lambda name: fleet.engine(name), self.log)
         self.meters = Meters(self.worker)
         self.ready = False
         self.changing = asyncio.Lock()
         """Held by whoever changes which models are served, or their candidates."""
+        self._waking = asyncio.Lock()
 
     async def start(self) -> None:
         """Load everything, answer once, be ready."""
         self.worker.start()
         self.log.start()
-        if not self.fleet.engines:
+        if not (self.fleet.engines or self.fleet.stored):
             await asyncio.to_thread(self.fleet.load)
+        for stored in self.fleet.stored.values():
+            await self.worker.ask(object(), partial(_each, StoredModel.warm), stored, must=True)
         for engine in list(self.fleet.engines.values()):
-            check = check_answers if engine.index is not None else warm
-            await self.worker.ask(object(), partial(_each, check), engine, must=True)
+            await self._look_at(engine)
         self.ready = True
+
+    async def _look_at(self, engine: Engine) -> None:
+        """Warm a model up; one with an index is asked the same as its Run."""
+        from towerkit.serving.recommending import warm
+
+        check = check_answers if engine.index is not None else warm
+        await self.worker.ask(object(), partial(_each, check), engine, must=True)
+
+    async def awake(self, name: str | None) -> None:
+        """Load the model behind stored vectors, if these are all there is so far: something is asked that needs it.
+
+        Args:
+            name: Of the model; None for the first one.
+
+        Raises:
+            Problem: If it cannot be loaded; known keys go on being answered.
+        """
+        if self.fleet.stored_model(name) is None:
+            return
+        async with self._waking:
+            stored = self.fleet.stored_model(name)
+            if stored is None:  # while we waited, somebody else did it
+                return
+            try:
+                engines = await asyncio.to_thread(self.fleet.wake, stored)
+            except TowerkitError:
+                _LOG.exception("the model behind the vectors of '%s' cannot be loaded", stored.name)
+                known = f"The model of '{stored.name}' must be loaded for this."
+                raise Problem(503, known, "one that cannot be", "Its log says why; ask with a known key.") from None
+            for engine in engines:
+                await self._look_at(engine)
+            self.fleet.woken(engines)
 
     async def stop(self) -> None:
         """Answer what waits, then end."""
@@ -79,27 +123,37 @@ class Service:
     async def recommend(self, body: requests.Recommend) -> Response:
         """Ask the model or pipeline that a request names, together with others that wait."""
         self.check_ready()
+        stored = self.fleet.stored_model(body.model)
+        if stored is not None and stored.answers(body):
+            return json_answer(await self.worker.ask(id(stored), stored.recommend, body))
         pipeline = self.fleet.pipeline(body.model)
         if pipeline is not None:
             return json_answer(await self.worker.ask(object(), pipeline.recommend, body))
+        await self.awake(body.model)
+        from towerkit.serving.recommending import recommend
+
         engine = self.fleet.engine(body.model)
         return json_answer(await self.worker.ask(id(engine), partial(recommend, engine), body))
 
-    async def ask(self, body: AnyBody, question: Callable[[Engine, AnyBody], dict[str, Any]]) -> Response:
+    async def ask(self, body: requests.Body, question: Asked) -> Response:
         """Ask the model that a request names something else.
 
         Args:
             body: The request.
-            question: Answers it, in the inference thread.
+            question: What is asked; see :mod:`towerkit.serving.questions`, whose functions answer in the inference thread.
         """
         self.check_ready()
-        engine = self.fleet.engine(body.model)
-        compute = partial(_each, lambda asked: engine.guarded(question, engine, asked))
+        await self.awake(body.model)
+        from towerkit.serving import questions
+
+        engine, answer = self.fleet.engine(body.model), getattr(questions, question)
+        compute = partial(_each, lambda asked: engine.guarded(answer, engine, asked))
         return json_answer(await self.worker.ask(object(), compute, body))
 
     async def events(self, body: requests.Events) -> Response:
         """Keep events."""
         self.check_ready()
+        await self.awake(body.model)
         engine = self.fleet.engine(body.model)
         if self.keeper is None:
             raise Problem(409, "A service keeps events in a log.", "this one has none", "Start it with --events FILE.")
@@ -117,6 +171,8 @@ class Service:
     async def forget(self, query: str) -> Response:
         """Remove a query from the log and from memory, for all models."""
         self.check_ready()
+        for name in list(self.fleet.stored):
+            await self.awake(name)
         engines = [engine for engine in self.fleet.engines.values() if engine.users is not None]
 
         def remove(journal: Journal | None) -> int:
@@ -133,6 +189,7 @@ class Service:
     async def items(self, body: requests.Items) -> Response:
         """Take in new candidates."""
         self.check_ready()
+        await self.awake(body.model)
         async with self.changing:
             engine = self.fleet.engine(body.model)
             grown = partial(_each, lambda rows: engine.guarded(engine.with_items, rows))
@@ -168,6 +225,7 @@ class Service:
     async def swap(self, name: str, path: Path) -> dict[str, str]:
         """Load a candidate, look at it, and put it in the place of what is served."""
         self.check_ready()
+        await self.awake(name)
         async with self.changing:
             fresh = await asyncio.to_thread(self.fleet.candidate, name, path)
             if self.keeper is not None:
@@ -181,6 +239,9 @@ class Service:
     async def back(self, name: str) -> dict[str, str]:
         """Serve again what was served before the last swap."""
         self.check_ready()
+        await self.awake(name)
+        from towerkit.serving.engine import Engine
+
         async with self.changing:
             old = self.fleet.previous(name)
             fresh = [Engine.load(engine.name, engine.run) for engine in old]  # what was told since then counts too
@@ -226,7 +287,7 @@ def json_answer(content: Any) -> Response:
     Args:
         content: Plain data without NaN.
     """
-    return Response(json.dumps(content, allow_nan=False, default=str).encode(), media_type="application/json")
+    return Response(orjson.dumps(content, default=str, option=_AS_BEFORE), media_type="application/json")
 
 
 def client_of(request: Request) -> str:

@@ -23,7 +23,7 @@ Compute = Callable[[Sequence[Any]], Sequence[Any]]
 """The answers to several requests; each is an answer or a :class:`Problem`."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     group: Hashable
     compute: Compute
@@ -120,12 +120,16 @@ class Worker:
         while self._jobs and len(taken) < self.batch:
             job = self._jobs.popleft()
             (taken if job.group == first.group else left).append(job)
-        left.extend(self._jobs)
-        self._jobs = left
+        if left:
+            left.extend(self._jobs)
+            self._jobs = left
         return taken
 
     def _answers(self, jobs: list[_Job]) -> list[Any]:
         now = self._clock()
+        in_time = [job.deadline >= now and not job.future.cancelled() for job in jobs]
+        if all(in_time):
+            return list(self._computed(jobs))
         late = Problem(
             503,
             f"A request waits {self.deadline_s:g} s at most.",
@@ -133,9 +137,8 @@ class Worker:
             "Ask again later.",
             {"Retry-After": "1"},
         )
-        on_time = [job for job in jobs if job.deadline >= now and not job.future.cancelled()]
-        found = iter(self._computed(on_time))
-        return [next(found) if job in on_time else late for job in jobs]
+        found = iter(self._computed([job for job, is_in_time in zip(jobs, in_time, strict=True) if is_in_time]))
+        return [next(found) if is_in_time else late for is_in_time in in_time]
 
     def _computed(self, jobs: list[_Job]) -> Sequence[Any]:
         if not jobs:

@@ -1,0 +1,221 @@
+"""Inner products of vectors of bytes, where the processor has an instruction for them (AVX-512 VNNI).
+
+One instruction multiplies 64 pairs of bytes and adds them up by fours into 16 sums. Numba's loops do not become it, so the
+innermost step is written in LLVM's own words. Elsewhere :func:`has_byte_products` is False, and nobody calls the rest.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from towerkit.kernels.compiled import compiled
+
+binding.initialize_native_asmparser()
+LANES, ROWS, GROUPS = 16, 4, 2
+"""Candidates in a group, and the queries and groups whose sums are kept in registers together."""
+_CHUNK = 128
+"""Groups that all queries are compared with in turn: at 64 dimensions 128 kB, which stay in the second cache."""
+_LISTED, _SETS = 64, 8
+"""Of the candidates of a chunk, every 64th is of one group; the threshold looks at groups of every 8th chunk together."""
+Floats = NDArray[np.float32]
+
+
+@cache
+def has_byte_products() -> bool:
+    """Whether this processor has the instruction, and Numba may compile."""
+    features = binding.get_host_cpu_features()
+    return bool(features.get("avx512vnni") and not numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+
+
+@compiled(exact=True)
+def byte_shortlist(
+    candidates: tuple[Any, ...],
+    queries: tuple[Any, ...],
+    slack: tuple[Any, ...],
+    taken: tuple[Any, Any],
+    blocked: NDArray[np.bool_],
+    scores: NDArray[np.float32],
+    found: tuple[Any, Any],
+    k: int,
+) -> None:
+    """The candidates that may be among the ``k`` best of each query, by inner products of bytes that are known up to a bound.
+
+    The score of query ``r`` and candidate ``c`` is within ``a_r x_c + b_r y_c + v`` of the product's. Among the ``k`` best can only
+    be what reaches, at its upper end, the ``k``-th highest lower end, for which that of the ``k``-th best group stands in.
+
+    Args:
+        candidates: ``[groups, dim / 4, 16, 4]`` bytes with 128 added, the 16 candidates of a group side by side, an even
+            number of groups; ``[groups * 16]`` what the bytes of each are multiplied by.
+        queries: ``[rows, dim]`` bytes, ``rows`` a multiple of 4; ``[rows]`` what they are multiplied by; ``[rows]`` -128 times
+            their sum, which takes away what was added to the candidates.
+        slack: ``[rows]`` a, ``[rows]`` b, ``[width]`` x, ``[width]`` y, and v of the bound.
+        taken: ``[rows + 1]`` starts and the columns they point into, excluded for each row, in order.
+        blocked: ``[width]`` True where no row may have the candidate; empty where all may.
+        scores: Written: ``[rows, groups * 16]`` the products, minus infinity for what may be no answer.
+        found: Written: ``[rows]`` lists of candidates, in no order; ``[rows]`` how long they are, -1 where a list has no room or
+            fewer than ``k`` may be answers.
+        k: Places to fill.
+    """
+    bytes_, scales, own, own_scales, starts = candidates[0], candidates[1], queries[0], queries[1], queries[2]
+    columns, counts = found[0], found[1]
+    groups, steps, rows, width = bytes_.shape[0], bytes_.shape[1], len(counts), len(slack[2])
+    chunks = (groups + _CHUNK - 1) // _CHUNK
+    low = np.full((rows, chunks, _LISTED), -np.inf, np.float32)
+    high = np.full((rows, chunks, _LISTED), -np.inf, np.float32)
+    place = taken[0].copy()
+    for chunk in range(chunks):
+        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, groups)
+        for row in range(0, len(own), ROWS):
+            for group in range(first, last, GROUPS):
+                _tile(
+                    own.ctypes.data + row * steps * 4,
+                    bytes_.ctypes.data + group * steps * 64,
+                    steps,
+                    starts.ctypes.data + row * 4,
+                    own_scales.ctypes.data + row * 4,
+                    scales.ctypes.data + group * 64,
+                    scores.ctypes.data + row * groups * 64 + group * 64,
+                    groups * 64,
+                )
+        begin, end = first * LANES, min(last * LANES, width)
+        for row in range(rows):
+            line = scores[row]
+            while place[row] < taken[0][row + 1] and taken[1][place[row]] < end:
+                line[taken[1][place[row]]] = -np.inf
+                place[row] += 1
+            if len(blocked):
+                _block(line[begin:end], blocked[begin:end])
+            x, y = slack[2][begin:end], slack[3][begin:end]
+            _ends(line[begin:end], x, y, slack[0][row], slack[1][row], slack[4], low[row, chunk], high[row, chunk])
+    for row in range(rows):
+        bound = (slack[0][row], slack[1][row], slack[4])
+        counts[row] = _listed(scores[row, :width], bound, slack[2], slack[3], low[row], high[row], columns[row], k)
+
+
+@compiled(exact=True)
+def _block(line: Floats, blocked: NDArray[np.bool_]) -> None:
+    for place in range(len(line)):
+        line[place] = -np.inf if blocked[place] else line[place]
+
+
+@compiled(exact=True)
+def _ends(line: Floats, x: Floats, y: Floats, a: float, b: float, v: float, low: Floats, high: Floats) -> None:
+    """The highest lower and upper end of each of 64 groups of a piece: every 64th candidate is of one."""
+    for start in range(0, len(line), _LISTED):
+        piece, lost, length = line[start : start + _LISTED], x[start : start + _LISTED], y[start : start + _LISTED]
+        for group in range(len(piece)):
+            score = piece[group]
+            error = a * lost[group] + b * length[group] + v
+            low[group] = score - error if score - error > low[group] else low[group]
+            high[group] = score + error if score + error > high[group] else high[group]
+
+
+@compiled(exact=True)
+def _listed(
+    line: Floats, bound: Any, x: Floats, y: Floats, low: Floats, high: Floats, columns: NDArray[np.int32], k: int
+) -> int:
+    """The candidates of one row; returns how many, -1 where there is no threshold or no room."""
+    chunks = len(low)
+    sets = min(chunks, _SETS)
+    best = np.full((sets, _LISTED), -np.inf, np.float32)
+    for chunk in range(chunks):
+        top, own = best[chunk % sets], low[chunk]
+        for group in range(_LISTED):
+            top[group] = own[group] if own[group] > top[group] else top[group]
+    ends = best.ravel()
+    if len(ends) < k:
+        return -1
+    threshold = np.partition(ends, len(ends) - k)[len(ends) - k]
+    if not threshold > -np.inf:
+        return -1
+    count = 0
+    for chunk in range(chunks):
+        for group in range(_LISTED):
+            if high[chunk, group] >= threshold:
+                first = chunk * _CHUNK * LANES
+                for place in range(first + group, min(first + _CHUNK * LANES, len(line)), _LISTED):
+                    if line[place] + (bound[0] * x[place] + bound[1] * y[place] + bound[2]) >= threshold:
+                        if count == len(columns):
+                            return -1
+                        columns[count] = place
+                        count += 1
+    return count
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _tile(
+    context: Any,
+    query: Any,
+    candidate: Any,
+    steps: Any,
+    starts: Any,
+    query_scales: Any,
+    scales: Any,
+    scores: Any,
+    stride: Any,
+) -> Any:
+    """The scores of 4 queries and 32 candidates, by the addresses of their numbers."""
+    del context, query, candidate, steps, starts, query_scales, scales, scores, stride
+    return types.void(*[types.intp] * 8), _tile_code
+
+
+def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    query, candidate, steps, starts, query_scales, candidate_scales, scores, stride = arguments
+    del signature
+    word, number = ir.IntType(32), ir.FloatType()
+    words, numbers = ir.VectorType(word, LANES), ir.VectorType(number, LANES)
+    multiply_add = ir.InlineAsm(
+        ir.FunctionType(words, [words] * 3), "vpdpbusd $2, $3, $0", "=v,0,v,v", side_effect=False
+    )
+
+    def at(address: Any, offset: Any, kind: Any) -> Any:
+        where = builder.add(address, offset if isinstance(offset, ir.Value) else address.type(offset))
+        return builder.inttoptr(where, kind.as_pointer())
+
+    def loaded(address: Any, offset: Any, kind: Any) -> Any:
+        found = builder.load(at(address, offset, kind))
+        found.align = 4
+        return found
+
+    def everywhere(value: Any, kind: Any) -> Any:
+        one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, word(0))
+        return builder.shuffle_vector(
+            one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(word, LANES), [0] * LANES)
+        )
+
+    sums = [[cgutils.alloca_once(builder, words) for _ in range(GROUPS)] for _ in range(ROWS)]
+    for row in range(ROWS):
+        start = everywhere(loaded(starts, 4 * row, word), words)
+        for place in sums[row]:
+            builder.store(start, place)
+    with cgutils.for_range(builder, steps) as loop:
+        far = builder.mul(loop.index, steps.type(64))
+        group_bytes = builder.mul(steps, steps.type(64))
+        both = [
+            loaded(candidate, builder.add(far, builder.mul(group_bytes, steps.type(g))), words) for g in range(GROUPS)
+        ]
+        near = builder.mul(loop.index, steps.type(4))
+        row_bytes = builder.mul(steps, steps.type(4))
+        for row in range(ROWS):
+            own = loaded(query, builder.add(near, builder.mul(row_bytes, steps.type(row))), word)
+            own = everywhere(own, words)
+            for group in range(GROUPS):
+                place = sums[row][group]
+                builder.store(builder.call(multiply_add, [builder.load(place), own, both[group]]), place)
+    for row in range(ROWS):
+        scale = everywhere(loaded(query_scales, 4 * row, number), numbers)
+        for group in range(GROUPS):
+            score = builder.sitofp(builder.load(sums[row][group]), numbers)
+            score = builder.fmul(score, loaded(candidate_scales, 64 * group, numbers))
+            score = builder.fmul(score, scale)
+            where = at(scores, builder.add(builder.mul(stride, stride.type(row)), stride.type(64 * group)), numbers)
+            builder.store(score, where).align = 4
+    return context.get_dummy_value()
