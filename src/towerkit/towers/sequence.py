@@ -39,9 +39,7 @@ class SequenceTower(Tower):
             are far smaller than what an encoder adds to them, so that which event it was is nearly lost on the way through.
     """
 
-    def __init__(
-        self, items: IdTower, reach: Reach, encoder: nn.Module, dropout: float, norm: Norm = "none"
-    ) -> None:
+    def __init__(self, items: IdTower, reach: Reach, encoder: nn.Module, dropout: float, norm: Norm = "none") -> None:
         super().__init__()
         self.items, self.reach, self.out_dim, self.encoder = items, reach, items.out_dim, encoder
         self.norm: Norm = norm
