@@ -107,7 +107,7 @@ class SequenceTowerSpec(ReadsHistory):
     dropout: float = Field(0.2, ge=0.0, lt=1.0)
     """Share of the numbers of an event's vector left out in training."""
     norm: Norm = "none"
-    """``layer``: normalize each event's vector before its place is added; trains faster and ranks better."""
+    """``layer``: normalize each event's vector before its place is added."""
     ages: bool = False
     """Read how many days each event lies before the newest; needs dates or seconds since 1970."""
 
