@@ -20,6 +20,8 @@ from towerkit.towers.history import ReadsHistory
 from towerkit.towers.id import IdTower
 
 Norm = Literal["none", "layer"]
+_TINY = 1e-10
+"""Added to a variance; that of a large table as it starts is 1e-6."""
 _AGES = 24
 """Buckets of ages: the logarithm of the days to the newest event, from minutes to years, in halvings."""
 
@@ -73,7 +75,7 @@ class SequenceTower(Tower):
         from_newest = torch.where(is_event, lengths[:, None] - 1 - place, 0)
         vectors = functional.embedding(bag.codes[entry], self.items.table, sparse=self.items.sparse_rows)
         if self.norm == "layer":
-            vectors = functional.layer_norm(vectors, (self.out_dim,))
+            vectors = functional.layer_norm(vectors, (self.out_dim,), eps=_TINY)
         vectors = vectors + spread(self.places, from_newest)  # [rows, longest, out_dim]
         if self.ages is not None:
             vectors = vectors + spread(self.ages, _age_bucket(bag.weights[entry]))
