@@ -5,7 +5,8 @@ Pinned here:
   without a label counts for the other tasks alone;
 - the inner cut holds neither validation nor test rows, keeps groups whole and is later in time; test rows change nothing;
 - by trials the same choice comes twice; of those that tie with the best the one with the fewest parameters is chosen;
-- what is merged of trained models is what a late fusion of that spec, fitted by itself, answers;
+- what is merged of trained models is what a late fusion of that spec, fitted by itself, answers; a head's threshold becomes
+  the fusion's;
 - the Run is an ordinary one: its spec names what was chosen and trains the same weights again; the table is kept, shown and in
   the card; a late fusion that was chosen is a Run of that kind;
 - a budget stops between trainings, and what was left out is told with the reason; an interrupted choice goes on where it was, and
@@ -39,6 +40,7 @@ from towerkit.experiment import estimates_of
 from towerkit.features.labels import Labels
 from towerkit.models.answer import TaskPredictor
 from towerkit.presets.fusion_table import FusionTable
+from towerkit.presets.fusion_trials import Contest
 from towerkit.presets.fusions import ChosenFusion, choose_fusion
 from towerkit.presets.nested import nested
 from towerkit.presets.relative_loss import relative_losses
@@ -270,6 +272,20 @@ def test_what_the_spec_does_not_allow_late_is_left_out_with_its_reason(data: Dat
     ).table
     assert "balance" in found.left_out["late"] and "late_fusion" in found.left_out["hybrid"]
     assert choose_fusion(spec_of({"candidates": [CONCAT], "late": False}), data, Silent()).table.left_out == {}
+
+
+def test_a_threshold_of_a_head_becomes_one_of_the_late_fusion(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    merged: dict[str, Any] = {}
+    monkeypatch.setattr(Contest, "merge", lambda _, name, way, model, members: merged.update({name: plain(model)}))
+    heads = {
+        "liked": {"kind": "binary", "column": "liked", "threshold": {"choose": "f1"}, "calibration": "temperature"}
+    }
+    assert choose_fusion(spec_of({"candidates": [CONCAT]}, heads), data, Silent()).table.left_out == {}
+    assert merged.keys() == {"late", "hybrid"}
+    for model in merged.values():
+        assert model["decide"] == {"liked": {"threshold": {"choose": "f1"}, "calibration": "none"}}
+        own = [member["heads"]["liked"] for member in model["members"].values()]
+        assert {(head["threshold"], head["calibration"]) for head in own} == {(0.5, "temperature")}
 
 
 class Interrupts(Silent):

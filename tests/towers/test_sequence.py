@@ -6,6 +6,7 @@ Invariants, for each encoder:
 - a place of an encoder knows only itself and what came before it;
 - a query without events gets the mean of all candidates plus a learned vector;
 - every parameter gets a finite gradient; with ``sparse_rows`` the gradient of the table equals the dense one;
+- normalized, the vectors of events have one size whatever the table has;
 - ages change the vector where they are read; a history without dates has none;
 - heads that do not share the width, data without times and numbers that are no moments are refused with the values.
 """
@@ -162,3 +163,15 @@ def test_times_are_needed(time: str | None, reach: Reach, message: str) -> None:
     dataset = make_dataset(spec, read_table(table))
     with pytest.raises(DataError, match=message):
         history_times(dataset, np.arange(3), (reach,))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=lambda each: each["kind"])
+def test_normalized_events_keep_what_they_are_however_small_the_table(encoder: dict[str, Any]) -> None:
+    found, events = {}, [[1, 2, 3], [3, 2, 1]]
+    for norm in ("none", "layer"):
+        built = tower(encoder, norm=norm)
+        with torch.no_grad():
+            before = built(columns(built, events))
+            built.items.table.mul_(100.0)
+            found[norm] = (built(columns(built, events)) - before).abs().max()
+    assert found["layer"] < 1e-3 < found["none"]

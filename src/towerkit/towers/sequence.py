@@ -19,6 +19,9 @@ from towerkit.towers.causal import AttentionSpec, ConvolutionSpec, GruSpec, last
 from towerkit.towers.history import ReadsHistory
 from towerkit.towers.id import IdTower
 
+Norm = Literal["none", "layer"]
+_TINY = 1e-10
+"""Added to a variance; that of a large table as it starts is 1e-6."""
 _AGES = 24
 """Buckets of ages: the logarithm of the days to the newest event, from minutes to years, in halvings."""
 
@@ -34,11 +37,14 @@ class SequenceTower(Tower):
         reach: Which bags it reads.
         encoder: ``[rows, length, dim]`` to the same shape, a place knowing only those before it.
         dropout: Share of the numbers of an event's vector left out in training.
+        norm: ``layer`` gives the vectors of events a mean of 0 and a variance of 1 before anything is added. As they start, they
+            are far smaller than what an encoder adds to them, so that which event it was is nearly lost on the way through.
     """
 
-    def __init__(self, items: IdTower, reach: Reach, encoder: nn.Module, dropout: float) -> None:
+    def __init__(self, items: IdTower, reach: Reach, encoder: nn.Module, dropout: float, norm: Norm = "none") -> None:
         super().__init__()
         self.items, self.reach, self.out_dim, self.encoder = items, reach, items.out_dim, encoder
+        self.norm: Norm = norm
         self.places = nn.Parameter(torch.randn(reach.length, items.out_dim) * 0.02)
         self.ages = nn.Parameter(torch.randn(_AGES, items.out_dim) * 0.02) if reach.ages else None
         self.absent = nn.Parameter(torch.zeros(items.out_dim))
@@ -68,6 +74,8 @@ class SequenceTower(Tower):
         entry = torch.where(is_event, bag.offsets[:-1, None] + place, 0)
         from_newest = torch.where(is_event, lengths[:, None] - 1 - place, 0)
         vectors = functional.embedding(bag.codes[entry], self.items.table, sparse=self.items.sparse_rows)
+        if self.norm == "layer":
+            vectors = functional.layer_norm(vectors, (self.out_dim,), eps=_TINY)
         vectors = vectors + spread(self.places, from_newest)  # [rows, longest, out_dim]
         if self.ages is not None:
             vectors = vectors + spread(self.ages, _age_bucket(bag.weights[entry]))
@@ -100,6 +108,8 @@ class SequenceTowerSpec(ReadsHistory):
     encoder: Annotated[AttentionSpec | ConvolutionSpec | GruSpec, Field(discriminator="kind")] = AttentionSpec()
     dropout: float = Field(0.2, ge=0.0, lt=1.0)
     """Share of the numbers of an event's vector left out in training."""
+    norm: Norm = "none"
+    """``layer``: normalize each event's vector before its place is added."""
     ages: bool = False
     """Read how many days each event lies before the newest; needs dates or seconds since 1970."""
 
@@ -120,4 +130,4 @@ class SequenceTowerSpec(ReadsHistory):
 
     def build(self, context: TowerContext) -> SequenceTower:
         """The encoder over the candidates' vectors."""
-        return SequenceTower(self.items(context), self.reach, self.encoder.build(self.dim), self.dropout)
+        return SequenceTower(self.items(context), self.reach, self.encoder.build(self.dim), self.dropout, self.norm)
