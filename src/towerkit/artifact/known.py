@@ -19,7 +19,7 @@ from towerkit.storage.tensors import load_tensors
 RETRIEVER_KEYS = ("spec", "query", "candidate", "queries_average_candidates", "titles")
 """The keys of its ``model.json``."""
 RETRIEVER_OPTIONAL_KEYS = ("aligned",)
-"""Those that it may have."""
+"""Of one whose query side was brought into the space of another Run."""
 
 
 @dataclass(frozen=True, eq=False)
