@@ -150,7 +150,7 @@ def _listed(
     return count
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _tile(
     context: Any,
     query: Any,

@@ -167,7 +167,7 @@ class Journal:
 
     def knows(self, model: str) -> bool:
         """Whether anything was ever told of a model."""
-        with self._engine.connect() as connection:
+        with self._store.reading() as connection:
             return any(
                 connection.scalar(sa.select(sa.exists().where(table.c.model == model))) for table in (EVENTS, ITEMS)
             )

@@ -79,7 +79,7 @@ def gathered(world: World, rows: Tensor, sizes: Sequence[int]) -> Tensor:
     Returns:
         ``[sum of sizes, dim]``, those of the first process first.
     """
-    return _Gathered.apply(rows, world, sizes)  # type: ignore[no-untyped-call, no-any-return]
+    return _Gathered.apply(rows, world, sizes)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
@@ -93,8 +93,8 @@ def reduce_gradients(world: World, parameters: Sequence[nn.Parameter], at_home: 
     """
     if world.size == 1:
         return
-    kinds = torch.tensor([_kind(parameter.grad) for parameter in parameters], dtype=torch.uint8)
-    kinds = world.largest(kinds).tolist()
+    own = torch.tensor([_kind(parameter.grad) for parameter in parameters], dtype=torch.uint8)
+    kinds: list[int] = world.largest(own).tolist()
     everywhere = [place for place in range(len(parameters)) if place not in at_home]
     _reduce_dense(world, [parameters[place] for place in everywhere if kinds[place] == _DENSE])
     _reduce_sparse(world, [parameters[place] for place in everywhere if kinds[place] == _SPARSE])
