@@ -342,7 +342,7 @@ def test_what_cannot_be_looked_back_on_is_told(tmp_path: Path) -> None:
             fit(spec, data, run=tmp_path / "x")
 
     refused(SpecError, "no log 'order'.*orders", model({**back("count"), "log": "order"}), visits())
-    refused(DataError, "no column 'amont'.*amount", model(back("mean", of="amont")), visits())
+    refused(DataError, "no column 'amounts'.*amount", model(back("mean", of="amounts")), visits())
     refused(SpecError, "'mean' wants a column of the log in 'of'; received of: None", model(back("mean")), visits())
     refused(SpecError, "'count' wants no column; received of: 'amount'", model(back("count", of="amount")), visits())
     refused(SpecError, "'count' of customer looks back from the moment", model({**back("count"), "at": None}), visits())

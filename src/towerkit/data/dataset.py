@@ -104,8 +104,19 @@ def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> 
         name: EntityTable(name, entity.key or name, read_table(entity, base=base), entity.title)
         for name, entity in spec.entities.items()
     }
-    logs = {name: EventLog(each.key, each.time, read_table(each, base=base)) for name, each in spec.logs.items()}
-    return make_dataset(spec, examples, validation=validation, test=test, entities=entities, logs=logs, seed=seed)
+    return make_dataset(
+        spec,
+        examples,
+        validation=validation,
+        test=test,
+        entities=entities,
+        logs=_logs(spec, base),
+        seed=seed,
+    )
+
+
+def _logs(spec: DataSpec, base: Path | None) -> dict[str, EventLog]:
+    return {name: EventLog(each.key, each.time, read_table(each, base=base)) for name, each in spec.logs.items()}
 
 
 def _read_collection(spec: DataSpec, collection: CollectionSpec, base: Path | None, seed: int) -> Dataset:
@@ -126,6 +137,7 @@ def _read_collection(spec: DataSpec, collection: CollectionSpec, base: Path | No
         test=test,
         more=found.titles,
         entities=entities,
+        logs=_logs(spec, base),
         seed=seed,
     )
     notes = [note for table in (found.judgements, validation, test) if table is not None for note in table.notes]
