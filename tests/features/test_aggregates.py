@@ -286,6 +286,7 @@ RETRIEVAL: dict[str, Any] = {
         },
         "candidate": {"kind": "id", "dim": 4},
     },
+    "objective": {"negatives": [{"kind": "uniform", "count": 2}]},
     "training": {"epochs": 1, "batch_size": 8},
     "evaluation": {"k": [3]},
 }

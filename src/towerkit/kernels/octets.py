@@ -75,7 +75,7 @@ def byte_shortlist(
         first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, groups)
         for row in range(0, len(own), ROWS):
             for group in range(first, last, GROUPS):
-                _tile(
+                _tile(  # type: ignore[call-arg, unused-ignore]
                     own.ctypes.data + row * steps * 4,
                     bytes_.ctypes.data + group * steps * 64,
                     steps,
@@ -150,7 +150,7 @@ def _listed(
     return count
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
 def _tile(
     context: Any,
     query: Any,
