@@ -48,8 +48,9 @@ autodoc_typehints_description_target = "documented"
 html_theme = "furo"
 html_title = f"towerkit {release}"
 
-# Two modules may each have a class of the same name; the nearer one is linked.
-suppress_warnings = ["ref.python"]
+# Two modules may each have a class of the same name; the nearer one is linked. The reference stands in no table of contents of the
+# index: the navigation is made anew for each page, and with hundreds of modules in it that took nine minutes.
+suppress_warnings = ["ref.python", "toc.not_included"]
 
 
 def show_tables_as_written(app: Sphinx, what: str, name: str, value: object, options: Any, lines: list[str]) -> None:

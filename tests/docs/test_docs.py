@@ -302,6 +302,12 @@ def test_the_tables_of_keys_are_those_of_the_classes() -> None:
         assert f"`{spec.model_fields['kind'].default}`" in text, spec
 
 
+def test_every_page_is_in_the_index() -> None:
+    text = (DOCS / "index.md").read_text(encoding="utf-8")
+    listed = {line for block in re.findall(r"```{toctree}\n(.*?)```", text, re.DOTALL) for line in block.splitlines()}
+    assert {page.stem for page in DOCS.glob("*.md")} - {"index"} == {name for name in listed if name.isidentifier()}
+
+
 def test_the_whole_tree_lists_the_keys_of_a_spec() -> None:
     text = (DOCS / "specs.md").read_text(encoding="utf-8")
     tree = text[text.index("## The whole tree") : text.index("## data")]

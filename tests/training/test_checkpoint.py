@@ -111,6 +111,7 @@ def test_two_threads_give_the_same_bits_each_time(name: str, tmp_path: Path) -> 
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_a_real_kill_after_each_step() -> None:
     script = Path(__file__).parents[1] / "faults" / "kill_each_step.py"
     command = [sys.executable, str(script), "--threads", "1", "2", "--every", "1"]
