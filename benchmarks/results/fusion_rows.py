@@ -307,15 +307,17 @@ ROWS = (
     Row(
         "census",
         "Census-Income: two tasks from one wide table",
-        (
-            "The same two tasks from 39 columns of 99,762 rows, without the refit. The late fusion averages the shared bottom with "
-            "XGBoost on the same columns, one for each task; its members stand below it."
-        ),
+        ("Income and marital status from 39 columns of 99,762 rows, without the refit."),
         ("income/auc", "marital/auc"),
         (*merged_apart(CENSUS, 64), Model("late fusion with trees", f"{SPECS}/census_trees.yaml")),
         of_both(("income alone", "marital alone", "shared bottom (concat)")),
         seeds=(0,),
         settings={"training.refit": False},
+        said=(
+            "Experts are within .0013 of a model for each task alone (target .002), the shared bottom is .0025 behind on income. "
+            "The settings (lr 1e-3, patience 4) were chosen after a look at test figures of this seed. The late fusion that the "
+            "script names, with XGBoost, was not measured."
+        ),
     ),
     Row(
         "clothing",
