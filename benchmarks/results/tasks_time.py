@@ -1,6 +1,6 @@
 """How long one model of five tasks trains, beside a model for each: processor seconds of the trainings alone.
 
-    python benchmarks/results/tasks_time.py [--repeats 3]
+    python benchmarks/results/tasks_time.py [--repeats 3] [--seeds 0 1 2]
 
 The models are those of the row ``films_tasks`` of ``fusion_rows.py``, trained one after the other within one process, for each seed
 in turn, as often as asked for; the least of each counts. Reading and encoding the data, the loop with its validations, and the
@@ -34,18 +34,20 @@ def main() -> None:
     """Train, in turn, and keep what it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seeds", nargs="*", type=int, help="instead of those of the row")
     options = parser.parse_args()
     torch.set_num_threads(1)
     (row,) = (each for each in ROWS if each.name == "films_tasks")
+    seeds = options.seeds or row.seeds
     took: dict[str, list[dict[str, float]]] = {}
     for repeat in range(options.repeats + 1):  # the first fills the caches
-        for seed in row.seeds:
+        for seed in seeds:
             for model in row.models:
                 found = timed(model, seed)
                 if repeat:
                     took.setdefault(f"{model.name}/{seed}", []).append(found)
     least = {name: {key: min(each[key] for each in every) for key in every[0]} for name, every in took.items()}
-    shares = {seed: share(least, row.models, seed) for seed in row.seeds}
+    shares = {seed: share(least, row.models, seed) for seed in seeds}
     about = {"measured": f"{date.today()} at {commit()}", "repeats": options.repeats, "load": os.getloadavg()[0]}
     FOUND.write_text(json.dumps({**about, "shares": shares, "least": least}, indent=1) + "\n")
     print(json.dumps(shares, indent=1))
