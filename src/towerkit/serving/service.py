@@ -205,6 +205,7 @@ class Service:
     async def remove(self, name: str | None, key: str) -> Response:
         """Take a candidate out of all answers."""
         self.check_ready()
+        await self.awake(name)
         async with self.changing:
             engine = self.fleet.engine(name)
             live = engine.ranking("have candidates")
