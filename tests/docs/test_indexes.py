@@ -72,7 +72,8 @@ def test_the_table_is_printed_and_kept(folder: Path) -> None:
     kept = json.loads((folder / "indexes" / "best" / "index.json").read_text())["measured"]
     assert kept["trials"][kept["picked"]]["recall"] >= 0.98 and len(kept["trials"]) >= 13
     assert {path.name for path in (folder / "indexes" / "graph").iterdir()} == {
-        "index.json", "keys.arrow", "manifest.json", "measure.safetensors", "native.faiss", "vectors.safetensors",
+        "index.json", "keys.arrow", "manifest.json", "measure.safetensors", "native.faiss", "queries.arrow",
+        "queries.safetensors", "vectors.safetensors",
     }  # fmt: skip
 
 
