@@ -164,9 +164,9 @@ class Journal:
 
     def knows(self, model: str) -> bool:
         """Whether anything was ever told of a model."""
-        tables = (EVENTS, ITEMS, REMOVED)
         with self._store.reading() as connection:
-            return any(connection.scalar(sa.select(sa.exists().where(each.c.model == model))) for each in tables)
+            found = (sa.select(sa.exists().where(table.c.model == model)) for table in (EVENTS, ITEMS, REMOVED))
+            return any(connection.scalar(each) for each in found)
 
     def read(self, model: str, after: int = 0) -> list[Happened]:
         """The events of a model that count, oldest first.
