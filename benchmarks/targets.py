@@ -139,6 +139,33 @@ def large_index(figure: str, *, times: float = 1.0) -> Callable[[Sequence[Line]]
     return read
 
 
+def slowest(benchmark: str, side: str) -> Callable[[Sequence[Line]], Figure | None]:
+    """Milliseconds: the median over rounds of what each round tells of its slowest hundredth."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        line = line_of(lines, benchmark)
+        if line is None or side not in line["sides"]:
+            return None
+        took = {name: 1e3 * line["sides"][side][f"{name}_s"] for name in ("median", "q1", "q3")}
+        beside = (
+            f"{line['rate']:.0f} requests a second, half of what {line['connections']} callers get; load {line['load']}"
+        )
+        return Figure(took["median"], took["q1"], took["q3"], beside)
+
+    return read
+
+
+def first_answer(lines: Sequence[Line]) -> Figure | None:
+    """Seconds from the start of a process to its first answer."""
+    line = line_of(lines, "service, cold start")
+    if line is None:
+        return None
+    side = line["sides"]["first answer"]
+    torch = "with" if line["torch"] else "without"
+    beside = f"{line['n']:,} candidates, {torch} PyTorch; {line['cpu_s']:.2f} s of processor time; load {line['load']}"
+    return Figure(side["median_s"], side["q1_s"], side["q3_s"], beside)
+
+
 def told_ratio(benchmark: str, name: str, over: str, under: str) -> Callable[[Sequence[Line]], Figure | None]:
     """One of several ratios of a line, for vectors of width 64."""
 
@@ -337,4 +364,44 @@ TARGETS = (
     ),
     Target("index-recall", "its recall@20", 0.98, True, "", large_index("recall")),
     Target("index-p99", "its slowest hundredth of single queries", 2.0, False, " ms", large_index("p99_s", times=1e3)),
+    Target(
+        "service-throughput",
+        "`/v1/recommend` by id, 100,000 candidates, d 64, k 20: throughput against an empty FastAPI route on the same server",
+        0.5,
+        True,
+        "x",
+        best_ratio("service", "empty route", "recommend", most=True),
+    ),
+    Target(
+        "service-p99",
+        "its slowest hundredth at half of that throughput",
+        10.0,
+        False,
+        " ms",
+        slowest("service", "p99 at half"),
+    ),
+    Target(
+        "service-cold",
+        "the same service: seconds from the start of the process to the first answer by id, without PyTorch",
+        2.0,
+        False,
+        " s",
+        first_answer,
+    ),
+    Target(
+        "events-single",
+        "`/v1/events`, one event a call of 64 callers: durable events per second against bare SQLite commits of the same rows",
+        0.5,
+        True,
+        "x",
+        best_ratio("service, events", "bare, 1 a", "service, 1 a", most=True),
+    ),
+    Target(
+        "events-batched",
+        "the same, a hundred events a call and a commit",
+        0.5,
+        True,
+        "x",
+        best_ratio("service, events", "bare, 100 a", "service, 100 a", most=True),
+    ),
 )

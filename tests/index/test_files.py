@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from towerkit.core.errors import IndexFileError, RunError
 from towerkit.core.spec import Spec
 from towerkit.index import files
 from towerkit.index.contract import Key
-from towerkit.index.files import open_folder, open_index, save_index
+from towerkit.index.files import StoredQueries, open_folder, open_index, save_index
 from towerkit.index.specs import AnySpec, ExactIndexSpec, FaissIndexSpec
 from towerkit.index.stored import keyed_vectors
 from towerkit.storage.manifest import write_manifest
@@ -200,3 +201,17 @@ def test_a_new_process_searches_without_pytorch(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "i")]
     told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert told.stdout.split("]")[1].split() == ["False", "True"]
+
+
+def test_vectors_of_queries_come_back(tmp_path: Path) -> None:
+    index, _ = saved(tmp_path / "without", ExactIndexSpec())
+    assert open_folder(tmp_path / "without").queries is None
+    vectors = np.arange(15, dtype=np.float32).reshape(3, 5)
+    save_index(tmp_path / "with", index, ExactIndexSpec(), queries=StoredQueries(pa.array(["a", "b"]), vectors))
+    found = open_folder(tmp_path / "with").queries
+    assert found is not None
+    assert found.keys.to_pylist() == ["a", "b"]
+    np.testing.assert_array_equal(found.vectors, vectors)
+    save_index(tmp_path / "few", index, ExactIndexSpec(), queries=StoredQueries(pa.array(["a", "b", "c"]), vectors))
+    with pytest.raises(IndexFileError, match=r"do not belong together \(3 keys of queries"):
+        open_folder(tmp_path / "few")

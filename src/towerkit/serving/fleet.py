@@ -129,7 +129,7 @@ class Fleet:
         return self.stored.get(self.sources[0].name if name is None else name)
 
     def wake(self, stored: StoredModel) -> list[Engine]:
-        """Load the model behind stored vectors; see :meth:`woken`.
+        """Load the model behind stored vectors; see :meth:`woken`. The log has nothing of it, else it would be there.
 
         Args:
             stored: The vectors.
@@ -137,7 +137,10 @@ class Fleet:
         Raises:
             RunError: If it cannot be loaded, or is not the one that the vectors are of any more.
         """
-        engines = list(self._loaded(Source(stored.name, stored.path)).values())
+        from towerkit.run import Run
+        from towerkit.serving.engine import engines_of
+
+        engines = engines_of(stored.name, Run.load(stored.path), self._indexes[stored.name])
         if [engine.version for engine in engines] != [stored.version]:
             raise RunError(f"{stored.path} is another Run than when the service started. Swap it in, or start again.")
         return engines
@@ -148,11 +151,14 @@ class Fleet:
         Args:
             engines: What :meth:`wake` loaded.
         """
-        all_engines = {**self.engines, **{engine.name: engine for engine in engines}}
-        order = {source.name: place for place, source in enumerate(self.sources)}
-        first = sorted(all_engines, key=lambda name: order.get(name, order.get(name.rpartition(".")[0], 0)))
-        self.engines = {name: all_engines[name] for name in first}
+        all_engines = dict(self.engines) | {engine.name: engine for engine in engines}
+        self.engines = {name: all_engines[name] for name in sorted(all_engines, key=self._place)}
         self.stored = {name: each for name, each in self.stored.items() if name not in all_engines}
+
+    def _place(self, name: str) -> int:
+        """Of the Run of a model, among those that the service was started with; a pipeline comes behind them."""
+        of = (name == source.name or name.startswith(f"{source.name}.") for source in self.sources)
+        return next((place for place, is_of in enumerate(of) if is_of), len(self.sources))
 
     def pipeline(self, name: str | None) -> Pipeline | None:
         """The pipeline of that name, with the models that are served now."""
@@ -165,10 +171,9 @@ class Fleet:
     def describe(self) -> list[dict[str, Any]]:
         """All models and pipelines."""
         pipelines = [self.pipeline(name) for name in self._stages]
-        models = (*self.stored.values(), *self.engines.values(), *pipelines)
-        order = {source.name: place for place, source in enumerate(self.sources)}
-        told = [each.describe() for each in models if each is not None]
-        return sorted(told, key=lambda each: order.get(each["name"].partition(".")[0], len(order)))
+        models: list[StoredModel | Engine] = [*self.stored.values(), *self.engines.values()]
+        told = [each.describe() for each in sorted(models, key=lambda each: self._place(each.name))]
+        return told + [each.describe() for each in pipelines if each is not None]
 
     def engine(self, name: str | None) -> Engine:
         """The model of that name, or the first one.

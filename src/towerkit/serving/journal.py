@@ -131,22 +131,19 @@ class Journal:
                 if self._is_forgotten(event):
                     found.append(f"the query was forgotten after the event {event.id!r} happened")
                 elif before is None:
-                    known[event.model, event.id] = event
-                    fresh.append(event)
-                    found.append(event)
+                    place = self._last + len(fresh) + 1
+                    placed = Happened(event.model, event.id, event.query, event.item, event.time, place)
+                    known[event.model, event.id] = placed
+                    fresh.append(placed)
+                    found.append(placed)
                 else:
                     same = before.item == "" or (before.query, before.item) == (event.query, event.item)
                     found.append(None if same else f"the event {event.id!r} was told before, with another content")
             if not fresh:
                 return found
-            rows = [vars(event) | {"place": self._last + number} for number, event in enumerate(fresh, start=1)]
-            connection.execute(sa.insert(EVENTS), rows)
-        self._last += len(rows)
-        places = {(row["model"], row["id"]): row["place"] for row in rows}
-        return [
-            Happened(**(vars(each) | {"place": places[each.model, each.id]})) if isinstance(each, Happened) else each
-            for each in found
-        ]
+            connection.execute(sa.insert(EVENTS), [vars(event) for event in fresh])
+        self._last += len(fresh)
+        return found
 
     def _is_forgotten(self, event: Happened) -> bool:
         if not self._forgotten:

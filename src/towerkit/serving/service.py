@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 from fastapi import Request, Response
@@ -32,7 +32,6 @@ _AUDIT = logging.getLogger("towerkit.audit")
 _LOG = logging.getLogger("towerkit.serving")
 Asked = Literal["similar", "score", "predict", "embed"]
 _AS_BEFORE = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
-AnyBody = TypeVar("AnyBody", bound=requests.Body)
 
 
 class Service:

@@ -178,7 +178,8 @@ def answer_of(model: StoredModel, items: list[dict[str, Any]], k: int, *, cold: 
     if len(items) < k:
         left = f"{len(items):,} of the {len(model.known.candidate_keys):,} candidates are left"
         notes.append(f"Fewer than the {k:,} answers asked for: {left}.")
-    return {"model": model.name, "model_version": model.version, "items": items, "cold": cold, "notes": notes}
+    told = {"items": items, "cold": cold, "as_of": None, "notes": notes}  # nobody has met anything since the training
+    return {"model": model.name, "model_version": model.version, **told}
 
 
 def version_of(manifest: Manifest) -> str:
