@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from towerkit.core.remarks import collecting, remark
+from towerkit.core.world import ALONE, World
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import fingerprint
 from towerkit.data.stream.log import Log
@@ -31,10 +32,19 @@ from towerkit.spec import ModelingSpec, plain
 from towerkit.training.carry import Base
 from towerkit.training.checkpoint import Checkpoints, checkpoint_folder
 from towerkit.training.estimate import Estimate, estimate
-from towerkit.training.progress import Progress, Several
+from towerkit.training.fit import fit_recipe
+from towerkit.training.progress import Progress, Several, Silent
 from towerkit.training.signals import StopSignals
 
-__all__ = ["Outcome", "checkpoints_of", "estimates_of", "log_recipe_of", "recipe_of", "train_and_evaluate"]
+__all__ = [
+    "Outcome",
+    "checkpoints_of",
+    "estimates_of",
+    "log_recipe_of",
+    "recipe_of",
+    "train_and_evaluate",
+    "train_beside",
+]
 
 
 def train_and_evaluate(
@@ -44,6 +54,7 @@ def train_and_evaluate(
     checkpoints: Checkpoints | None = None,
     base: Base | None = None,
     known: Mapping[str, Known] | None = None,
+    world: World = ALONE,
 ) -> Outcome:
     """Train a model of any kind and measure it once, beside its baselines, on the held-out part.
 
@@ -57,6 +68,7 @@ def train_and_evaluate(
         checkpoints: Where the training is saved, and gone on from; see :func:`checkpoints_of`.
         base: A trained Run to go on from, with weights and vocabularies.
         known: Members of a late fusion that are there already.
+        world: The processes that train together; this is the first of them, the others call :func:`train_beside`.
 
     Raises:
         RunError: If the model does not fit the Run that it goes on from.
@@ -65,22 +77,43 @@ def train_and_evaluate(
     check_measurable(spec, dataset)
     chosen = _chosen(spec, dataset, progress, checkpoints)
     spec = spec if chosen is None else chosen.spec
-    if not len(dataset.parts.test):
-        spec = spec.model_copy(update={"training": spec.training.model_copy(update={"refit": False})})
+    spec = _final(spec, dataset)
     if spec.training.track:
         progress = Several([progress, *(each.build(plain(spec)) for each in spec.training.track)])
     if isinstance(dataset, Log):
         assert isinstance(spec.model, TwoTowerSpec)  # no other model may be streamed
-        found = retrieval_of_log(spec.model, dataset, Asked(spec, progress, checkpoints, base))
+        found = retrieval_of_log(spec.model, dataset, Asked(spec, progress, checkpoints, base, world=world))
     else:
         if base is not None:
             dataset = base.with_known(dataset)
         with collecting() as remarks:
-            found = _of_tables(dataset, Asked(spec, progress, checkpoints, base, known))
+            found = _of_tables(dataset, Asked(spec, progress, checkpoints, base, known, world))
         found = replace(found, evaluation=found.evaluation.with_warnings(remarks))
     progress.end({name: metric.value for name, metric in found.evaluation.metrics.items()})
     found.history.records[:0] = [] if chosen is None else chosen.records
     return replace(found, seconds=time.perf_counter() - started, base=base, chosen=chosen)
+
+
+def train_beside(spec: ModelingSpec, dataset: Dataset | Log, checkpoints: Checkpoints, world: World) -> None:
+    """Take part in a training whose first process calls :func:`train_and_evaluate`; nothing is measured or written here.
+
+    Args:
+        spec: As the first process has it.
+        dataset: As the first process has it.
+        checkpoints: Those of the first process, which alone writes them.
+        world: This process among them.
+    """
+    check_measurable(spec, dataset)
+    spec = _final(spec, dataset)
+    recipe: Any = log_recipe_of(spec, dataset) if isinstance(dataset, Log) else recipe_of(spec, dataset)
+    fit_recipe(recipe, dataset, spec.training, Silent(), checkpoints, world)
+
+
+def _final(spec: ModelingSpec, dataset: Dataset | Log) -> ModelingSpec:
+    """The spec as it is trained: without a test part the validation part is measured, and no model may learn from it."""
+    if len(dataset.parts.test):
+        return spec
+    return spec.model_copy(update={"training": spec.training.model_copy(update={"refit": False})})
 
 
 def _chosen(
@@ -109,7 +142,7 @@ def _of_tables(dataset: Dataset, asked: Asked) -> Outcome:
     return rank_fusion(model, dataset, asked) if model.ranks else late_fusion(model, dataset, asked)
 
 
-_MAY_CHANGE = ("checkpoint_every", "track")
+_MAY_CHANGE = ("checkpoint_every", "track", "partition")
 
 
 def checkpoints_of(

@@ -15,6 +15,7 @@ from towerkit.artifact.models import save_predictor, save_retriever
 from towerkit.artifact.rankers import save_pair_scorer
 from towerkit.artifact.space import space_on_disk
 from towerkit.core.errors import RunError
+from towerkit.core.world import ALONE, World
 from towerkit.data.dataset import Dataset
 from towerkit.data.fingerprint import rows_fingerprint
 from towerkit.data.roles import EXAMPLE
@@ -40,7 +41,7 @@ from towerkit.storage.hashes import content_hash, write_json
 from towerkit.storage.manifest import write_manifest
 from towerkit.trained import Model
 from towerkit.training.carry import Base
-from towerkit.training.checkpoint import differences
+from towerkit.training.checkpoint import Checkpoints, differences
 from towerkit.training.history_file import HistoryFile, history_line
 from towerkit.training.progress import Progress, Several
 from towerkit.training.signals import StopSignals
@@ -57,6 +58,7 @@ def train_run(
     base: Run | None = None,
     stop: StopSignals | None = None,
     say: Callable[[str], None] = lambda text: None,
+    world: World = ALONE,
 ) -> tuple[Run, Outcome]:
     """Train, evaluate and write a Run; the state is saved beside it on the way, until it is written.
 
@@ -70,6 +72,7 @@ def train_run(
         base: A Run to go on from: its weights are carried over by key, its vocabularies grow.
         stop: Signals that end the training after a whole step.
         say: Told what a person should know.
+        world: The processes that train together; this is the first of them, see :func:`towerkit.experiment.train_beside`.
 
     Raises:
         RunError: If the folder cannot be written, or an interrupted training is in the way or belongs to another spec.
@@ -79,20 +82,38 @@ def train_run(
     before = None if base is None else base_of(base, spec)
     checkpoints = checkpoints_of(folder, spec, dataset, base=before, stop=stop, say=say)
     with checkpoints.held():
-        if checkpoints.exists and not resume and not overwrite:
-            raise RunError(
-                f"An interrupted training of {folder} is in {checkpoints.folder}. Continue it with --resume (resume=True in "
-                "Python), or begin anew with --overwrite."
-            )
-        if not resume:
-            checkpoints.remove()
-        elif not checkpoints.exists:
-            say(f"There is nothing to resume in {checkpoints.folder}; the training begins at the start.")
+        clear_the_way(checkpoints, folder, overwrite=overwrite, resume=resume, say=say)
         history = HistoryFile(checkpoints.folder / "history.jsonl")
-        outcome = train_and_evaluate(spec, dataset, Several([progress, history]), checkpoints, before)
+        outcome = train_and_evaluate(spec, dataset, Several([progress, history]), checkpoints, before, world=world)
         written = write_run(folder, spec, dataset, outcome, overwrite=overwrite)
         checkpoints.remove()
     return written, outcome
+
+
+def clear_the_way(
+    checkpoints: Checkpoints, folder: Path, *, overwrite: bool, resume: bool, say: Callable[[str], None]
+) -> None:
+    """Decide about an interrupted training of a Run: go on from it, forget it, or refuse.
+
+    Args:
+        checkpoints: Of the Run.
+        folder: The Run's.
+        overwrite: Forget it.
+        resume: Go on from it.
+        say: Told what a person should know.
+
+    Raises:
+        RunError: If it is in the way.
+    """
+    if checkpoints.exists and not resume and not overwrite:
+        raise RunError(
+            f"An interrupted training of {folder} is in {checkpoints.folder}. Continue it with --resume (resume=True in "
+            "Python), or begin anew with --overwrite."
+        )
+    if not resume:
+        checkpoints.remove()
+    elif not checkpoints.exists:
+        say(f"There is nothing to resume in {checkpoints.folder}; the training begins at the start.")
 
 
 def base_of(run: Run, spec: ModelingSpec) -> Base:

@@ -9,6 +9,7 @@ import typer
 
 from towerkit.cli.app import AsJson, Overwrite, RunPath, app, described, print_json, show_run
 from towerkit.cli.presets import preset_spec, seconds_of, train_preset
+from towerkit.cli.scaling import train_by_workers
 
 
 @app.command()
@@ -56,6 +57,15 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it needs: parameters, memory, steps, time. Writes nothing.")
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            help="Train by several workers: 'local', or a Ray cluster's address; see docs/scale.md.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="With --on: how many.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train a model of any kind, measure it beside its baselines, and write a Run. Ctrl-C saves and stops."""
@@ -74,8 +84,10 @@ def train(
         raise typer.BadParameter("Missing option '--run'; only --dry-run goes without.")
     of_preset = {"--data": data, "--test": test, "--query": query, "--candidate": candidate, "--budget": budget}
     if preset is not None:
-        if spec is not None or resume or base is not None:
-            raise typer.BadParameter("--preset takes the place of a spec file, and goes without --resume and --from.")
+        if spec is not None or resume or base is not None or on is not None:
+            raise typer.BadParameter(
+                "--preset takes the place of a spec file, and goes without --resume, --from and --on."
+            )
         budget_s = None if budget is None else seconds_of(budget)
         roles = {"query": query, "candidate": candidate}
         start, notes = preset_spec(preset, data, test, roles, settings or ())
@@ -84,6 +96,8 @@ def train(
         target = None if dry_run else run
         train_preset(start, target, settings=settings or (), budget_s=budget_s, overwrite=overwrite, as_json=as_json)
         return
+    if on is None and workers > 1:
+        raise typer.BadParameter(f"--workers {workers} goes with --on: 'local', or a Ray cluster's address.")
     given = [name for name, value in of_preset.items() if value is not None]
     if spec is None or given:
         told = f"{given[0]} goes with --preset." if given else "Missing argument 'SPEC': a spec file, or --preset NAME."
@@ -99,6 +113,13 @@ def train(
         print_json(found) if as_json else console.show_estimates(found)
         return
     assert run is not None
+    if on is not None:
+        if base is not None:
+            raise typer.BadParameter("--on trains from the start; --from goes without it.")
+        train_by_workers(
+            on, workers, run, experiment, dataset, place=place, overwrite=overwrite, resume=resume, as_json=as_json
+        )
+        return
     with console.ConsoleProgress() as progress:
         written, outcome = train_run(
             run,

@@ -155,6 +155,48 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Which rows of a batch each of several processes computes."""
+
+    rank: int
+    """This process."""
+    places: tuple[NDArray[np.int64], ...]
+    """Of each process, the places in the batch that are its own."""
+    by_query: bool = False
+    """All rows of a query belong to one process."""
+
+    @property
+    def sizes(self) -> list[int]:
+        """Rows of each process."""
+        return [len(own) for own in self.places]
+
+    @property
+    def idle(self) -> bool:
+        """This process has no row of the batch."""
+        return not len(self.places[self.rank])
+
+    @property
+    def own(self) -> NDArray[np.int64]:
+        """The places of this process; the first one of the batch keeps it company where it has none."""
+        return np.zeros(1, np.int64) if self.idle else self.places[self.rank]
+
+    def in_order(self, rows: Tensor) -> Tensor:
+        """Rows of all processes, those of the first one first, in the order of the batch."""
+        place = torch.from_numpy(np.argsort(np.concatenate(self.places), kind="stable"))
+        return rows.index_select(0, place)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The candidates of a batch that processes encode for each other."""
+
+    index: Tensor
+    """``[own]`` positions, among the candidate rows of this process, of those that it encodes for all."""
+    sizes: tuple[int, ...]
+    """Of each process, how many."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a model sees. An entity's columns hold each distinct row once; ``index`` points into them."""
 
@@ -170,6 +212,15 @@ class Batch:
     """``[batch]`` weight of each example; None when all weigh one."""
     pool: Mapping[str, tuple[Block, ...]] = field(default_factory=dict)
     """Candidate entity -> the candidates drawn as negatives, a block for each sort."""
+    shares: Shares | None = None
+    """Where several processes compute one batch: who has which rows; those here are this process's."""
+    exchange: Exchange | None = None
+    """What they encode for each other; behind its own candidate rows each then has those of all."""
+
+    @property
+    def idle(self) -> bool:
+        """This process has no row of the batch: the one that is here keeps it company and counts for nothing."""
+        return self.shares is not None and self.shares.idle
 
     def __len__(self) -> int:
         return len(next(iter(self.index.values())))

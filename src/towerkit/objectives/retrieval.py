@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from towerkit.core.nesting import below
 from towerkit.core.spec import Spec
-from towerkit.data.batch import Batch, Block, spread
+from towerkit.data.batch import Batch, Block, Shares, spread
 from towerkit.losses import AnyRetrievalLossSpec, SampledSoftmaxSpec
 from towerkit.matching.negatives import AllCandidates, AnyNegativesSpec, Material, Negatives, UniformSpec
 from towerkit.matching.similarity import Match
@@ -24,6 +24,10 @@ from towerkit.objectives.base import Objective
 
 class Sampler(Protocol):
     """Where the pool of a batch comes from; :class:`Negatives` is one."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps what it is told of the positives."""
 
     def remember(self, vectors: Tensor) -> None:
         """Told the positives' vectors after a step."""
@@ -120,6 +124,7 @@ class RetrievalObjective(ComparingObjective):
         super().__init__(loss, negatives)
         self.update, self.reads_vectors = update, reads_vectors
         self._positives: Tensor | None = None
+        self._shares: Shares | None = None
 
     def __call__(self, model: TwoTower, batch: Batch) -> dict[str, Tensor]:
         """The mean loss of the batch, under the name ``retrieval``; several views of the update add up."""
@@ -128,7 +133,7 @@ class RetrievalObjective(ComparingObjective):
             queries = spread(model.match.prepare(query), batch.index[model.query_entity])  # [batch, dim]
             candidates = model.match.prepare(candidate)  # [rows, dim]
             positives = spread(candidates, batch.index[model.candidate_entity])  # [batch, dim]
-            self._positives = positives.detach()
+            self._positives, self._shares = positives.detach(), batch.shares
             losses = self._losses(model, batch, queries, candidates, positives)
             terms.append(weighted_mean(losses, batch.weights))
         return {"retrieval": torch.stack(terms).sum()}
@@ -139,10 +144,18 @@ class RetrievalObjective(ComparingObjective):
         pool = batch.pool.get(model.candidate_entity, ())
         return self.compared(scores_of(model.match, queries, candidates, positives, pool))
 
+    def weights(self, model: TwoTower, batch: Batch) -> dict[str, float | None]:
+        """What the rows of a batch weigh together."""
+        return {"retrieval": float(len(batch) if batch.weights is None else batch.weights.sum())}
+
     def after_step(self) -> None:
         """Let the negatives remember the positives."""
-        if self.negatives is not None and self._positives is not None:
-            self.negatives.remember(self._positives)
+        if self.negatives is None or self._positives is None:
+            return
+        positives, shares = self._positives, self._shares
+        if shares is not None and self.negatives.remembers:
+            positives = shares.in_order(self.world.all(positives[: shares.sizes[shares.rank]], shares.sizes))
+        self.negatives.remember(positives)
 
 
 class _Effective:

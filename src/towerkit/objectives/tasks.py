@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from towerkit.data.batch import Batch
@@ -18,6 +19,11 @@ class TasksObjective(Objective):
     def __call__(self, model: TowerModel, batch: Batch) -> dict[str, Tensor]:
         """Task -> mean loss over its labelled rows; a task without any in this batch has no term."""
         return task_terms(model, model(batch), batch)
+
+    def weights(self, model: TowerModel, batch: Batch) -> dict[str, float | None]:
+        """Task -> what its labelled rows weigh together, None where there is none."""
+        one = torch.ones(len(batch)) if batch.weights is None else batch.weights
+        return {task: float(one[known].sum()) if known.any() else None for task, known in batch.masks.items()}
 
 
 def task_terms(model: TowerModel, logits: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import overload
 
+from towerkit.core.world import ALONE, World
 from towerkit.data.dataset import Dataset
 from towerkit.data.splits import Rows
 from towerkit.data.stream.log import Log
@@ -31,6 +32,7 @@ class Asked:
         checkpoints: Where the training is saved, and gone on from.
         base: A trained Run to go on from.
         known: Members of a late fusion that are there already.
+        world: The processes that train together, of which this is the first.
     """
 
     spec: ModelingSpec
@@ -38,6 +40,7 @@ class Asked:
     checkpoints: Checkpoints | None = None
     base: Base | None = None
     known: Mapping[str, Known] | None = None
+    world: World = ALONE
 
     @overload
     def learned(self, dataset: Dataset) -> Rows: ...

@@ -20,7 +20,7 @@ def prediction(model: TowerModelSpec, dataset: Dataset, asked: Asked) -> Outcome
     """A tower model with its heads."""
     spec = asked.spec
     recipe = recipe_of(spec, dataset, asked.base)
-    trained = fit_recipe(recipe, dataset, spec.training, asked.progress, asked.checkpoints)
+    trained = fit_recipe(recipe, dataset, spec.training, asked.progress, asked.checkpoints, asked.world)
     predictor = predictor_of(model, trained)
     alone = _each_task_alone(model, dataset, asked) if spec.evaluation.single_task else {}
     evaluation, baselines = predicted_beside_baselines(predictor, model.demand(dataset), spec, dataset, alone)

@@ -38,7 +38,7 @@ def retrieval_of_log(model: TwoTowerSpec, log: Log, asked: Asked) -> Outcome:
             "A training that goes on from a Run takes new data in memory; remove data.examples.stream, or --from."
         )
     recipe = log_recipe_of(asked.spec, log)
-    trained = fit_recipe(recipe, log, asked.spec.training, asked.progress, asked.checkpoints)
+    trained = fit_recipe(recipe, log, asked.spec.training, asked.progress, asked.checkpoints, asked.world)
     seen = trained.prepared.encoded.pairs
     assert seen is not None
     retriever = _retriever(model, log, asked, trained, seen)
@@ -81,7 +81,7 @@ def joint_retrieval(model: JointSpec, dataset: Dataset, asked: Asked) -> Outcome
 
 def _trained(dataset: Dataset, asked: Asked) -> Trained:
     recipe = recipe_of(asked.spec, dataset, asked.base)
-    return fit_recipe(recipe, dataset, asked.spec.training, asked.progress, asked.checkpoints)
+    return fit_recipe(recipe, dataset, asked.spec.training, asked.progress, asked.checkpoints, asked.world)
 
 
 def _seen(dataset: Dataset, asked: Asked, trained: Trained, entities: tuple[str, str]) -> csr_array:

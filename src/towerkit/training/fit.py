@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from towerkit.core.notices import listening
 from towerkit.core.random import stream
+from towerkit.core.world import ALONE, World
 from towerkit.data.batch import Batch
 from towerkit.data.splits import Rows
 from towerkit.data.table import Table
@@ -16,6 +17,7 @@ from towerkit.features.encoded import Drawn, Encoded
 from towerkit.heads.decision import Decision, after_refit, told_of
 from towerkit.matching.negatives import AllCandidates, Negatives
 from towerkit.training.checkpoint import Checkpoints, Saved
+from towerkit.training.crew import Crew
 from towerkit.training.engines.base import KernelEngine
 from towerkit.training.loop import History, Selection, Stretch, fit_loop
 from towerkit.training.progress import Progress
@@ -111,6 +113,7 @@ def fit_recipe(
     training: TrainingSpec,
     progress: Progress,
     checkpoints: Checkpoints | None = None,
+    world: World = ALONE,
 ) -> Trained:
     """Train on the training rows under validation; then, with ``refit``, afresh on both for the best number of epochs.
 
@@ -120,6 +123,7 @@ def fit_recipe(
         training: The loop's settings.
         progress: Told after each step and epoch.
         checkpoints: Where to save and to go on from; None does neither.
+        world: The processes that train together, each of which calls this; the first one validates and saves.
 
     Returns:
         The trained model. Its history holds both stretches. Thresholds and temperatures are read off the validation rows by
@@ -133,7 +137,7 @@ def fit_recipe(
     saved = None if checkpoints is None else checkpoints.load()
     if saved is not None:
         _replay(saved.stretch, progress, training.epochs, recipe.selection)
-    fit = _Fit(recipe, dataset, training, progress, checkpoints)
+    fit = _Fit(recipe, dataset, training, progress, checkpoints, world)
     if saved is None or saved.stretch.stage == "train":
         last = not (training.refit and has_validation)
         first = fit.run(Stretch("train"), training.epochs, saved, validated=has_validation, last=last)
@@ -194,31 +198,39 @@ class _Fit(Generic[D]):
     training: TrainingSpec
     progress: Progress
     checkpoints: Checkpoints | None
+    world: World = ALONE
 
     def run(self, stretch: Stretch, epochs: int, saved: Saved | None, *, validated: bool, last: bool) -> Trained:
         """One stretch of training on the training rows, from its start or from where it was saved."""
         with seeded_torch(stream(self.training.seed, "torch")), listening(self.progress.waits):
-            prepared = self.recipe.prepare(self.dataset, self.dataset.parts.train, self.training)
+            prepared = self.recipe.prepare(self.dataset, self.dataset.parts.train, self._own_training())
+            crew = Crew.of(self.world, prepared, self.training)
             if saved is not None:
                 stretch = saved.stretch
                 saved.restore(prepared.state)
+            crew.check_together(prepared.state)
             if not stretch.finished:
-                self._loop(prepared, stretch, epochs, validated=validated)
-                if last and self.checkpoints is not None:
+                self._loop(prepared, crew, stretch, epochs, validated=validated)
+                if last and self.checkpoints is not None and self.world.is_first:
                     self.checkpoints.finish(prepared.state, stretch)
         prepared.state.model.eval()
         return Trained(prepared, stretch.history)
 
-    def _loop(self, prepared: Prepared, stretch: Stretch, epochs: int, *, validated: bool) -> None:
+    def _own_training(self) -> TrainingSpec:
+        """The settings as one of several processes follows them: by the torch engine."""
+        return self.training if self.world.size == 1 else self.training.model_copy(update={"engine": "torch"})
+
+    def _loop(self, prepared: Prepared, crew: Crew, stretch: Stretch, epochs: int, *, validated: bool) -> None:
         state, training, checkpoints = prepared.state, self.training, self.checkpoints
         rows = self.dataset.parts.train
 
         def validate() -> Mapping[str, float]:
-            return self.recipe.validate(prepared, self.dataset, self.dataset.parts.validation)
+            return crew.told(lambda: self.recipe.validate(prepared, self.dataset, self.dataset.parts.validation))
 
         def after_epoch() -> None:
             if state.update is not None:
                 state.update.after_epoch(state.model, prepared.encoded, rows)
+            crew.collect(state)
 
         if prepared.engine is not None and not prepared.engine.is_compiled():
             self.progress.waits("compiling the kernels of this training; they are kept for the next one")
@@ -226,7 +238,7 @@ class _Fit(Generic[D]):
             with nullcontext() if checkpoints is None else checkpoints.listening():
                 fit_loop(
                     state,
-                    lambda epoch, done: batches_of(prepared, rows, training, epoch, done),
+                    lambda epoch, done: batches_of(prepared, rows, training, epoch, done, crew),
                     epochs=epochs,
                     validate=validate if validated else None,
                     selection=self.recipe.selection,
@@ -236,11 +248,11 @@ class _Fit(Generic[D]):
                     stretch=stretch,
                     after_epoch=after_epoch,
                     accumulate=training.accumulate,
-                    watch=checkpoints,
+                    watch=crew.watch(checkpoints),
                     advance=None if prepared.engine is None else prepared.engine.steps,
                 )
         except LossError as error:
-            if checkpoints is None:
+            if checkpoints is None or not self.world.is_first:
                 raise
             raise save_failure(checkpoints, state, stretch, self.dataset, training, error) from None
 
@@ -293,7 +305,7 @@ def _replay(stretch: Stretch, progress: Progress, epochs: int, selection: Select
 
 
 def batches_of(
-    prepared: Prepared, rows: Rows | range, training: TrainingSpec, epoch: int, done: int = 0
+    prepared: Prepared, rows: Rows | range, training: TrainingSpec, epoch: int, done: int = 0, crew: Crew | None = None
 ) -> Iterator[Batch]:
     """The batches of an epoch: an order that is a pure function of seed and epoch, negatives drawn by step.
 
@@ -303,15 +315,23 @@ def batches_of(
         training: Batch size and seed.
         epoch: From 0.
         done: Batches to leave out, because they were done before.
+        crew: Where several processes share each batch; the batches are then this one's parts of them.
     """
     order, size = order_of(rows, training, epoch), batch_size(training, rows)
     last = len(order) - size + 1 if training.drop_last else len(order)
+    cut = _cutter(prepared, crew)
     for place, start in enumerate(range(0, last, size)):
         if place >= done:
             chosen = order[start : start + size]
             draw = prepared.state.step * training.accumulate + place % training.accumulate
-            cut = prepared.batch or (lambda rows, draw: prepared.encoded.batch(rows, _drawn(prepared, rows, draw)))
             yield cut(chosen, draw)
+
+
+def _cutter(prepared: Prepared, crew: Crew | None) -> Callable[[Rows, int], Batch]:
+    """Rows of a batch and the counter of its randomness -> the batch, or this process's part of it."""
+    if crew is not None and crew.world.size > 1:
+        return lambda rows, draw: crew.cut(prepared, rows, draw)
+    return prepared.batch or (lambda rows, draw: prepared.encoded.batch(rows, _drawn(prepared, rows, draw)))
 
 
 def _drawn(prepared: Prepared, rows: Rows, draw: int) -> dict[str, list[Drawn]] | None:

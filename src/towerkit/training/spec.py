@@ -23,6 +23,9 @@ class TrainingSpec(Spec):
     batch_size: int = Field(1024, ge=1, le=1 << 20)
     window_rows: int = Field(1 << 22, ge=1)
     """Rows that are shuffled together; blocks of more rows than these come in a random order, window by window."""
+    partition: Literal["auto", "rows", "query"] = "auto"
+    """Who of several workers computes a row: any of them, or all rows of a query the same one, which alone keeps the query's
+    vector. ``auto`` is ``query`` where an update moves queries without a gradient. The result is the same."""
     drop_last: bool = False
     """Leave out the last batch of an epoch when it is short."""
     accumulate: int = Field(1, ge=1, le=10_000)

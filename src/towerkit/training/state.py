@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from towerkit.core.errors import TrainingError
+from towerkit.core.world import ALONE, World
 from towerkit.data.batch import Batch
 from towerkit.matching.updates import OneBackprop, Update
 from towerkit.objectives.balance import Balancer
 from towerkit.objectives.base import Objective
 from towerkit.towers import Tower
 from towerkit.training.optimizers import Optimizer
+from towerkit.training.together import reduce_gradients, shared_terms
 
 
 @dataclass
@@ -35,9 +37,23 @@ class TrainState:
     step: int = 0
     forward: Any = None
     """What the objective calls in training: the model, unless something runs it in chunks or in another precision."""
+    world: World = ALONE
+    """Who takes the steps together; see :meth:`join`."""
+    at_home: frozenset[int] = frozenset()
+    """Places in the optimizer of tables whose rows each belong to one process."""
 
     def __post_init__(self) -> None:
         self.forward = self.model if self.forward is None else self.forward
+
+    def join(self, world: World) -> None:
+        """Take the steps together with other processes from now on.
+
+        Args:
+            world: This process among them.
+        """
+        self.world = self.objective.world = world
+        if self.update is not None:
+            self.update.world = world
 
     @property
     def learns(self) -> bool:
@@ -60,11 +76,12 @@ def train_step(state: TrainState, batch: Batch, *, more: Iterable[Batch] = ()) -
     state.optimizer.zero_grad()
     losses = []
     for each in chain([batch], more):
-        terms = state.objective(state.forward, each)
+        terms = shared_terms(state.world, state.objective, state.forward, each)
         if terms:  # else no row of the batch has a label: nothing to learn from it
             losses.append(state.balancer.backward(terms))
             check_finite(losses[-1], terms, state.step)
         state.objective.after_step()
+    reduce_gradients(state.world, state.optimizer.parameters, state.at_home)
     state.optimizer.step(batches=max(1, len(losses)))
     if state.update is not None:
         state.update.after_step(state.model, each)

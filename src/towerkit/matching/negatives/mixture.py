@@ -11,7 +11,12 @@ from torch import Tensor
 from towerkit.core.nesting import below
 from towerkit.features.encoded import Drawn
 from towerkit.matching.negatives.base import Source
+from towerkit.matching.negatives.batch import QueueNegatives
 from towerkit.matching.negatives.known import KnownPairs
+
+Places = slice | NDArray[np.int64]
+EVERY = slice(None)
+"""All places of a batch."""
 
 
 class Negatives:
@@ -41,27 +46,33 @@ class Negatives:
         self.known_shares = [self._known_share(source) for source in sources] if self.corrects else []
         self._positives = np.empty(0, np.int64)
 
-    def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> list[Drawn]:
+    def draw(
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int, own: Places = EVERY
+    ) -> list[Drawn]:
         """What every source brings for a batch.
 
         Args:
             queries: ``[batch]`` query rows.
             positives: ``[batch]`` candidate rows.
             step: The step of the training.
+            own: Places of the batch that are asked for, where another process has the others; they get what they get in
+                the whole batch.
         """
         self._positives = positives
+        batch, queries_own, positives_own = len(positives), queries[own], positives[own]
         found = []
         for source in self.sources:
             given = source.draw(queries, positives, step)
             rows, vectors = given if isinstance(given, tuple) else (given, None)
             if not rows.size:
                 continue
+            rows = rows[own] if rows.ndim == 2 else rows
             found.append(
                 Drawn(
                     rows if vectors is None else None,
                     vectors,
-                    self._collision(queries, positives, rows),
-                    self._log_q(queries, positives, rows) if self.corrects else None,
+                    self._collision(queries_own, positives_own, rows),
+                    self._log_q(queries_own, positives_own, rows, batch) if self.corrects else None,
                     source.keep,
                 )
             )
@@ -83,7 +94,7 @@ class Negatives:
         """
         (source,) = self.sources
         rows = source.draws.draw_steps(queries, positives, first_step, batch)  # type: ignore[attr-defined]
-        return rows, self._log_q(queries, positives, rows) if self.corrects else None
+        return rows, self._log_q(queries, positives, rows, len(positives)) if self.corrects else None
 
     def draw_shared(
         self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int
@@ -102,7 +113,12 @@ class Negatives:
         rows = np.concatenate([each for each in drawn if isinstance(each, np.ndarray)])
         if not self.corrects:
             return rows, np.zeros(len(rows), np.float32)
-        return rows, self._log_q(queries, positives, rows)
+        return rows, self._log_q(queries, positives, rows, len(positives))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether some source is a queue."""
+        return any(isinstance(source, QueueNegatives) for source in self.sources)
 
     def remember(self, vectors: Tensor) -> None:
         """Told the vectors ``[batch, dim]`` of the positives of the last draw, after the step."""
@@ -149,13 +165,13 @@ class Negatives:
         return 1.0 / np.maximum(1.0 - again[:, None], 1e-6)
 
     def _log_q(
-        self, queries: NDArray[np.int64], positives: NDArray[np.int64], rows: NDArray[np.int64]
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], rows: NDArray[np.int64], batch: int
     ) -> NDArray[np.float32]:
         """``[n]`` where it is the same for all queries, else ``[batch, n]``."""
         total: NDArray[np.float64] = np.zeros((1,) * rows.ndim)
         for place, rate in enumerate(self.rates):
             inflation = self._inflation(place, queries, positives)
-            now = rate[rows] * self.sources[place].fill(len(positives))
+            now = rate[rows] * self.sources[place].fill(batch)
             total = total + (now if inflation is None else now * inflation)
         return np.asarray(np.log(np.maximum(total, 1e-30)), dtype=np.float32)
 
@@ -173,13 +189,18 @@ class AllCandidates:
         self.rows = np.arange(1, num_candidates + 1)
         self.known, self.mask_known = known, mask_known
 
-    def draw(self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int) -> list[Drawn]:
-        """One shared block."""
+    def draw(
+        self, queries: NDArray[np.int64], positives: NDArray[np.int64], step: int, own: Places = EVERY
+    ) -> list[Drawn]:
+        """One shared block, as :meth:`Negatives.draw`."""
+        queries, positives = queries[own], positives[own]
         collision = np.zeros((len(queries), len(self.rows)), bool)
         if self.mask_known:
             collision = self.known.among(queries, self.rows)
         collision[np.arange(len(queries)), positives - 1] = True
         return [Drawn(self.rows, collision=collision)]
+
+    remembers = False
 
     def remember(self, vectors: Tensor) -> None:
         """Nothing is kept."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from torch import Tensor, nn
 
 from towerkit.core.spec import Spec
+from towerkit.core.world import ALONE, World
 from towerkit.data.batch import Batch
 from towerkit.data.splits import Rows
 from towerkit.features.encoded import Encoded
@@ -23,6 +24,9 @@ SideName = Literal["query", "candidate"]
 
 class Update(Protocol):
     """How the gradient reaches each side, and what moves after the optimizer's step."""
+
+    world: World
+    """Who takes the steps together."""
 
     def trainable(self, model: TwoTower) -> Iterator[nn.Parameter]:
         """The parameters that the optimizer moves."""
@@ -54,6 +58,8 @@ class Update(Protocol):
 
 class GradientUpdate:
     """The parts that an update by gradients alone shares: everything is trainable and nothing else moves."""
+
+    world: World = ALONE
 
     def trainable(self, model: TwoTower) -> Iterator[nn.Parameter]:
         """The parameters that the optimizer moves."""

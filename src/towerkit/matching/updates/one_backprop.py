@@ -98,11 +98,19 @@ class OneBackprop(GradientUpdate):
         step, self._step = self._step, []
         if not step:
             return
-        targets = torch.cat([_targets(model, each, parts) for each, parts in step])  # [rows, dim]
-        codes = torch.cat([_codes(model, each) for each, _ in step])  # [rows]
-        weights = [each.weights for each, _ in step if each.weights is not None]
+        targets = torch.cat([self._of_all(each, _targets(model, each, parts)) for each, parts in step])  # [rows, dim]
+        codes = torch.cat([self._of_all(each, _codes(model, each)) for each, _ in step])  # [rows]
+        weights = [self._of_all(each, each.weights) for each, _ in step if each.weights is not None]
         distinct, owner = torch.unique(codes, return_inverse=True)
         self._move(self._id_tower(model).table, distinct, owner, targets, torch.cat(weights) if weights else None)
+
+    def _of_all(self, batch: Batch, rows: Tensor) -> Tensor:
+        """Something of each row of the batches of all processes; of this one's where all rows of its queries are here."""
+        shares = batch.shares
+        if shares is None:
+            return rows
+        own = rows[: shares.sizes[shares.rank]]  # none where the row here only keeps company
+        return own if shares.by_query else shares.in_order(self.world.all(own, shares.sizes))
 
     @torch.no_grad()
     def after_epoch(self, model: TwoTower, encoded: Encoded, rows: Rows) -> None:

@@ -1,0 +1,78 @@
+"""Several processes that train together, as one of them sees it: its rank, their number, and the few things that they exchange.
+
+What is exchanged is decided on higher floors; a :class:`World` only carries it. Every process must ask for the same things
+in the same order, as for any collective operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class World:
+    """A process on its own: nothing is exchanged, and every answer is what was given.
+
+    Example:
+        >>> World().size
+        1
+    """
+
+    rank: int = 0
+    """This process, from 0."""
+    size: int = 1
+    """How many processes there are."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that validates, saves and writes."""
+        return self.rank == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all processes, in each of them to the same bits.
+
+        Args:
+            values: Of the same shape in every process; may be overwritten.
+        """
+        return values
+
+    def largest(self, values: Tensor) -> Tensor:
+        """The largest over all processes, element by element.
+
+        Args:
+            values: Of the same shape in every process; may be overwritten.
+        """
+        return values
+
+    def all(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
+        """The rows of all processes, those of the first one first.
+
+        Args:
+            rows: ``[own, ...]`` of this process.
+            sizes: Of each process, how many rows it gives.
+        """
+        return rows
+
+    def at_first(self, rows: Tensor, sizes: Sequence[int]) -> Tensor | None:
+        """As :meth:`all`, for the first process; None in the others.
+
+        Args:
+            rows: ``[own, ...]`` of this process.
+            sizes: Of each process, how many rows it gives.
+        """
+        return rows
+
+    def told(self, text: str) -> str:
+        """What the first process says.
+
+        Args:
+            text: Said by the first process; the others' is not looked at.
+        """
+        return text
+
+
+ALONE = World()
+"""No other process: the usual training."""

@@ -1,0 +1,176 @@
+"""``towerkit train --on``: a training by several workers that Ray Train starts, watches and starts again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from towerkit.core.errors import TrainingError
+from towerkit.data.dataset import Dataset
+from towerkit.data.stream.log import Log
+from towerkit.experiment import checkpoints_of
+from towerkit.run import Run
+from towerkit.run_writer import clear_the_way
+from towerkit.scale.job import Job, check_shareable, error_of, train_here
+from towerkit.scale.session import ray_session
+from towerkit.spec import ExperimentSpec
+from towerkit.storage.atomic import check_target
+from towerkit.training.checkpoint import Checkpoints
+from towerkit.training.progress import Progress
+
+_LOOK_S = 0.5
+
+
+def train_on(
+    address: str,
+    workers: int,
+    run: Path,
+    spec: ExperimentSpec,
+    dataset: Dataset | Log,
+    progress: Progress,
+    *,
+    place: Path,
+    overwrite: bool = False,
+    resume: bool = False,
+    restarts: int = 3,
+    say: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Train by several workers and write a Run, which is one like any other.
+
+    A worker that dies ends the others; all are started again and go on from the newest checkpoint.
+
+    Args:
+        address: Where; see :func:`towerkit.scale.session.ray_session`.
+        workers: How many.
+        run: The Run's folder, which the workers can reach.
+        spec: What to train.
+        dataset: As opened here: each worker opens it again, a log from where it was encoded.
+        progress: Told the epochs.
+        place: The folder that the spec's relative paths start from.
+        overwrite: Replace an existing Run; without ``resume`` also forget an interrupted training of it.
+        resume: Go on where an interrupted training of this Run was saved, by as many workers as there are now.
+        restarts: How often workers are started again before giving up.
+        say: Told what a person should know.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+        SpecError: If several workers cannot train the spec, or there is no such cluster.
+        RunError: If the folder cannot be written, or an interrupted training is in the way.
+        TrainingError: If workers died more often than they are started again.
+    """
+    check_shareable(spec, workers)
+    check_target(run, overwrite)
+    checkpoints = checkpoints_of(run, spec, dataset, say=say)
+    clear_the_way(checkpoints, run, overwrite=overwrite, resume=resume, say=say)
+    error_of(run)  # of an earlier training
+    job = Job.of(spec, place, run, overwrite=overwrite, workers=workers)
+    with (
+        ray_session(address, workers) as ray,
+        _followed(checkpoints.folder / "history.jsonl", spec.training.epochs, progress) as tell_rest,
+    ):
+        for attempt in range(restarts + 1):
+            started, able = time.monotonic(), min(workers, int(ray.cluster_resources().get("CPU", 0)))
+            if able < workers:
+                say(f"The cluster has {able} CPUs left: {able} workers go on with the work of {workers}.")
+            failed = _attempt(job, max(1, able))
+            if failed is None:
+                tell_rest(run / "history.jsonl")
+                return Run.load(run)
+            told = error_of(run)
+            if told is not None:
+                raise told from None
+            if attempt < restarts:
+                say(
+                    f"A worker died ({failed}). {_lost(checkpoints, time.monotonic() - started)} The workers are started again."
+                )
+    raise TrainingError(
+        f"Workers died {restarts + 1} times, the last time: {failed}. {_lost(checkpoints, 0.0)} The same command with "
+        f"--resume continues; "
+        "Ray's logs are in /tmp/ray/session_latest/logs."
+    )
+
+
+def _attempt(job: Job, workers: int) -> str | None:
+    """Start the workers and wait for them; None where they are done, else what happened in one line."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    with tempfile.TemporaryDirectory(prefix="towerkit-ray-") as folder:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config=job.as_dict(),
+            scaling_config=ScalingConfig(num_workers=workers),
+            torch_config=TorchConfig(backend="gloo", timeout_s=6 * 3600),
+            run_config=RunConfig(name="train", storage_path=folder),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            return str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__
+    return None
+
+
+def _worker(config: Mapping[str, Any]) -> None:
+    """What each of Ray's workers runs; torch.distributed connects them already."""
+    from towerkit.core.world import ALONE
+    from towerkit.scale.processes import Processes
+
+    world = Processes()
+    train_here(Job(**config), world if world.size > 1 else ALONE)
+
+
+def _lost(checkpoints: Checkpoints, seconds: float) -> str:
+    """What is lost, in time: what was done since the newest checkpoint."""
+    states = sorted(checkpoints.folder.glob("*/state.json"), key=lambda path: path.stat().st_mtime)
+    if not states:
+        return f"There is no checkpoint yet, so the {seconds:.0f} s of this attempt are lost."
+    since = min(time.time() - states[-1].stat().st_mtime, seconds)
+    return (
+        f"The newest checkpoint is {states[-1].parent}; {since:.0f} s of work since then are lost."
+        if seconds
+        else (f"The newest checkpoint is {states[-1].parent}.")
+    )
+
+
+@contextlib.contextmanager
+def _followed(history: Path, epochs: int, progress: Progress) -> Iterator[Callable[[Path], None]]:
+    """Tell the epochs that the first worker writes down, as they come.
+
+    Yields:
+        Tells those that are left in a whole file; the one that is followed goes when the Run is there.
+    """
+    over, told = threading.Event(), 0
+
+    def tell(path: Path) -> None:
+        nonlocal told
+        with contextlib.suppress(OSError):
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n")]
+            for line in whole[told:]:
+                record = json.loads(line)
+                progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=False)
+            told = max(told, len(whole))  # workers that are started again write it anew
+
+    def follow() -> None:
+        while not over.wait(_LOOK_S):
+            tell(history)
+
+    def tell_rest(path: Path) -> None:
+        over.set()
+        thread.join()
+        tell(path)
+
+    progress.waits("starting Ray's workers")
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield tell_rest
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,123 @@
+"""Two real processes, connected by gloo over the loopback interface.
+
+Invariants:
+- sums, largest, rows for all and for the first, texts: as a world says they are, and counted;
+- the Run that two processes write has the weights and figures of the one that a single process writes, and is an ordinary Run;
+- a process that vanishes in the middle of a step ends the other; one process alone goes on from the newest checkpoint, to
+  the same end;
+- what several workers cannot train is refused with the key and the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from towerkit.core.errors import SpecError
+from towerkit.run import Run
+from towerkit.scale.job import Job, check_shareable, error_of
+from towerkit.testing.by_workers import furthest, spec_of, train_alone
+
+
+def started(folder: Path, run: Path, *, dies: bool = False) -> list[int]:
+    """Train by two processes; their exit codes."""
+    folder.mkdir()
+    job = Job.of(spec_of(), Path(), run, overwrite=True, workers=2)
+    (folder / "job.json").write_text(json.dumps(job.as_dict()))
+    script, environment = str(Path(__file__).with_name("one_worker.py")), os.environ | {"OMP_NUM_THREADS": "1"}
+    each = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), "2", str(folder), *(["5"] if dies and rank == 1 else [])],
+            env=environment,
+            stderr=subprocess.DEVNULL if dies else None,
+        )
+        for rank in range(2)
+    ]
+    return [process.wait(timeout=300) for process in each]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train_alone(tmp_path_factory.mktemp("alone") / "run")
+
+
+def assert_same(found: Run, right: Run) -> None:
+    """The same training within the rounding of float32, which its steps carry on; another one is far off."""
+    off = furthest(found, right)
+    assert off["weight"] < 2e-3, off
+    assert off["figure"] < 0.005, off
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two") / "workers"
+    assert started(folder, folder.parent / "run") == [0, 0]
+    return folder
+
+
+def told(folder: Path, name: str) -> list[Mapping[str, Any]]:
+    return [json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(2)]
+
+
+def test_a_world_of_two(two: Path) -> None:
+    first, second = told(two, "exchanged")
+    for each in (first, second):
+        assert each["sum"] == [1.0, 3.0]
+        assert each["largest"] == [1.0, 2.0]
+        assert each["all"] == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
+        assert each["told"] == "first: é"
+    assert first["at_first"] == second["all"]
+    assert second["at_first"] is None
+    assert (first["sent"]["sum"], first["sent"]["all"], second["sent"]["at_first"]) == (16, 16, 16)
+
+
+def test_two_write_the_run_of_one(two: Path, alone: Run) -> None:
+    assert_same(Run.load(two.parent / "run"), alone)
+    assert (two.parent / "run" / "manifest.json").exists()
+    assert not two.parent.joinpath("run.checkpoint").exists()
+    assert min(sent["all"] for sent in told(two, "sent")) > 10_000  # gradients went between them
+
+
+def test_one_goes_on_where_two_were_stopped(tmp_path: Path, alone: Run) -> None:
+    codes = started(tmp_path / "workers", tmp_path / "run", dies=True)
+    assert codes[1] == 9
+    assert codes[0] != 0
+    (newest,) = sorted((tmp_path / "run.checkpoint").glob("*/state.json"))
+    assert json.loads(newest.read_text())["steps"] == 3
+    assert_same(train_alone(tmp_path / "run", resume=True), alone)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": {"engine": "compiled"}}, "engine: compiled belongs to one process, and --workers asks for 2"),
+        ({"model": {"kind": "late_fusion", "members": {}}}, "received late_fusion"),
+    ],
+)
+def test_refusals(change: dict[str, Any], message: str) -> None:
+    spec = spec_of()
+    if "model" in change:
+        spec = spec.model_copy(update={"model": type("Late", (), {"kind": "late_fusion"})()})
+    else:
+        spec = spec.model_copy(update={"training": spec.training.model_copy(update=change["training"])})
+    with pytest.raises(SpecError, match=message):
+        check_shareable(spec, 2)
+
+
+def test_errors_on_purpose_reach_the_driver(tmp_path: Path) -> None:
+    assert error_of(tmp_path / "run") is None
+    folder = tmp_path / "run.checkpoint"
+    folder.mkdir()
+    for rank in range(2):
+        (folder / f"error-{rank}.json").write_text(json.dumps({"message": f"worker {rank}: NaN", "status": 3}))
+    found = error_of(tmp_path / "run")
+    assert found is not None
+    assert (str(found), found.status) == ("worker 0: NaN", 3)
+    assert error_of(tmp_path / "run") is None

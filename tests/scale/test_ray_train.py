@@ -1,0 +1,87 @@
+"""Training on Ray; needs the extra ``ray``. Long: a cluster takes seconds to start.
+
+Invariants:
+- two workers that Ray starts, one of which is killed in the middle, write the Run of a single process; the loss of time is said;
+- the epochs are told while they come;
+- an error on purpose ends the training at once, with its own message, in place of being tried again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from towerkit.core.errors import TowerkitError
+from towerkit.data.dataset import read_dataset
+from towerkit.run import Run
+from towerkit.testing.by_workers import furthest, spec_of, train_alone
+from towerkit.training.progress import Silent
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs towerkit[ray]"),
+    pytest.mark.filterwarnings("default"),  # Ray's own
+    pytest.mark.timeout(900),
+]
+
+
+class Told(Silent):
+    """Remembers the epochs."""
+
+    def __init__(self) -> None:
+        self.epochs: list[tuple[str, int]] = []
+
+    def epoch(self, record: Any, *, stage: str, epochs: int, is_best: bool) -> None:
+        self.epochs.append((stage, record["epoch"]))
+
+
+def train(run: Path, progress: Silent, said: list[str], **changes: Any) -> Run:
+    from towerkit.scale.ray_train import train_on
+
+    spec = spec_of(**changes)
+    dataset = read_dataset(spec.data, seed=spec.training.seed)
+    return train_on("local", 2, run, spec, dataset, progress, place=Path(), say=said.append)
+
+
+def kill_a_worker(checkpoint: Path, killed: list[int]) -> None:
+    """Once something is saved, kill one of Ray's training workers."""
+    for _ in range(6000):
+        if any(checkpoint.glob("*/state.json")):
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    name = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    parents = (process / "environ").read_bytes().decode(errors="replace")
+                except OSError:
+                    continue
+                if name.startswith("ray::") and "Worker" in name and os.environ["RAY_AUTH_TOKEN"] in parents:
+                    killed.append(int(process.name))
+                    os.kill(killed[0], signal.SIGKILL)
+                    return
+        time.sleep(0.02)
+
+
+def test_a_killed_worker(tmp_path: Path) -> None:
+    told, said, killed = Told(), list[str](), list[int]()
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "run.checkpoint", killed), daemon=True)
+    killer.start()
+    found = train(tmp_path / "run", told, said, checkpoint_every=1)
+    assert killed, "nobody was killed"
+    assert any("A worker died" in text and "s of work since then are lost" in text for text in said), said
+    off = furthest(found, train_alone(tmp_path / "alone"))
+    assert off["weight"] < 2e-3, off
+    assert off["figure"] < 0.005, off
+    assert ("train", 1) in told.epochs
+
+
+def test_an_error_on_purpose_is_not_tried_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(TowerkitError, match="must be finite"):
+        train(tmp_path / "run", Silent(), said, optimizer={"kind": "sgd", "lr": 1e6})
+    assert not any("started again" in text for text in said), said

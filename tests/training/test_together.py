@@ -1,0 +1,263 @@
+"""Several processes train as one with all rows of a batch: here they are threads, see ``towerkit.testing.worlds``.
+
+Invariants, for 2 and 3 processes and batches that do not divide evenly, whose last one is shorter than the number of processes:
+- losses of every step are those of one process, and so is everything that moves: weights, what the optimizer and the update
+  remember, queues; for every update, drawn, shared, in-batch (with logQ), queued and hard negatives, weighted rows, sparse
+  and dense gradients;
+- the gradients of step 1 are equal to 1e-6;
+- candidates that are the work of towers are encoded once among all processes, and their gradients come back;
+- where queries stay at home, no process reads the vector of a query of another; the first one is brought them at the end;
+- tower models: tasks of which a process has no label, learned balance; what looks at the gradients of single tasks is refused;
+- processes that begin with other weights are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from towerkit.core.errors import SpecError
+from towerkit.core.spec import parse
+from towerkit.core.world import ALONE, World
+from towerkit.data.dataset import Dataset, make_dataset
+from towerkit.data.readers import read_table
+from towerkit.data.roles import EntityTable
+from towerkit.data.spec import DataSpec
+from towerkit.experiment import recipe_of
+from towerkit.spec import ModelingSpec
+from towerkit.testing.worlds import together
+from towerkit.training.crew import Crew
+from towerkit.training.fit import Prepared, batches_of
+from towerkit.training.snapshot import snapshot
+from towerkit.training.state import seeded_torch
+from towerkit.training.steps import torch_steps
+
+ID = {"kind": "id", "dim": 6}
+TABLE = {"kind": "table", "columns": ["price", "color"], "layers": [8], "dim": 6}
+MIXED = {"towers": {"id": ID, "table": TABLE}}
+SHARED = [{"kind": "in_batch"}, {"kind": "popularity", "count": 7, "shared": True}]
+CASES: dict[str, dict[str, Any]] = {
+    "two_backprop, own negatives": {"negatives": [{"kind": "uniform", "count": 3}]},
+    "in batch with logQ, weights, rows all": {"negatives": SHARED, "weight": True, "rows": "all"},
+    "in batch, rows touched, adagrad": {"negatives": SHARED, "optimizer": "adagrad"},
+    "queue and hard": {"negatives": [{"kind": "queue", "size": 20}, {"kind": "hard", "count": 2, "pool": 5}]},
+    "full softmax, cosine": {"loss": "softmax", "match": "cosine"},
+    "table tower, in batch": {"negatives": SHARED, "candidate": TABLE},
+    "mixed towers, one_backprop": {"negatives": SHARED, "candidate": MIXED, "update": {"kind": "one_backprop"}},
+    "one_backprop, debias, weights": {
+        "negatives": SHARED, "weight": True, "update": {"kind": "one_backprop", "debias": True, "beta": 0.9},
+    },
+    "one_backprop last": {"update": {"kind": "one_backprop", "duplicates": "last", "beta": 0.5}},
+    "alternating": {"negatives": SHARED, "update": {"kind": "alternating"}},
+    "ema": {"update": {"kind": "ema", "side": "both", "momentum": 0.5}},
+    "learned temperature, clip, accumulate": {
+        "loss": {"kind": "sampled_softmax", "learn_temperature": True}, "clip_norm": 0.01, "accumulate": 2, "negatives": SHARED,
+    },
+}  # fmt: skip
+
+
+def dataset(*, weighted: bool = False) -> Dataset:
+    draw = np.random.default_rng(3)
+    columns: dict[str, Any] = {"user": draw.integers(0, 11, 61), "item": (17 * draw.random(61) ** 2).astype(np.int64)}
+    columns["weight"] = draw.choice([0.0, 0.5, 3.0], 61)
+    items = {"item": np.arange(17), "price": draw.normal(size=17), "color": draw.choice(["red", "blue"], 17)}
+    given = {"examples": {"path": "rows", "query": "user", "candidate": "item"}}
+    given["examples"] |= {"weight": "weight"} if weighted else {}
+    given["entities"] = {"item": {"path": "items", "key": "item"}}
+    given["split"] = {"kind": "random", "validation": 0.0, "test": 0.0}
+    return make_dataset(
+        parse(DataSpec, given), read_table(columns), entities={"item": EntityTable("item", "item", read_table(items))}
+    )
+
+
+def spec(case: dict[str, Any], partition: str = "rows") -> ModelingSpec:
+    model = {
+        "kind": "two_tower",
+        "query": ID,
+        "candidate": case.get("candidate", ID),
+        "match": case.get("match", "dot"),
+    }
+    loss = case.get("loss", "sampled_softmax")
+    objective: dict[str, Any] = {"loss": {"kind": loss} if isinstance(loss, str) else loss}
+    if "negatives" in case:
+        objective["negatives"] = case["negatives"]
+    optimizer = {
+        "kind": case.get("optimizer", "adam"),
+        "lr": 0.05,
+        "rows": case.get("rows", "touched"),
+        "weight_decay": 0.01,
+    }
+    optimizer |= {"clip_norm": case["clip_norm"]} if "clip_norm" in case else {}
+    training = {
+        "batch_size": 20,
+        "optimizer": optimizer,
+        "accumulate": case.get("accumulate", 1),
+        "partition": partition,
+    }
+    model["match"] = {"kind": model["match"]}
+    update = {"update": case["update"]} if "update" in case else {}
+    return parse(ModelingSpec, {"model": model, "objective": objective, "training": training, **update})
+
+
+def prepared(chosen: ModelingSpec, data: Dataset) -> Prepared:
+    with seeded_torch(7):
+        return recipe_of(chosen, data).prepare(data, data.parts.train, chosen.training)
+
+
+def run(world: World, found: Prepared, chosen: ModelingSpec, data: Dataset) -> tuple[list[float], dict[str, Tensor]]:
+    """The losses of two epochs, and all that moved; the vectors at home are brought to the first process."""
+    crew = Crew.of(world, found, chosen.training)
+    crew.check_together(found.state)
+    rows, losses = data.parts.train, []
+    found.state.model.train()
+    for epoch in range(2):
+        batches = lambda epoch, done: batches_of(found, rows, chosen.training, epoch, done, crew)  # noqa: E731
+        for stepped in torch_steps(found.state, batches, chosen.training.accumulate)(epoch, 0, lambda: 1):
+            losses += stepped.losses
+    crew.collect(found.state)
+    moved = {
+        name: t for name, t in snapshot(found.state).items() if not name.startswith(("torch", "objective.effective"))
+    }
+    return losses, moved
+
+
+def compare(chosen: ModelingSpec, data: Dataset, size: int, near: float = 2e-4) -> None:
+    losses, moved = run(ALONE, prepared(chosen, data), chosen, data)
+    each = [prepared(chosen, data) for _ in range(size)]
+    with seeded_torch(0):
+        found = together(size, lambda world: run(world, each[world.rank], chosen, data))
+    for own, _ in found:
+        np.testing.assert_allclose(own, losses, rtol=1e-5)
+    first = found[0][1]
+    assert first.keys() == moved.keys()
+    for name, tensor in moved.items():
+        torch.testing.assert_close(
+            first[name], tensor, rtol=near, atol=near, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_processes_train_as_one(name: str) -> None:
+    chosen = spec(CASES[name])
+    compare(chosen, dataset(weighted=CASES[name].get("weight", False)), 3 if "in batch" in name else 2)
+
+
+@pytest.mark.parametrize("rows", ["touched", "all"])
+@pytest.mark.parametrize("update", [{"kind": "one_backprop", "debias": True}, {"kind": "two_backprop"}])
+def test_queries_stay_at_home(update: dict[str, Any], rows: str) -> None:
+    case = {"negatives": SHARED, "update": update, "rows": rows}
+    compare(spec(case, "query"), dataset(), 3)
+
+
+def test_nobody_reads_the_query_of_another() -> None:
+    """Vectors of queries of other processes are spoiled before the first step: the losses stay those of one process."""
+    chosen, data = spec({"negatives": SHARED, "update": {"kind": "one_backprop"}}, "auto"), dataset()
+    losses, _ = run(ALONE, prepared(chosen, data), chosen, data)
+    each = [prepared(chosen, data) for _ in range(2)]
+
+    def work(world: World) -> list[float]:
+        found = each[world.rank]
+        crew = Crew.of(world, found, chosen.training)
+        (tower,) = found.state.model.query.id_towers().values()
+        with torch.no_grad():
+            tower.table[1 - world.rank :: 2] = 1e3
+        batches = batches_of(found, data.parts.train, chosen.training, 0, 0, crew)
+        steps = torch_steps(found.state, lambda epoch, done: batches)(0, 0, lambda: 1)
+        return [loss for stepped in steps for loss in stepped.losses]
+
+    with seeded_torch(0):
+        for own in together(2, work):
+            np.testing.assert_allclose(own, losses[: len(own)], rtol=1e-5)
+    assert len(own) == 4
+
+
+def first_gradients(chosen: ModelingSpec, data: Dataset, found: Prepared, world: World) -> dict[str, Tensor]:
+    crew = Crew.of(world, found, chosen.training)
+    batches = batches_of(found, data.parts.train, chosen.training, 0, 0, crew)
+    next(iter(torch_steps(found.state, lambda epoch, done: batches)(0, 0, lambda: 1)))
+    grads = {name: p.grad for name, p in found.state.model.named_parameters() if p.grad is not None}
+    return {name: gradient.to_dense() if gradient.is_sparse else gradient for name, gradient in grads.items()}
+
+
+@pytest.mark.parametrize("name", ["in batch with logQ, weights, rows all", "table tower, in batch"])
+def test_gradients_of_the_first_step(name: str) -> None:
+    chosen, data = spec(CASES[name]), dataset(weighted="weights" in name)
+    alone = first_gradients(chosen, data, prepared(chosen, data), ALONE)
+    each = [prepared(chosen, data) for _ in range(2)]
+    with seeded_torch(0):
+        found = together(2, lambda world: first_gradients(chosen, data, each[world.rank], world))
+    assert alone
+    for own in found:
+        assert (
+            min(right.abs().max() for right in alone.values() if right.dim() == 2) > 1e-3
+        )  # or nothing would be compared
+        for gradient, right in zip(own.values(), alone.values(), strict=True):
+            torch.testing.assert_close(gradient, right, rtol=0, atol=1e-6)
+
+
+def test_shared_candidates_are_encoded_once() -> None:
+    chosen, data = spec(CASES["table tower, in batch"]), dataset()
+    each = [prepared(chosen, data) for _ in range(2)]
+    rows = list(range(20))
+
+    def work(world: World) -> tuple[int, int]:
+        batch = Crew.of(world, each[world.rank], chosen.training).cut(each[world.rank], np.array(rows), 0)
+        assert batch.exchange is not None
+        return len(batch.exchange.index), sum(batch.exchange.sizes)
+
+    with seeded_torch(0):
+        given = together(2, work)
+    whole = next(batches_of(each[0], data.parts.train, chosen.training, 0))
+    assert given[0][1] == given[0][0] + given[1][0]
+    assert given[0][1] <= len(next(iter(whole.columns["item"].values()))) + 7
+
+
+def two_tasks() -> Dataset:
+    draw = np.random.default_rng(4)
+    rare = [None] * 50
+    rare[3], rare[40] = "yes", "no"
+    columns: dict[str, Any] = {"age": draw.normal(size=50), "often": draw.choice(["a", "b"], 50), "rare": rare}
+    split = {"kind": "random", "validation": 0.0, "test": 0.0}
+    return make_dataset(parse(DataSpec, {"examples": {"path": "rows"}, "split": split}), read_table(columns))
+
+
+def task_spec(balance: str) -> ModelingSpec:
+    towers = {"table": {"kind": "table", "columns": ["age"], "layers": [6], "dim": 4}}
+    heads = {name: {"kind": "binary", "column": name} for name in ("often", "rare")}
+    training = {"batch_size": 16, "optimizer": {"kind": "adam", "lr": 0.05}}
+    model = {"kind": "tower_model", "towers": towers, "heads": heads}
+    return parse(ModelingSpec, {"model": model, "balance": {"kind": balance}, "training": training})
+
+
+@pytest.mark.parametrize("balance", ["fixed", "uncertainty", "dwa"])
+def test_tasks_without_a_label_in_a_process(balance: str) -> None:
+    compare(task_spec(balance), two_tasks(), 2)
+
+
+def refused(chosen: ModelingSpec, data: Dataset, spoil: Callable[[Prepared], None] = lambda found: None) -> str:
+    each = [prepared(chosen, data) for _ in range(2)]
+    spoil(each[1])
+    with seeded_torch(0), pytest.raises(SpecError) as caught:
+        together(2, lambda world: run(world, each[world.rank], chosen, data))
+    return str(caught.value)
+
+
+def test_refusals() -> None:
+    assert "PcgradBalance" in refused(task_spec("pcgrad"), two_tasks())
+    assert "all vectors of a batch" in refused(spec({"loss": "directau", "match": "cosine"}), dataset())
+    assert "ema" in refused(spec({"negatives": SHARED, "candidate": TABLE, "update": {"kind": "ema"}}), dataset())
+    clipped = {"negatives": SHARED, "clip_norm": 1.0}
+    assert "clip_norm" in refused(spec(clipped, "query"), dataset())
+
+
+def test_other_weights_are_refused() -> None:
+    def spoil(found: Prepared) -> None:
+        with torch.no_grad():
+            next(found.state.model.parameters())[0, 0] += 1
+
+    assert "same weights" in refused(spec({}), dataset(), spoil)
