@@ -32,7 +32,7 @@ SPEC: Mapping[str, Any] = {
     "training": {"epochs": 2, "batch_size": 500, "checkpoint_every": 3, "optimizer": {"kind": "adam", "lr": 0.02}},
     "evaluation": {"k": [5]},
 }
-"""Everything that workers exchange plays a part: sparse and dense gradients, vectors of towers, queries at home with their counts."""
+"""All that workers exchange plays a part: sparse and dense gradients, vectors of towers, queries at home with their counts."""
 
 
 def spec_of(**training: Any) -> ExperimentSpec:
