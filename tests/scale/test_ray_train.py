@@ -17,13 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_processes import SPEC, assert_same, train_alone
 
 from towerkit.core.errors import TowerkitError
-from towerkit.core.spec import parse
 from towerkit.data.dataset import read_dataset
 from towerkit.run import Run
-from towerkit.spec import ExperimentSpec
+from towerkit.testing.by_workers import furthest, spec_of, train_alone
 from towerkit.training.progress import Silent
 
 pytestmark = [
@@ -47,7 +45,7 @@ class Told(Silent):
 def train(run: Path, progress: Silent, said: list[str], **changes: Any) -> Run:
     from towerkit.scale.ray_train import train_on
 
-    spec = parse(ExperimentSpec, {**SPEC, "training": {**SPEC["training"], **changes}})
+    spec = spec_of(**changes)
     dataset = read_dataset(spec.data, seed=spec.training.seed)
     return train_on("local", 2, run, spec, dataset, progress, place=Path(), say=said.append)
 
@@ -76,7 +74,9 @@ def test_a_killed_worker(tmp_path: Path) -> None:
     found = train(tmp_path / "run", told, said, checkpoint_every=1)
     assert killed, "nobody was killed"
     assert any("A worker died" in text and "s of work since then are lost" in text for text in said), said
-    assert_same(found, train_alone(tmp_path / "alone"))
+    off = furthest(found, train_alone(tmp_path / "alone"))
+    assert off["weight"] < 2e-3, off
+    assert off["figure"] < 0.005, off
     assert ("train", 1) in told.epochs
 
 

@@ -66,7 +66,7 @@ class Parted:
         shared = [each.rows for each in drawn if each.rows is not None and each.rows.ndim == 1]
         if not shared:
             return None
-        distinct, owner = np.unique(np.concatenate(shared)), None
+        distinct = np.unique(np.concatenate(shared))
         owner = np.arange(len(distinct)) * len(shares.places) // max(1, len(distinct))
         for rank in reversed(range(len(shares.places))):
             owner[np.isin(distinct, positives[shares.places[rank]])] = rank
