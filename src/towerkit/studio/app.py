@@ -1,0 +1,214 @@
+"""The addresses of the studio. What a page shows is made in ``pages``; here it is asked for, and told when it cannot be made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from towerkit.core.errors import TowerkitError
+from towerkit.reporting.markup import Markup, element, foreign
+from towerkit.serving.guard import App
+from towerkit.serving.problems import Problem, problem_of_validation
+from towerkit.serving.settings import Limits, Settings
+from towerkit.studio import trainings
+from towerkit.studio.assets import assets, edition, kind_of
+from towerkit.studio.door import SIGN_IN, Door, Sessions, cookie, session_of
+from towerkit.studio.frame import View, document
+from towerkit.studio.library import Library
+from towerkit.studio.opened import Missing, Opened, Shelf
+from towerkit.studio.pages.compare import MOST, compare_page
+from towerkit.studio.pages.overview import overview_page
+from towerkit.studio.pages.runs import runs_page, trainings_part
+from towerkit.studio.pages.sign_in import SignIn, sign_in_page
+from towerkit.studio.pages.training import training_page, training_part
+from towerkit.studio.trainings import Training, training_of
+
+T = TypeVar("T")
+LIMITS = Limits(body_bytes=12_000_000)
+"""A picture that is tried out comes as text in JSON."""
+_GUESS_S = 0.5
+"""Whoever shows a wrong token waits so long."""
+
+
+class Studio:
+    """What the pages are made of.
+
+    Args:
+        root: The folder of Runs.
+        base: The folder that relative paths of the Runs' data start from.
+    """
+
+    def __init__(self, root: Path, base: Path) -> None:
+        self.library = Library(root)
+        self.shelf = Shelf(self.library, base)
+
+    def with_run(self, name: str, make: Callable[[Opened], T]) -> T:
+        """What a function makes of a Run; one at a time."""
+        with self.shelf.lock:
+            return make(self.shelf.open(name))
+
+    def with_runs(self, names: list[str], make: Callable[[list[Opened]], T]) -> T:
+        """What a function makes of several Runs; one at a time."""
+        with self.shelf.lock:
+            return make([self.shelf.open(name) for name in names])
+
+    def trainings(self) -> list[Training]:
+        """Those that are not over, the running ones first."""
+        found = [training_of(name, folder) for name, folder in sorted(self.library.checkpoints().items())]
+        return sorted(found, key=lambda each: each.process is None)
+
+    def training(self, name: str) -> Training:
+        """One of them.
+
+        Raises:
+            Missing: If there is none: it may have written its Run.
+        """
+        folder = self.library.checkpoints().get(name)
+        if folder is None:
+            raise Missing(f"There is no training of {name.replace('~', '/')}; it may be over.")
+        return training_of(name, folder)
+
+
+class _Show:
+    """How pages are told."""
+
+    def __init__(self, *, account: bool) -> None:
+        self.account = account
+
+    def page(self, view: View, status: int = 200) -> HTMLResponse:
+        """A whole page."""
+        return HTMLResponse(document(view, account=self.account), status)
+
+    def part(self, markup: Markup) -> JSONResponse:
+        """A piece that a module of ours puts into its page."""
+        return JSONResponse({"html": markup})
+
+
+def make_studio(studio: Studio, settings: Settings) -> App:
+    """The studio as an ASGI application.
+
+    Args:
+        studio: What it shows.
+        settings: Whom it trusts.
+    """
+    sessions = Sessions(settings.token)
+    show = _Show(account=sessions.is_needed)
+    app = FastAPI(title="towerkit studio", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.state.studio = studio
+    _add_problems(app, show)
+    _add_files(app)
+    _add_session(app, sessions)
+    _add_lists(app, studio, show)
+    _add_runs(app, studio, show)
+    return Door(app, settings, sessions)
+
+
+def _add_files(app: FastAPI) -> None:
+    @app.get("/static/{of}/{name}")
+    def file(of: str, name: str) -> Response:
+        if of != edition() or name not in assets():
+            raise Missing("There is no such file; load the page again.")
+        return Response(assets()[name], media_type=kind_of(name))
+
+
+def _add_session(app: FastAPI, sessions: Sessions) -> None:
+    @app.get(SIGN_IN)
+    def sign_in() -> Response:
+        return HTMLResponse(document(sign_in_page()))
+
+    @app.post(SIGN_IN)
+    def begin(body: SignIn) -> Response:
+        session = sessions.begin(body.token)
+        if session is None:
+            time.sleep(_GUESS_S)
+            raise Problem(401, "The token is the one that the studio was started with.", "another one", "Try again.")
+        return JSONResponse({"to": "/"}, headers={"Set-Cookie": cookie(session)})
+
+    @app.post("/sign-out")
+    def end(request: Request) -> Response:
+        sessions.end(session_of(request.scope["headers"]))
+        return JSONResponse({"to": SIGN_IN}, headers={"Set-Cookie": cookie("")})
+
+
+def _add_lists(app: FastAPI, studio: Studio, show: _Show) -> None:
+    def listed(metric: str = "") -> HTMLResponse:
+        folder = studio.library.root.resolve().name
+        return show.page(runs_page(studio.library.entries(), studio.trainings(), folder, metric))
+
+    @app.get("/")
+    def runs() -> Response:
+        return listed()
+
+    @app.get("/by/{metric:path}")
+    def runs_by(metric: str) -> Response:
+        return listed(metric)
+
+    @app.get("/live/trainings")
+    def live() -> Response:
+        return show.part(trainings_part(studio.trainings()))
+
+    @app.get("/training/{name}")
+    def training(name: str) -> Response:
+        return show.page(training_page(studio.training(name)))
+
+    @app.get("/live/training/{name}")
+    def live_training(name: str) -> Response:
+        return show.part(training_part(studio.training(name)))
+
+    @app.post("/training/{name}/stop")
+    def stop(name: str) -> Response:
+        trainings.stop(studio.training(name))
+        return JSONResponse({"told": "Asked to stop; its state will be on the disk."})
+
+    @app.get("/compare/{names:path}")
+    def compare(names: str) -> Response:
+        chosen = list(dict.fromkeys(names.split("/")))
+        if not 2 <= len(chosen) <= MOST:
+            raise Missing(f"Two to {MOST} Runs are compared; received {len(chosen)}.")
+        return show.page(studio.with_runs(chosen, compare_page))
+
+
+def _add_runs(app: FastAPI, studio: Studio, show: _Show) -> None:
+    @app.get("/runs/{name}")
+    def overview(name: str) -> Response:
+        return show.page(studio.with_run(name, overview_page))
+
+
+def _add_problems(app: FastAPI, show: _Show) -> None:
+    """A page for who reads, an object for our modules."""
+
+    def told(request: Request, status: int, problem: Problem) -> Response:
+        if request.method == "GET" and not request.url.path.startswith("/live/"):
+            words = [problem.rule, f"Received: {problem.received}" if problem.received else "", problem.next_step]
+            body = element("div", {"class": "problem"}, *(element("p", {}, foreign(each)) for each in words if each))
+            return show.page(View("This page cannot be shown", body), status)
+        return JSONResponse(problem.content(), status)
+
+    def of_library(request: Request, error: Exception) -> Response:
+        return told(request, 422, Problem(422, str(error)))
+
+    def of_address(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        words = str(error) if isinstance(error, Missing) else "There is no such page."
+        return told(request, status, Problem(status, words, "", "The list of Runs is at /."))
+
+    def of_body(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return told(request, 422, problem_of_validation(error.errors()))
+
+    def of_request(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return told(request, error.status, error)
+
+    app.add_exception_handler(TowerkitError, of_library)
+    app.add_exception_handler(Missing, of_address)
+    app.add_exception_handler(HTTPException, of_address)
+    app.add_exception_handler(RequestValidationError, of_body)
+    app.add_exception_handler(Problem, of_request)
