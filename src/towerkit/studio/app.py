@@ -27,6 +27,7 @@ from towerkit.studio.pages.compare import MOST, compare_page
 from towerkit.studio.pages.overview import overview_page
 from towerkit.studio.pages.runs import runs_page, trainings_part
 from towerkit.studio.pages.sign_in import SignIn, sign_in_page
+from towerkit.studio.pages.towers import towers_page
 from towerkit.studio.pages.training import training_page, training_part
 from towerkit.studio.trainings import Training, training_of
 
@@ -179,6 +180,10 @@ def _add_runs(app: FastAPI, studio: Studio, show: _Show) -> None:
     @app.get("/runs/{name}")
     def overview(name: str) -> Response:
         return show.page(studio.with_run(name, overview_page))
+
+    @app.get("/runs/{name}/towers")
+    def towers(name: str) -> Response:
+        return show.page(studio.with_run(name, lambda opened: towers_page(opened, studio.library.root)))
 
 
 def _add_problems(app: FastAPI, show: _Show) -> None:

@@ -30,6 +30,12 @@ def compare_page(several: Sequence[Opened]) -> View:
     return View(title, joined([crumbs, *sections]), about="Differences are taken from the first Run.")
 
 
+def _is_one_sided(name: str, settings: Sequence[dict[str, str]]) -> bool:
+    """Whether some have a setting that says something, and others do not have it."""
+    found = [each.get(name) in (None, "None", "") for each in settings]
+    return any(found) and not all(found)
+
+
 def _specs(several: Sequence[Opened]) -> Section:
     """The settings that are not the same in all of them."""
     settings = [dict(nested_keys(each.run.spec)) for each in several]
@@ -37,7 +43,7 @@ def _specs(several: Sequence[Opened]) -> Section:
     rows = [
         (name, *(each.get(name, "·") for each in settings))
         for name in names
-        if len({each.get(name) for each in settings}) > 1
+        if len({each.get(name) for each in settings} - {None, "None", ""}) > 1 or _is_one_sided(name, settings)
     ]
     if not rows:
         return Section("specs", "Specs", (Part("", (Words("The specs are the same, every default included."),)),))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from towerkit.metrics.intervals import Interval
-from towerkit.metrics.shown import figure, metric_order
+from towerkit.metrics.shown import at_largest_k, between, metric_order
 from towerkit.reporting.axis import Axis, axis_of
 from towerkit.reporting.markup import Markup, element, foreign, joined, text
 from towerkit.studio.frame import View, buttons, note, run_address
@@ -51,8 +52,8 @@ def _choices(entries: Sequence[Entry], metric: str) -> Markup:
     for each in entries:
         for name in each.metrics:
             counts[name] = counts.get(name, 0) + 1
-    often = sorted(counts, key=lambda name: (-counts[name], metric_order(name)))[:_MOST_CHOICES]
-    names = [("/", "headline"), *((f"/by/{name}", name) for name in sorted(often, key=metric_order))]
+    often = sorted(at_largest_k(list(counts)), key=lambda name: (-counts[name], metric_order(name)))[:_MOST_CHOICES]
+    names = [("/", "headline"), *((f"/by/{quote(name)}", name) for name in sorted(often, key=metric_order))]
     return element("nav", {"aria-label": "Figure"}, buttons(names, metric or "headline"))
 
 
@@ -107,10 +108,10 @@ def _row(entry: Entry, metric: str, axes: Mapping[str, Axis]) -> Markup:
     cells = [
         ("Kind", text(entry.kind), None),
         ("Figure", text(metric), None),
-        ("Value", text(figure(value)), _sortable(None if value is None else value.value)),
+        ("Value", _value(value), _sortable(None if value is None else value.value)),
         ("", _whisker(value, axes.get(metric), best), None),
         ("Best baseline", text(f"{best[1].value:.4f} ({best[0]})" if best else ""), None),
-        ("Trained", text(entry.created.replace("T", " ").removesuffix("Z")), None),
+        ("Trained", text(entry.created[:16].replace("T", " ")), None),
         ("Seconds", text("" if entry.seconds is None else f"{entry.seconds:,.1f}"), _sortable(entry.seconds)),
         ("Size", text(f"{entry.bytes / 1e6:,.1f} MB"), str(entry.bytes)),
     ]
@@ -118,6 +119,14 @@ def _row(entry: Entry, metric: str, axes: Mapping[str, Axis]) -> Markup:
     return element(
         "tr", {"data-run": entry.id}, element("td", {}, element("input", box)), element("th", {"scope": "row"}, name), *tds
     )
+
+
+def _value(value: Interval | None) -> Markup:
+    """The figure; its ends are left out where there is little room."""
+    if value is None or not math.isfinite(value.value):
+        return text("" if value is None else "undefined")
+    ends = text(f" {between(value.low, value.high)}" if math.isfinite(value.low) else "")
+    return joined([text(f"{value.value:.4f}"), element("span", {"class": "drop-narrow muted"}, ends)])
 
 
 def _sortable(value: float | None) -> str:
