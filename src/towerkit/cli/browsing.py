@@ -21,7 +21,9 @@ def studio(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free one.")] = 8050,
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", help="What readers sign in with, in place of $TOWERKIT_TOKEN.", show_default=False),
+        typer.Option(
+            "--token-file", help="What readers sign in with, in place of $TOWERKIT_TOKEN.", show_default=False
+        ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,

@@ -10,25 +10,32 @@ from typing import TypeVar
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from towerkit.core.errors import TowerkitError
+from towerkit.ensembles.late import LateFusion
+from towerkit.models.answer import TaskPredictor
 from towerkit.reporting.markup import Markup, element, foreign
 from towerkit.serving.guard import App
 from towerkit.serving.problems import Problem, problem_of_validation
 from towerkit.serving.settings import Limits, Settings
 from towerkit.studio import trainings
+from towerkit.studio.asking import Find, Question, Strict, engine_of, found, picture_of
 from towerkit.studio.assets import assets, edition, kind_of
 from towerkit.studio.door import SIGN_IN, Door, Sessions, cookie, session_of
 from towerkit.studio.frame import View, document
 from towerkit.studio.library import Library
 from towerkit.studio.opened import Missing, Opened, Shelf
+from towerkit.studio.pages.ask import answers_part, ask_page
 from towerkit.studio.pages.compare import MOST, compare_page
 from towerkit.studio.pages.overview import overview_page
+from towerkit.studio.pages.predict import predict_page, predictions_part
 from towerkit.studio.pages.runs import runs_page, trainings_part
 from towerkit.studio.pages.sign_in import SignIn, sign_in_page
 from towerkit.studio.pages.towers import towers_page
 from towerkit.studio.pages.training import training_page, training_part
+from towerkit.studio.predicting import Row, some_row
 from towerkit.studio.trainings import Training, training_of
 
 T = TypeVar("T")
@@ -108,6 +115,7 @@ def make_studio(studio: Studio, settings: Settings) -> App:
     _add_session(app, sessions)
     _add_lists(app, studio, show)
     _add_runs(app, studio, show)
+    _add_tries(app, studio, show)
     return Door(app, settings, sessions)
 
 
@@ -184,6 +192,66 @@ def _add_runs(app: FastAPI, studio: Studio, show: _Show) -> None:
     @app.get("/runs/{name}/towers")
     def towers(name: str) -> Response:
         return show.page(studio.with_run(name, lambda opened: towers_page(opened, studio.library.root)))
+
+
+class Ask(Strict):
+    """A question to a Run."""
+
+    ranking: str = Field("", max_length=256)
+    question: Question
+
+
+class Wanted(Strict):
+    """What a field that proposes keys has so far."""
+
+    ranking: str = Field("", max_length=256)
+    wanted: Find
+
+
+class Number(Strict):
+    """Which row."""
+
+    number: int = Field(ge=0)
+
+
+def _add_tries(app: FastAPI, studio: Studio, show: _Show) -> None:
+    @app.get("/runs/{name}/try")
+    def attempt(name: str) -> Response:
+        return attempt_of(name, "")
+
+    @app.get("/runs/{name}/try/{ranking}")
+    def attempt_of(name: str, ranking: str) -> Response:
+        entries = studio.library.entries()
+
+        def made(opened: Opened) -> View:
+            if isinstance(opened.run.model, TaskPredictor | LateFusion):
+                return predict_page(opened)
+            return ask_page(opened, ranking or next(iter(opened.run.rankings), ""), entries)
+
+        return show.page(studio.with_run(name, made))
+
+    @app.post("/ask/{name}")
+    def ask(name: str, body: Ask) -> Response:
+        return show.part(studio.with_run(name, lambda opened: answers_part(opened, body.ranking, body.question)))
+
+    @app.post("/find/{name}")
+    def find(name: str, body: Wanted) -> Response:
+        told = studio.with_run(name, lambda opened: found(engine_of(opened, body.ranking), body.wanted))
+        return JSONResponse({"found": told})
+
+    @app.get("/picture/{name}/{ranking}/{side}/{row}")
+    def picture(name: str, ranking: str, side: str, row: int) -> Response:
+        of = "" if ranking == "-" else ranking
+        content, kind = studio.with_run(name, lambda opened: picture_of(engine_of(opened, of), side, row))
+        return Response(content, media_type=kind)
+
+    @app.post("/predict/{name}")
+    def predict(name: str, body: Row) -> Response:
+        return show.part(studio.with_run(name, lambda opened: predictions_part(opened, body)))
+
+    @app.post("/row/{name}")
+    def row(name: str, body: Number) -> Response:
+        return JSONResponse(studio.with_run(name, lambda opened: some_row(opened, body.number)))
 
 
 def _add_problems(app: FastAPI, show: _Show) -> None:

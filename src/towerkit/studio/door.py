@@ -1,7 +1,7 @@
 """What stands before every page: the service's guard, a strict policy for browsers, and a session in place of a token.
 
-A browser cannot show a bearer token when a person follows a link. Who signs in once gets a cookie that no script can read and no other
-site can send; for requests that bring it, the token is put in, and the guard of the service sees what it always sees.
+A browser cannot show a bearer token when a person follows a link. Who signs in once gets a cookie that no script can read and no
+other site can send; for requests that bring it, the token is put in, and the guard of the service sees what it always sees.
 """
 
 from __future__ import annotations

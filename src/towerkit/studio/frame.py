@@ -40,8 +40,13 @@ def document(view: View, *, service: bool = False, account: bool = False) -> str
         service: Whether there is a page about a running service.
         account: Whether who reads has signed in, and may sign out.
     """
-    links = [("/", "Runs", view.here == "runs"), *([("/service", "Service", view.here == "service")] if service else [])]
-    out = [element("button", {"type": "button", "class": "plain", "data-leave": ""}, text("Sign out"))] if account else []
+    links = [
+        ("/", "Runs", view.here == "runs"),
+        *([("/service", "Service", view.here == "service")] if service else []),
+    ]
+    out = (
+        [element("button", {"type": "button", "class": "plain", "data-leave": ""}, text("Sign out"))] if account else []
+    )
     body = element(
         "body",
         {},
@@ -53,7 +58,11 @@ def document(view: View, *, service: bool = False, account: bool = False) -> str
             element("nav", {"aria-label": "Pages"}, *(_link(*each) for each in links), *out),
         ),
         element("main", {"id": "main", "tabindex": -1}, _heading(view), view.body),
-        element("footer", {}, text(f"towerkit {__version__}. These pages hold rows of the data: treat them as you treat them.")),
+        element(
+            "footer",
+            {},
+            text(f"towerkit {__version__}. These pages hold rows of the data: treat them as you treat them."),
+        ),
     )
     return f"<!DOCTYPE html>\n{element('html', {'lang': 'en'}, _head(view, account), body)}\n"
 

@@ -67,7 +67,9 @@ class Library:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise RunError(f"The studio shows a folder of Runs; received {root}, which is no folder. Give one that holds Runs.")
+            raise RunError(
+                f"The studio shows a folder of Runs; received {root}, which is no folder. Give one that holds Runs."
+            )
         self.root = root
         self._read: dict[Path, tuple[tuple[int, int], Entry]] = {}
 
@@ -82,9 +84,7 @@ class Library:
 
     def checkpoints(self) -> dict[str, Path]:
         """Id of the Run that is being trained -> the folder of its checkpoints."""
-        return {
-            self._id(folder).removesuffix(_CHECKPOINT): folder for folder, is_run in self._folders() if not is_run
-        }
+        return {self._id(folder).removesuffix(_CHECKPOINT): folder for folder, is_run in self._folders() if not is_run}
 
     def _folders(self) -> Iterator[tuple[Path, bool]]:
         """Folders of Runs, and of checkpoints; the folder itself may be a Run."""
@@ -133,7 +133,11 @@ def _entry_of(folder: Path, name: str) -> Entry:
         content = read_json(folder / "metrics.json")
         return _described(folder, name, manifest, content)
     except (TowerkitError, KeyError, TypeError, ValueError, AttributeError) as error:
-        told = str(error) if isinstance(error, TowerkitError) else f"its figures are not what this version knows ({error!r})"
+        told = (
+            str(error)
+            if isinstance(error, TowerkitError)
+            else f"its figures are not what this version knows ({error!r})"
+        )
         return Entry(name, folder, "unreadable", "", {}, {}, None, 0, told)
 
 
@@ -141,9 +145,7 @@ def _described(folder: Path, name: str, manifest: Manifest, content: Mapping[str
     baselines = {each: _figures(about["metrics"]) for each, about in content["baselines"].items()}
     size = sum(entry.bytes for entry in manifest.files.values())
     metrics = _figures(content["model"]["metrics"])
-    return Entry(
-        name, folder, manifest.kind, manifest.created, metrics, baselines, manifest.extra.get("seconds"), size
-    )
+    return Entry(name, folder, manifest.kind, manifest.created, metrics, baselines, manifest.extra.get("seconds"), size)
 
 
 def _figures(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:

@@ -40,7 +40,7 @@ def plan_chart(plan: Plan, bars: Mapping[str, Sequence[Bar]]) -> Chart:
     wires = [_wire(plan, places, heights, *each) for each in plan.wires]
     boxes = [_drawn(box, places[box.name], heights[box.name], bars.get(box.name, ())) for box in plan.boxes]
     about = "Columns are read by towers, their vectors are merged, and what comes out stands on the right."
-    return Chart("plan", "The model", about, bottom + 4, joined([*heads, *wires, *boxes]), _table(plan), width)
+    return Chart("plan", "The model", about, bottom + 4, joined([*heads, *wires, *boxes]), _table(plan), width + 2)
 
 
 def _left(layer: int) -> float:
@@ -120,7 +120,9 @@ def _drawn(box: Box, top: float, height: float, bars: Sequence[Bar]) -> Markup:
         parts.append(element("rect", {"class": "track", "x": left + 12, "y": y - 4, "width": room, "height": 5}))
         if bar.share > 0:
             wide = max(room * min(bar.share, 1.0), 1.5)
-            parts.append(element("rect", {"class": f"fl s{bar.series}", "x": left + 12, "y": y - 4, "width": wide, "height": 5}))
+            parts.append(
+                element("rect", {"class": f"fl s{bar.series}", "x": left + 12, "y": y - 4, "width": wide, "height": 5})
+            )
     return element("g", {}, element("title", {}, text(f"{box.title}: {', '.join(box.lines)}")), *parts)
 
 

@@ -92,7 +92,10 @@ def _side(plan: Plan, model: Retriever, which: str, prefix: str = "") -> str:
 
 
 def _match(plan: Plan, model: Retriever, query: str, candidate: str, prefix: str) -> None:
-    counts = f"{len(model.query.keys):,} {model.query_entity}", f"{len(model.candidate.keys):,} {model.candidate_entity}"
+    counts = (
+        f"{len(model.query.keys):,} {model.query_entity}",
+        f"{len(model.candidate.keys):,} {model.candidate_entity}",
+    )
     title = f"match: {model.model.match.similarity}"
     plan.add(Box(f"{prefix}match", 3, title, (f"{model.model.query.out_dim} wide", *counts)), [query, candidate])
 
@@ -125,7 +128,9 @@ def _members(plan: Plan, model: LateFusion | RankFusion, outs: Sequence[str]) ->
         spec: Any = model.spec.members[name]
         reads = groups.get(name) or _read_by(member)
         read = _columns(plan, name, "", list(reads))
-        known = num_parameters(member) if isinstance(member, Retriever | TaskPredictor | PairScorer | LateFusion) else None
+        known = (
+            num_parameters(member) if isinstance(member, Retriever | TaskPredictor | PairScorer | LateFusion) else None
+        )
         names.append(plan.add(Box(name, 1, name, (str(spec.kind),), known or None, is_tower=True), [read]))
     combined = plan.add(Box("combine", 2, str(model.spec.combine.kind), ("of all members",)), names)
     for out in outs:

@@ -44,7 +44,11 @@ class Training:
             return {}
         found = {key: value for key, value in self.records[-1].items() if isinstance(value, int | float)}
         told = {key.removeprefix("validation/"): key for key in found if key.startswith("validation/")}
-        shown = [told[name] for name in headlines([name for name in told if name != "loss"])] if set(told) - {"loss"} else []
+        shown = (
+            [told[name] for name in headlines([name for name in told if name != "loss"])]
+            if set(told) - {"loss"}
+            else []
+        )
         return {key: found[key] for key in ["loss", *shown] if key in found}
 
 
@@ -89,7 +93,9 @@ def stop(training: Training) -> None:
     if training.process is None:
         raise RunError(f"Nothing on this machine trains {training.name}; it was stopped before, or runs elsewhere.")
     if sys.platform == "win32":  # pragma: no cover - there a signal would end the process at once
-        raise RunError(f"On Windows a training is stopped where it runs, with Ctrl-C; it is process {training.process}.")
+        raise RunError(
+            f"On Windows a training is stopped where it runs, with Ctrl-C; it is process {training.process}."
+        )
     try:
         os.kill(training.process, signal.SIGINT)
     except OSError as error:

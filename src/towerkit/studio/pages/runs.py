@@ -58,16 +58,26 @@ def _choices(entries: Sequence[Entry], metric: str) -> Markup:
 
 
 def _tools() -> Markup:
-    find = element("input", {"type": "search", "id": "find", "placeholder": "name, kind or figure", "autocomplete": "off"})
-    compare = element("button", {"type": "button", "id": "compare", "disabled": ""}, text("Compare"))
-    told = element("span", {"class": "muted", "id": "told", "role": "status"}, text("Choose two Runs or more to compare them."))
-    return element(
-        "div", {"class": "toolbar"}, element("label", {"for": "find"}, text("Filter ")), find, compare, told
+    find = element(
+        "input", {"type": "search", "id": "find", "placeholder": "name, kind or figure", "autocomplete": "off"}
     )
+    compare = element("button", {"type": "button", "id": "compare", "disabled": ""}, text("Compare"))
+    told = element(
+        "span", {"class": "muted", "id": "told", "role": "status"}, text("Choose two Runs or more to compare them.")
+    )
+    return element("div", {"class": "toolbar"}, element("label", {"for": "find"}, text("Filter ")), find, compare, told)
 
 
 _COLUMNS = ("", "Run", "Kind", "Figure", "Value", "", "Best baseline", "Trained", "Seconds", "Size")
-_SORTED = {"Run": "text", "Kind": "text", "Figure": "text", "Value": "number", "Trained": "text", "Seconds": "number", "Size": "number"}
+_SORTED = {
+    "Run": "text",
+    "Kind": "text",
+    "Figure": "text",
+    "Value": "number",
+    "Trained": "text",
+    "Seconds": "number",
+    "Size": "number",
+}
 _NUMBERS = ("Value", "Seconds", "Size")
 _NARROW = ("Kind", "Best baseline", "Trained", "Seconds", "Size")
 """Columns that a phone leaves out."""
@@ -115,9 +125,16 @@ def _row(entry: Entry, metric: str, axes: Mapping[str, Axis]) -> Markup:
         ("Seconds", text("" if entry.seconds is None else f"{entry.seconds:,.1f}"), _sortable(entry.seconds)),
         ("Size", text(f"{entry.bytes / 1e6:,.1f} MB"), str(entry.bytes)),
     ]
-    tds = [element("td", {"class": _style(name) or ("drop-narrow" if not name else None), "data-value": key}, cell) for name, cell, key in cells]
+    tds = [
+        element("td", {"class": _style(name) or ("drop-narrow" if not name else None), "data-value": key}, cell)
+        for name, cell, key in cells
+    ]
     return element(
-        "tr", {"data-run": entry.id}, element("td", {}, element("input", box)), element("th", {"scope": "row"}, name), *tds
+        "tr",
+        {"data-run": entry.id},
+        element("td", {}, element("input", box)),
+        element("th", {"scope": "row"}, name),
+        *tds,
     )
 
 

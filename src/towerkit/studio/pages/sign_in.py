@@ -21,7 +21,9 @@ def sign_in_page() -> View:
     form = element(
         "form",
         {"id": "sign-in"},
-        element("div", {"class": "field"}, element("label", {"for": "token"}, text("Token")), element("input", dict(field))),
+        element(
+            "div", {"class": "field"}, element("label", {"for": "token"}, text("Token")), element("input", dict(field))
+        ),
         element("button", {"class": "main"}, text("Open the studio")),
         element("div", {"role": "status", "id": "told"}),
     )

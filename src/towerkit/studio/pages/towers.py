@@ -118,7 +118,7 @@ def _bars(plan: Plan, content: Mapping[str, Any]) -> dict[str, list[Bar]]:
             bars.append(Bar("time", cost["share"], f"{cost['share']:.0%} of a {cost.get('group', 'row')}", 4))
         if box.name in losses:
             metric, value = losses[box.name]
-            told = f"{value:+.4f} {metric}"
+            told = f"{value:+.4f} {metric.rpartition('/')[2]}"
             bars.append(Bar("without it", abs(value) / most if most else 0.0, told, 1 if value > 0 else 0))
         found[box.name] = bars
     return found

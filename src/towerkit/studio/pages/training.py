@@ -30,7 +30,9 @@ def training_page(training: Training) -> View:
 def training_part(training: Training) -> Markup:
     """What changes as it goes."""
     charts = learning_charts([dict(each) for each in training.records])
-    drawn = [section_markup(Section("curves", "Curves so far", (Part("", (Figures(tuple(charts)),)),)))] if charts else []
+    drawn = (
+        [section_markup(Section("curves", "Curves so far", (Part("", (Figures(tuple(charts)),)),)))] if charts else []
+    )
     body = joined([*_state(training), *drawn] if charts else [*_state(training), note("No epoch is over yet.")])
     address = f"/live/training/{quote(training.id, safe='~')}"
     return element("div", {"id": "training", "data-live": address}, body)
@@ -39,16 +41,17 @@ def training_part(training: Training) -> Markup:
 def _state(training: Training) -> list[Markup]:
     last = training.records[-1] if training.records else {}
     facts = [("epoch", f"{last['epoch']} of {last['stage']}" if last else "the first one")]
-    facts += [(name.removeprefix("validation/") + (" (validation)" if "/" in name else ""), f"{value:.4f}") for name, value in training.last().items()]
+    facts += [
+        (name.removeprefix("validation/") + (" (validation)" if "/" in name else ""), f"{value:.4f}")
+        for name, value in training.last().items()
+    ]
     if training.process is not None:
         words: Markup = element("span", {"class": "alive"}, text(f"● runs as process {training.process}"))
     else:
         words = element("span", {"class": "muted"}, text("○ stopped: the same command with --resume goes on"))
     if training.records:
         facts.append(("last epoch", _ago(training.quiet_s)))
-    listed = [
-        joined([element("dt", {}, text(name)), element("dd", {}, foreign(value))]) for name, value in facts
-    ]
+    listed = [joined([element("dt", {}, text(name)), element("dd", {}, foreign(value))]) for name, value in facts]
     parts = [element("p", {}, words), element("dl", {"class": "facts"}, *listed)]
     return [*parts, _button(training)] if training.process is not None else parts
 
