@@ -178,4 +178,6 @@ def named_columns(spec: Any) -> set[str]:
     if "aggregate" in spec:  # what it looks back on stands in the Run
         return {name for name in (spec["by"], spec.get("at")) if name is not None}
     keys = ("column", "columns", "entity", "key", "of", "cross")
-    return {name for key, part in spec.items() if key in keys or isinstance(part, Mapping) for name in named_columns(part)}
+    return {
+        name for key, part in spec.items() if key in keys or isinstance(part, Mapping) for name in named_columns(part)
+    }

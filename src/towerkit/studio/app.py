@@ -29,13 +29,16 @@ from towerkit.studio.library import Library
 from towerkit.studio.opened import Missing, Opened, Shelf
 from towerkit.studio.pages.ask import answers_part, ask_page
 from towerkit.studio.pages.compare import MOST, compare_page
+from towerkit.studio.pages.data import data_page
 from towerkit.studio.pages.overview import overview_page
 from towerkit.studio.pages.predict import predict_page, predictions_part
 from towerkit.studio.pages.runs import runs_page, trainings_part
 from towerkit.studio.pages.sign_in import SignIn, sign_in_page
+from towerkit.studio.pages.space import found_points, point_part, space_page
 from towerkit.studio.pages.towers import towers_page
 from towerkit.studio.pages.training import training_page, training_part
 from towerkit.studio.predicting import Row, some_row
+from towerkit.studio.space import packed, space_of
 from towerkit.studio.trainings import Training, training_of
 
 T = TypeVar("T")
@@ -116,6 +119,7 @@ def make_studio(studio: Studio, settings: Settings) -> App:
     _add_lists(app, studio, show)
     _add_runs(app, studio, show)
     _add_tries(app, studio, show)
+    _add_maps(app, studio, show)
     return Door(app, settings, sessions)
 
 
@@ -192,6 +196,51 @@ def _add_runs(app: FastAPI, studio: Studio, show: _Show) -> None:
     @app.get("/runs/{name}/towers")
     def towers(name: str) -> Response:
         return show.page(studio.with_run(name, lambda opened: towers_page(opened, studio.library.root)))
+
+    @app.get("/runs/{name}/data")
+    def data(name: str) -> Response:
+        return show.page(studio.with_run(name, data_page))
+
+
+class Place(Strict):
+    """Which point."""
+
+    place: int = Field(ge=0)
+
+
+class Text(Strict):
+    """A part of a name."""
+
+    text: str = Field(max_length=200)
+
+
+def _add_maps(app: FastAPI, studio: Studio, show: _Show) -> None:
+    @app.get("/runs/{name}/space")
+    def space(name: str) -> Response:
+        return show.page(studio.with_run(name, space_page))
+
+    @app.get("/runs/{name}/space/{which}")
+    def space_of_side(name: str, which: str) -> Response:
+        return show.page(studio.with_run(name, lambda opened: space_page(opened, which)))
+
+    @app.get("/runs/{name}/space/{which}/{column:path}")
+    def space_by(name: str, which: str, column: str) -> Response:
+        return show.page(studio.with_run(name, lambda opened: space_page(opened, which, column)))
+
+    @app.get("/points/{name}/{which}/{column:path}")
+    def points(name: str, which: str, column: str) -> Response:
+        by = "" if column == "-" else column
+        content = studio.with_run(name, lambda opened: packed(space_of(opened, which), by))
+        return Response(content, media_type="application/octet-stream")
+
+    @app.post("/point/{name}/{which}")
+    def point(name: str, which: str, body: Place) -> Response:
+        return show.part(studio.with_run(name, lambda opened: point_part(space_of(opened, which), body.place)))
+
+    @app.post("/find-points/{name}/{which}")
+    def find_points(name: str, which: str, body: Text) -> Response:
+        told = studio.with_run(name, lambda opened: found_points(space_of(opened, which), body.text))
+        return JSONResponse({"found": told})
 
 
 class Ask(Strict):

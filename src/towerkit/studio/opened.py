@@ -52,8 +52,8 @@ class Opened:
     @cached_property
     def engines(self) -> dict[str, Engine]:
         """Ranking -> what answers its questions; a Run with one has it under an empty name."""
-        found = engines_of("run", self.run)
-        return {engine.name.partition(".")[2]: engine for engine in found}
+        names = [name.lower() for name in self.run.rankings] or [""]
+        return dict(zip(names, engines_of(self.entry.name, self.run), strict=True))
 
 
 class Shelf:

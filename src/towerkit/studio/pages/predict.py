@@ -80,7 +80,7 @@ def _task(task: str, labels: Labels, now: NDArray[np.float64], before: NDArray[n
     rows = []
     for place in order.tolist():
         old = None if before is None else float(before[place])
-        told = f"{now[place]:.1%}" + ("" if old is None else f" ({now[place] - old:+.1%})")
+        told = f"{now[place]:.1%}" + ("" if old is None else f" ({100 * (now[place] - old):+.1f} points)")
         words = element("dt", {}, foreign(names[place]))
         drawn = element("dd", {}, bar(float(now[place]), old))
         rows.append(joined([words, drawn, element("dd", {"class": "value"}, text(told))]))
