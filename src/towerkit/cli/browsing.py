@@ -32,6 +32,14 @@ def studio(
     base: Annotated[
         Path, typer.Option("--base", help="The folder that relative paths of the Runs' data start from.")
     ] = Path(),
+    service: Annotated[
+        str | None,
+        typer.Option(
+            "--service",
+            help="Address of a running service, for a page about it; $TOWERKIT_SERVICE_TOKEN if it wants one.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show a folder of Runs in a browser: figures, comparison, towers, answers to try, maps. Needs the extra studio."""
@@ -43,10 +51,12 @@ def studio(
     from towerkit.serving.settings import Settings
     from towerkit.studio.app import LIMITS, Studio
     from towerkit.studio.server import show_studio
+    from towerkit.studio.service import ServiceLink
 
     token = token_of(token_file, "TOWERKIT_TOKEN")
     settings = Settings(host=host, port=port, token=token, hosts=tuple(allow_host or ()), limits=LIMITS)
-    shown = Studio(runs, base.resolve())
+    link = None if service is None else ServiceLink(service, token_of(None, "TOWERKIT_SERVICE_TOKEN"))
+    shown = Studio(runs, base.resolve(), link)
 
     def announce(address: str) -> None:
         count = len(shown.library.entries())

@@ -33,11 +33,13 @@ from towerkit.studio.pages.data import data_page
 from towerkit.studio.pages.overview import overview_page
 from towerkit.studio.pages.predict import predict_page, predictions_part
 from towerkit.studio.pages.runs import runs_page, trainings_part
+from towerkit.studio.pages.service import service_page, service_part
 from towerkit.studio.pages.sign_in import SignIn, sign_in_page
 from towerkit.studio.pages.space import found_points, point_part, space_page
 from towerkit.studio.pages.towers import towers_page
 from towerkit.studio.pages.training import training_page, training_part
 from towerkit.studio.predicting import Row, some_row
+from towerkit.studio.service import Change, ServiceLink
 from towerkit.studio.space import packed, space_of
 from towerkit.studio.trainings import Training, training_of
 
@@ -54,10 +56,12 @@ class Studio:
     Args:
         root: The folder of Runs.
         base: The folder that relative paths of the Runs' data start from.
+        service: A running service that has a page of its own; None shows none.
     """
 
-    def __init__(self, root: Path, base: Path) -> None:
+    def __init__(self, root: Path, base: Path, service: ServiceLink | None = None) -> None:
         self.library = Library(root)
+        self.service = service
         self.shelf = Shelf(self.library, base)
 
     def with_run(self, name: str, make: Callable[[Opened], T]) -> T:
@@ -90,12 +94,12 @@ class Studio:
 class _Show:
     """How pages are told."""
 
-    def __init__(self, *, account: bool) -> None:
-        self.account = account
+    def __init__(self, *, account: bool, service: bool) -> None:
+        self.account, self.service = account, service
 
     def page(self, view: View, status: int = 200) -> HTMLResponse:
         """A whole page."""
-        return HTMLResponse(document(view, account=self.account), status)
+        return HTMLResponse(document(view, service=self.service, account=self.account), status)
 
     def part(self, markup: Markup) -> JSONResponse:
         """A piece that a module of ours puts into its page."""
@@ -110,7 +114,7 @@ def make_studio(studio: Studio, settings: Settings) -> App:
         settings: Whom it trusts.
     """
     sessions = Sessions(settings.token)
-    show = _Show(account=sessions.is_needed)
+    show = _Show(account=sessions.is_needed, service=studio.service is not None)
     app = FastAPI(title="towerkit studio", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.studio = studio
     _add_problems(app, show)
@@ -120,6 +124,8 @@ def make_studio(studio: Studio, settings: Settings) -> App:
     _add_runs(app, studio, show)
     _add_tries(app, studio, show)
     _add_maps(app, studio, show)
+    if studio.service is not None:
+        _add_service(app, studio.service, show)
     return Door(app, settings, sessions)
 
 
@@ -241,6 +247,20 @@ def _add_maps(app: FastAPI, studio: Studio, show: _Show) -> None:
     def find_points(name: str, which: str, body: Text) -> Response:
         told = studio.with_run(name, lambda opened: found_points(space_of(opened, which), body.text))
         return JSONResponse({"found": told})
+
+
+def _add_service(app: FastAPI, link: ServiceLink, show: _Show) -> None:
+    @app.get("/service")
+    def service() -> Response:
+        return show.page(service_page(link))
+
+    @app.get("/live/service")
+    def live_service() -> Response:
+        return show.part(service_part(link))
+
+    @app.post("/service/change")
+    def change(body: Change) -> Response:
+        return JSONResponse(dict(link.change(body)))
 
 
 class Ask(Strict):

@@ -21,7 +21,7 @@ from towerkit.studio.opened import Missing, Opened
 
 MOST_POINTS = 50_000
 _BANDS = 5
-_OTHER = 255
+OTHER = 255
 """The group of a point that has no color of its own."""
 _NEAR = 12
 
@@ -168,7 +168,7 @@ def _groups(values: Any) -> Colored | None:
     if is_number:
         order.sort(key=lambda each: float(each["values"]))
     place = {each["values"]: number for number, each in enumerate(order)}
-    groups = np.array([place.get(each, _OTHER) for each in values.to_pylist()], np.uint8)
+    groups = np.array([place.get(each, OTHER) for each in values.to_pylist()], np.uint8)
     return Colored(groups, tuple(str(each["values"]) for each in order), is_order=False)
 
 
@@ -178,7 +178,7 @@ def _bands(numbers: NDArray[np.float64]) -> Colored | None:
     if len(ends) < 3:
         return None
     groups = np.clip(np.searchsorted(ends, numbers, side="right") - 1, 0, len(ends) - 2).astype(np.uint8)
-    groups[~np.isfinite(numbers)] = _OTHER
+    groups[~np.isfinite(numbers)] = OTHER
     names = tuple(f"{low:.4g} to {high:.4g}" for low, high in pairwise(ends))
     return Colored(groups, names, is_order=True)
 
