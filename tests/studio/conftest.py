@@ -41,43 +41,58 @@ REVIEWS: dict[str, Any] = {
 }
 
 
-def _products() -> pa.Table:
+def products(*, hostile: bool) -> pa.Table:
+    """The products of the small shop, the first ones with titles that a careless page would run."""
     products = shop_table("products", size="small").select(["product_id", "title", "category", "price"])
+    if not hostile:
+        return products
     titles = [*HOSTILE, *products.column("title").to_pylist()[len(HOSTILE) :]]
     return products.set_column(1, "title", pa.array(titles))
 
 
-def _trained(folder: Path, model: dict[str, Any], data: Any, **more: Any) -> Run:
-    spec = {"model": model, "training": {"epochs": 1, "batch_size": 512}, "evaluation": {"k": [5]}, **more}
+def trained(folder: Path, model: dict[str, Any], data: Any, epochs: int = 1, **more: Any) -> Run:
+    """A Run."""
+    training = {"epochs": epochs, "batch_size": 512 if epochs == 1 else 128, "optimizer": {"kind": "adam", "lr": 0.01}}
+    spec = {"model": model, "training": training, "evaluation": {"k": [5]}, **more}
     return tk.fit(spec, data, run=folder)
+
+
+def purchases(*, hostile: bool) -> Any:
+    """Who bought what, in time."""
+    entities = {
+        "user_id": {"table": shop_table("users", size="small").select(["user_id", "age", "plan"])},
+        "product_id": {"table": products(hostile=hostile), "title": "title"},
+    }
+    rows = shop_table("purchases", size="small").select(["user_id", "product_id", "time"])
+    return tk.read(rows, query="user_id", candidate="product_id", time="time", entities=entities)
+
+
+def reviews() -> pa.Table:
+    """Texts with two labels."""
+    columns = ["text", "age", "category", "rating", "recommended"]
+    return shop_table("reviews", size="small").select(columns)
+
+
+HEADS = {
+    "rating": {"kind": "ordinal", "column": "rating"},
+    "recommended": {"kind": "binary", "column": "recommended"},
+}
 
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``shop`` takes histories, ``deep~ids`` does not; ``reviews`` predicts two tasks, ``late`` is of two members."""
     root = tmp_path_factory.mktemp("studio")
-    entities = {
-        "user_id": {"table": shop_table("users", size="small").select(["user_id", "age", "plan"])},
-        "product_id": {"table": _products(), "title": "title"},
-    }
-    purchases = shop_table("purchases", size="small").select(["user_id", "product_id", "time"])
-    bought = tk.read(purchases, query="user_id", candidate="product_id", time="time", entities=entities)
-    _trained(root / "shop", SIDES, bought, update={"kind": "one_backprop", "beta": 0.8})
+    bought = purchases(hostile=True)
+    trained(root / "shop", SIDES, bought, update={"kind": "one_backprop", "beta": 0.8})
     ids = {"kind": "two_tower", "query": {"kind": "id", "dim": 4}, "candidate": {"kind": "id", "dim": 4}}
     (root / "deep").mkdir()
-    _trained(root / "deep" / "ids", ids, bought)
-    reviews = (
-        shop_table("reviews", size="small").select(["text", "age", "category", "rating", "recommended"]).slice(0, 600)
-    )
-    heads = {
-        "rating": {"kind": "ordinal", "column": "rating"},
-        "recommended": {"kind": "binary", "column": "recommended"},
-    }
-    read = tk.read(reviews)
-    _trained(root / "reviews", {"kind": "tower_model", "towers": REVIEWS, "heads": heads}, read)
-    one = {"recommended": heads["recommended"]}
+    trained(root / "deep" / "ids", ids, bought)
+    read = tk.read(reviews().slice(0, 600))
+    trained(root / "reviews", {"kind": "tower_model", "towers": REVIEWS, "heads": HEADS}, read)
+    one = {"recommended": HEADS["recommended"]}
     members = {name: {"kind": "tower_model", "towers": {name: tower}, "heads": one} for name, tower in REVIEWS.items()}
-    _trained(root / "late", {"kind": "late_fusion", "members": members, "combine": {"kind": "average"}}, read)
+    trained(root / "late", {"kind": "late_fusion", "members": members, "combine": {"kind": "average"}}, read)
     (root / "broken").mkdir()
     (root / "broken" / "manifest.json").write_text("{}", encoding="utf-8")
     return root
