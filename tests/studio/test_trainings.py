@@ -54,11 +54,10 @@ def folder(tmp_path: Path) -> Path:
 def holder(folder: Path) -> Generator[subprocess.Popen[str]]:
     """A process that holds the lock, as one that trains does."""
     command = [sys.executable, "-c", HOLDER, str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
 
 
 def test_a_stopped_training(folder: Path) -> None:
@@ -115,14 +114,14 @@ def test_a_token_is_asked_for(tmp_path: Path) -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "towerkit", "studio", str(tmp_path), "--port", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
-        assert told["runs"] == 0 and told["folder"] == str(tmp_path)
-        with urllib.request.urlopen(told["listening"], timeout=60) as answer:  # noqa: S310  (our own)
-            assert b"There are no Runs here yet" in answer.read()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            told = json.loads(process.stdout.readline())
+            assert told["runs"] == 0 and told["folder"] == str(tmp_path)
+            with urllib.request.urlopen(told["listening"], timeout=60) as answer:  # noqa: S310  (our own)
+                assert b"There are no Runs here yet" in answer.read()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

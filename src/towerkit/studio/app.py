@@ -13,7 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from towerkit.core.errors import TowerkitError
+from towerkit.core.errors import TowerkitError, redacted
 from towerkit.ensembles.late import LateFusion
 from towerkit.models.answer import TaskPredictor
 from towerkit.reporting.markup import Markup, element, foreign
@@ -117,7 +117,7 @@ def make_studio(studio: Studio, settings: Settings) -> App:
     show = _Show(account=sessions.is_needed, service=studio.service is not None)
     app = FastAPI(title="towerkit studio", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.studio = studio
-    _add_problems(app, show)
+    _add_problems(app, show, str(studio.library.root))
     _add_files(app)
     _add_session(app, sessions)
     _add_lists(app, studio, show)
@@ -323,8 +323,8 @@ def _add_tries(app: FastAPI, studio: Studio, show: _Show) -> None:
         return JSONResponse(studio.with_run(name, lambda opened: some_row(opened, body.number)))
 
 
-def _add_problems(app: FastAPI, show: _Show) -> None:
-    """A page for who reads, an object for our modules."""
+def _add_problems(app: FastAPI, show: _Show, root: str) -> None:
+    """A page for who reads, an object for our modules; Runs are called by their names, not by where they are."""
 
     def told(request: Request, status: int, problem: Problem) -> Response:
         if request.method == "GET" and not request.url.path.startswith("/live/"):
@@ -334,7 +334,7 @@ def _add_problems(app: FastAPI, show: _Show) -> None:
         return JSONResponse(problem.content(), status)
 
     def of_library(request: Request, error: Exception) -> Response:
-        return told(request, 422, Problem(422, str(error)))
+        return told(request, 422, Problem(422, redacted(str(error)).replace(f"{root}/", "")))
 
     def of_address(request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 404

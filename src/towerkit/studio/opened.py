@@ -49,6 +49,10 @@ class Opened:
         """The same with the rows that it was measured on, where they can be read."""
         return subjects_of([self.run], self.base)[0]
 
+    def why_no_rows(self) -> str:
+        """Why the rows that it was measured on are not there; names no folder outside that of the Runs."""
+        return self.with_data.why_not.replace(str(self.run.path), self.entry.name)
+
     @cached_property
     def engines(self) -> dict[str, Engine]:
         """Ranking -> what answers its questions; a Run with one has it under an empty name."""

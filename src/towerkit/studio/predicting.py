@@ -110,11 +110,14 @@ def _table(opened: Opened, model: Predictor, asked: Row) -> Table:
         else:
             value = asked.row.get(name)
             row[name] = None if value == "" else value
-    strange = [name for name in (*asked.row, *asked.files) if name not in fields]
+    files = {name for name, field in fields.items() if field.shape in ("picture", "sound")}
+    strange = [
+        *(name for name in asked.row if name not in fields),
+        *(name for name in asked.files if name not in files),
+    ]
     if strange:
         raise Problem(422, "A row holds columns that the model reads.", strange[0], "Load the page again.")
     table = table_of_rows(opened.run, [row], None)
-    files = {name for name, field in fields.items() if field.shape in ("picture", "sound")}
     data = table.data
     for name in files & {*data.column_names}:
         if not pa.types.is_binary(data.schema.field(name).type):  # all are missing: nulls of any type will do
@@ -153,12 +156,12 @@ def some_row(opened: Opened, number: int) -> Mapping[str, Any]:
     Raises:
         Missing: If the rows cannot be read again.
     """
-    data = opened.with_data.data
+    model, data = predictor_of(opened), opened.with_data.data
     if data is None:
-        raise Missing(f"The rows of this Run are not there: {opened.with_data.why_not}")
+        raise Missing(f"The rows of this Run are not there: {opened.why_no_rows()}")
     place = int(data.rows[number % len(data.rows)])
     examples, found = data.dataset.examples, {}
-    for field in form_of(predictor_of(opened)):
+    for field in form_of(model):
         value = values_of(examples.data, field.column)[place].as_py()
         if field.shape in ("picture", "sound"):
             found[field.column] = base64.b64encode(value).decode() if isinstance(value, bytes) else None

@@ -106,7 +106,7 @@ def _of_side(model: Retriever, which: str) -> Space:
 def _of_rows(opened: Opened, model: TaskPredictor) -> Space:
     data = opened.with_data.data
     if data is None:
-        raise Missing(f"The map shows measured rows, which are not there: {opened.with_data.why_not}")
+        raise Missing(f"The map shows measured rows, which are not there: {opened.why_no_rows()}")
     table = held_out_table(data)
     names = [table.where(row) for row in range(table.data.num_rows)]
     return _made("rows", "measured row", model.states(table), table.data, names, "cosine")

@@ -29,6 +29,8 @@ def space_page(opened: Opened, which: str = "", column: str = "") -> View:
         )
         return View(**about, body=note(f"There is no map: {why}."))
     which = which or known[0]
+    if which not in known:
+        raise Missing(f"{opened.entry.name} has no map of {which}.")
     try:
         space = space_of(opened, which)
     except Missing as error:
