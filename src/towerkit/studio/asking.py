@@ -15,6 +15,7 @@ from towerkit.models.answer import Retriever
 from towerkit.serving.engine import Engine
 from towerkit.serving.live import Live
 from towerkit.serving.problems import Problem
+from towerkit.serving.recommending import recommend
 from towerkit.serving.requests import Condition, Key, Recommend, Rules
 from towerkit.studio.opened import Missing, Opened
 
@@ -83,7 +84,7 @@ def answered(engine: Engine, question: Question) -> dict[str, Any]:
         )
     except ValueError:
         raise Problem(422, "A question names one asker.", "none, or several", "Choose who asks.") from None
-    found = engine.recommend([body])[0]
+    found = recommend(engine, [body])[0]
     if isinstance(found, Problem):
         raise found
     return found
