@@ -98,14 +98,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def open_studio(root: Path, **settings: Any) -> Asked:
+def open_studio(root: Path, service: str | None = None, **settings: Any) -> Asked:
     """The studio over a folder, in a thread of this process."""
     from towerkit.serving.settings import Settings
-    from towerkit.studio.app import LIMITS, Studio
+    from towerkit.studio.app import LIMITS
     from towerkit.studio.server import studio_server
+    from towerkit.studio.service import ServiceLink
+    from towerkit.studio.state import Studio
 
     address: list[str] = []
-    server = studio_server(Studio(root, root), Settings(port=0, limits=LIMITS, **settings), address.append)
+    shown = Studio(root, root, None if service is None else ServiceLink(service))
+    server = studio_server(shown, Settings(port=0, limits=LIMITS, **settings), address.append)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until = time.monotonic() + 120

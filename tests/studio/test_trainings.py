@@ -27,13 +27,15 @@ from towerkit.storage.lock import lock_path
 from towerkit.studio.trainings import stop, training_of
 
 HOLDER = """
-import signal, sys
+import signal, sys, time
 from pathlib import Path
 from towerkit.storage.lock import folder_lock
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have told its jobs to ignore it
 with folder_lock(Path(sys.argv[1])):
-    print("held", flush=True)
     try:
-        signal.pause()
+        print("held", flush=True)
+        while True:
+            time.sleep(0.05)
     except KeyboardInterrupt:
         sys.exit(7)
 """

@@ -49,9 +49,10 @@ def studio(
     for package in ("fastapi", "uvicorn"):
         optional_import(package, extra="studio")
     from towerkit.serving.settings import Settings
-    from towerkit.studio.app import LIMITS, Studio
+    from towerkit.studio.app import LIMITS
     from towerkit.studio.server import show_studio
     from towerkit.studio.service import ServiceLink
+    from towerkit.studio.state import Studio
 
     token = token_of(token_file, "TOWERKIT_TOKEN")
     settings = Settings(host=host, port=port, token=token, hosts=tuple(allow_host or ()), limits=LIMITS)

@@ -1,109 +1,35 @@
-"""The addresses of the studio. What a page shows is made in ``pages``; here it is asked for, and told when it cannot be made."""
+"""The studio as an application: its files, who may see it, the lists, and how a page that cannot be made is told."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from towerkit.core.errors import TowerkitError, redacted
-from towerkit.ensembles.late import LateFusion
-from towerkit.models.answer import TaskPredictor
-from towerkit.reporting.markup import Markup, element, foreign
+from towerkit.reporting.markup import element, foreign
 from towerkit.serving.guard import App
 from towerkit.serving.problems import Problem, problem_of_validation
 from towerkit.serving.settings import Limits, Settings
 from towerkit.studio import trainings
-from towerkit.studio.asking import Find, Question, Strict, engine_of, found, picture_of
 from towerkit.studio.assets import assets, edition, kind_of
 from towerkit.studio.door import SIGN_IN, Door, Sessions, cookie, session_of
 from towerkit.studio.frame import View, document
-from towerkit.studio.library import Library
-from towerkit.studio.opened import Missing, Opened, Shelf
-from towerkit.studio.pages.ask import answers_part, ask_page
+from towerkit.studio.opened import Missing
 from towerkit.studio.pages.compare import MOST, compare_page
-from towerkit.studio.pages.data import data_page
-from towerkit.studio.pages.overview import overview_page
-from towerkit.studio.pages.predict import predict_page, predictions_part
 from towerkit.studio.pages.runs import runs_page, trainings_part
-from towerkit.studio.pages.service import service_page, service_part
 from towerkit.studio.pages.sign_in import SignIn, sign_in_page
-from towerkit.studio.pages.space import found_points, point_part, space_page
-from towerkit.studio.pages.towers import towers_page
 from towerkit.studio.pages.training import training_page, training_part
-from towerkit.studio.predicting import Row, some_row
-from towerkit.studio.service import Change, ServiceLink
-from towerkit.studio.space import packed, space_of
-from towerkit.studio.trainings import Training, training_of
+from towerkit.studio.routes import add_maps, add_runs, add_service, add_tries
+from towerkit.studio.state import Show, Studio
 
-T = TypeVar("T")
 LIMITS = Limits(body_bytes=12_000_000)
 """A picture that is tried out comes as text in JSON."""
 _GUESS_S = 0.5
 """Whoever shows a wrong token waits so long."""
-
-
-class Studio:
-    """What the pages are made of.
-
-    Args:
-        root: The folder of Runs.
-        base: The folder that relative paths of the Runs' data start from.
-        service: A running service that has a page of its own; None shows none.
-    """
-
-    def __init__(self, root: Path, base: Path, service: ServiceLink | None = None) -> None:
-        self.library = Library(root)
-        self.service = service
-        self.shelf = Shelf(self.library, base)
-
-    def with_run(self, name: str, make: Callable[[Opened], T]) -> T:
-        """What a function makes of a Run; one at a time."""
-        with self.shelf.lock:
-            return make(self.shelf.open(name))
-
-    def with_runs(self, names: list[str], make: Callable[[list[Opened]], T]) -> T:
-        """What a function makes of several Runs; one at a time."""
-        with self.shelf.lock:
-            return make([self.shelf.open(name) for name in names])
-
-    def trainings(self) -> list[Training]:
-        """Those that are not over, the running ones first."""
-        found = [training_of(name, folder) for name, folder in sorted(self.library.checkpoints().items())]
-        return sorted(found, key=lambda each: each.process is None)
-
-    def training(self, name: str) -> Training:
-        """One of them.
-
-        Raises:
-            Missing: If there is none: it may have written its Run.
-        """
-        folder = self.library.checkpoints().get(name)
-        if folder is None:
-            raise Missing(f"There is no training of {name.replace('~', '/')}; it may be over.")
-        return training_of(name, folder)
-
-
-class _Show:
-    """How pages are told."""
-
-    def __init__(self, *, account: bool, service: bool) -> None:
-        self.account, self.service = account, service
-
-    def page(self, view: View, status: int = 200) -> HTMLResponse:
-        """A whole page."""
-        return HTMLResponse(document(view, service=self.service, account=self.account), status)
-
-    def part(self, markup: Markup) -> JSONResponse:
-        """A piece that a module of ours puts into its page."""
-        return JSONResponse({"html": markup})
 
 
 def make_studio(studio: Studio, settings: Settings) -> App:
@@ -114,18 +40,18 @@ def make_studio(studio: Studio, settings: Settings) -> App:
         settings: Whom it trusts.
     """
     sessions = Sessions(settings.token)
-    show = _Show(account=sessions.is_needed, service=studio.service is not None)
+    show = Show(account=sessions.is_needed, service=studio.service is not None)
     app = FastAPI(title="towerkit studio", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.studio = studio
     _add_problems(app, show, str(studio.library.root))
     _add_files(app)
     _add_session(app, sessions)
     _add_lists(app, studio, show)
-    _add_runs(app, studio, show)
-    _add_tries(app, studio, show)
-    _add_maps(app, studio, show)
+    add_runs(app, studio, show)
+    add_tries(app, studio, show)
+    add_maps(app, studio, show)
     if studio.service is not None:
-        _add_service(app, studio.service, show)
+        add_service(app, studio.service, show)
     return Door(app, settings, sessions)
 
 
@@ -156,7 +82,7 @@ def _add_session(app: FastAPI, sessions: Sessions) -> None:
         return JSONResponse({"to": SIGN_IN}, headers={"Set-Cookie": cookie("")})
 
 
-def _add_lists(app: FastAPI, studio: Studio, show: _Show) -> None:
+def _add_lists(app: FastAPI, studio: Studio, show: Show) -> None:
     def listed(metric: str = "") -> HTMLResponse:
         folder = studio.library.root.resolve().name
         return show.page(runs_page(studio.library.entries(), studio.trainings(), folder, metric))
@@ -194,136 +120,7 @@ def _add_lists(app: FastAPI, studio: Studio, show: _Show) -> None:
         return show.page(studio.with_runs(chosen, compare_page))
 
 
-def _add_runs(app: FastAPI, studio: Studio, show: _Show) -> None:
-    @app.get("/runs/{name}")
-    def overview(name: str) -> Response:
-        return show.page(studio.with_run(name, overview_page))
-
-    @app.get("/runs/{name}/towers")
-    def towers(name: str) -> Response:
-        return show.page(studio.with_run(name, lambda opened: towers_page(opened, studio.library.root)))
-
-    @app.get("/runs/{name}/data")
-    def data(name: str) -> Response:
-        return show.page(studio.with_run(name, data_page))
-
-
-class Place(Strict):
-    """Which point."""
-
-    place: int = Field(ge=0)
-
-
-class Text(Strict):
-    """A part of a name."""
-
-    text: str = Field(max_length=200)
-
-
-def _add_maps(app: FastAPI, studio: Studio, show: _Show) -> None:
-    @app.get("/runs/{name}/space")
-    def space(name: str) -> Response:
-        return show.page(studio.with_run(name, space_page))
-
-    @app.get("/runs/{name}/space/{which}")
-    def space_of_side(name: str, which: str) -> Response:
-        return show.page(studio.with_run(name, lambda opened: space_page(opened, which)))
-
-    @app.get("/runs/{name}/space/{which}/{column:path}")
-    def space_by(name: str, which: str, column: str) -> Response:
-        return show.page(studio.with_run(name, lambda opened: space_page(opened, which, column)))
-
-    @app.get("/points/{name}/{which}/{column:path}")
-    def points(name: str, which: str, column: str) -> Response:
-        by = "" if column == "-" else column
-        content = studio.with_run(name, lambda opened: packed(space_of(opened, which), by))
-        return Response(content, media_type="application/octet-stream")
-
-    @app.post("/point/{name}/{which}")
-    def point(name: str, which: str, body: Place) -> Response:
-        return show.part(studio.with_run(name, lambda opened: point_part(space_of(opened, which), body.place)))
-
-    @app.post("/find-points/{name}/{which}")
-    def find_points(name: str, which: str, body: Text) -> Response:
-        told = studio.with_run(name, lambda opened: found_points(space_of(opened, which), body.text))
-        return JSONResponse({"found": told})
-
-
-def _add_service(app: FastAPI, link: ServiceLink, show: _Show) -> None:
-    @app.get("/service")
-    def service() -> Response:
-        return show.page(service_page(link))
-
-    @app.get("/live/service")
-    def live_service() -> Response:
-        return show.part(service_part(link))
-
-    @app.post("/service/change")
-    def change(body: Change) -> Response:
-        return JSONResponse(dict(link.change(body)))
-
-
-class Ask(Strict):
-    """A question to a Run."""
-
-    ranking: str = Field("", max_length=256)
-    question: Question
-
-
-class Wanted(Strict):
-    """What a field that proposes keys has so far."""
-
-    ranking: str = Field("", max_length=256)
-    wanted: Find
-
-
-class Number(Strict):
-    """Which row."""
-
-    number: int = Field(ge=0)
-
-
-def _add_tries(app: FastAPI, studio: Studio, show: _Show) -> None:
-    @app.get("/runs/{name}/try")
-    def attempt(name: str) -> Response:
-        return attempt_of(name, "")
-
-    @app.get("/runs/{name}/try/{ranking}")
-    def attempt_of(name: str, ranking: str) -> Response:
-        entries = studio.library.entries()
-
-        def made(opened: Opened) -> View:
-            if isinstance(opened.run.model, TaskPredictor | LateFusion):
-                return predict_page(opened)
-            return ask_page(opened, ranking or next(iter(opened.run.rankings), ""), entries)
-
-        return show.page(studio.with_run(name, made))
-
-    @app.post("/ask/{name}")
-    def ask(name: str, body: Ask) -> Response:
-        return show.part(studio.with_run(name, lambda opened: answers_part(opened, body.ranking, body.question)))
-
-    @app.post("/find/{name}")
-    def find(name: str, body: Wanted) -> Response:
-        told = studio.with_run(name, lambda opened: found(engine_of(opened, body.ranking), body.wanted))
-        return JSONResponse({"found": told})
-
-    @app.get("/picture/{name}/{ranking}/{side}/{row}")
-    def picture(name: str, ranking: str, side: str, row: int) -> Response:
-        of = "" if ranking == "-" else ranking
-        content, kind = studio.with_run(name, lambda opened: picture_of(engine_of(opened, of), side, row))
-        return Response(content, media_type=kind)
-
-    @app.post("/predict/{name}")
-    def predict(name: str, body: Row) -> Response:
-        return show.part(studio.with_run(name, lambda opened: predictions_part(opened, body)))
-
-    @app.post("/row/{name}")
-    def row(name: str, body: Number) -> Response:
-        return JSONResponse(studio.with_run(name, lambda opened: some_row(opened, body.number)))
-
-
-def _add_problems(app: FastAPI, show: _Show, root: str) -> None:
+def _add_problems(app: FastAPI, show: Show, root: str) -> None:
     """A page for who reads, an object for our modules; Runs are called by their names, not by where they are."""
 
     def told(request: Request, status: int, problem: Problem) -> Response:

@@ -112,7 +112,7 @@ def foreign_problem(headers: Headers) -> Problem | None:
         headers: Of the request.
     """
     found = dict(headers)
-    origin, host = found.get(b"origin"), found.get(b"host", b"").decode("latin-1").lower()
+    origin, host = (found.get(b"origin"), found.get(b"host", b"").decode("latin-1").lower())
     try:
         is_ours = origin is None or urlsplit(origin.decode("latin-1").lower()).netloc == host
     except ValueError:

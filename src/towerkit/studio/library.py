@@ -149,10 +149,11 @@ def _described(folder: Path, name: str, manifest: Manifest, content: Mapping[str
 
 
 def _figures(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
-    return {
-        name: Interval(*(_number(one.get(key)) for key in ("value", "low", "high")), int(one.get("n") or 0))
-        for name, one in metrics.items()
-    }
+    found = {}
+    for name, one in metrics.items():
+        value, low, high = (_number(one.get(key)) for key in ("value", "low", "high"))
+        found[name] = Interval(value, low, high, int(one.get("n") or 0))
+    return found
 
 
 def _number(value: Any) -> float:

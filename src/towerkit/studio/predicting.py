@@ -160,7 +160,8 @@ def some_row(opened: Opened, number: int) -> Mapping[str, Any]:
     if data is None:
         raise Missing(f"The rows of this Run are not there: {opened.why_no_rows()}")
     place = int(data.rows[number % len(data.rows)])
-    examples, found = data.dataset.examples, {}
+    examples = data.dataset.examples
+    found: dict[str, str | int | float | None] = {}
     for field in form_of(model):
         value = values_of(examples.data, field.column)[place].as_py()
         if field.shape in ("picture", "sound"):

@@ -11,7 +11,8 @@ import uvicorn
 from towerkit.core.errors import RunError
 from towerkit.serving.server import Server
 from towerkit.serving.settings import Settings
-from towerkit.studio.app import Studio, make_studio
+from towerkit.studio.app import make_studio
+from towerkit.studio.state import Studio
 
 
 def studio_server(studio: Studio, settings: Settings, announce: Callable[[str], None] = lambda _: None) -> Server:

@@ -137,7 +137,7 @@ def _state(models: Sequence[Mapping[str, Any]], text: str) -> State:
     def single(name: str) -> float:
         return next((value for found, _, value in samples if found == name), 0.0)
 
-    counts = single("towerkit_waiting"), single("towerkit_batches"), single("towerkit_events_total")
+    counts = (single("towerkit_waiting"), single("towerkit_batches"), single("towerkit_events_total"))
     return State(models, [each for each in calls if each.answers], *counts)
 
 

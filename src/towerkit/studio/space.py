@@ -118,7 +118,7 @@ def _made(
     count = len(vectors)
     if count > MOST_POINTS:
         chosen = np.sort(generator(0, "studio", "points").permutation(count)[:MOST_POINTS])
-        vectors, rows, names = vectors[chosen], rows.take(pa.array(chosen)), [names[place] for place in chosen]
+        vectors, rows, names = (vectors[chosen], rows.take(pa.array(chosen)), [names[place] for place in chosen])
     plane, share = principal_plane(vectors) if count > 1 else (np.zeros((count, 2)), 0.0)
     most = float(np.abs(plane).max(initial=0.0)) or 1.0
     return Space(which, what, vectors, (plane / most).astype(np.float32), share, rows, names, count, near)

@@ -70,7 +70,7 @@ def training_of(name: str, folder: Path) -> Training:
 
 def _records(text: str) -> list[Mapping[str, Any]]:
     """The lines that are whole: the last one may be on its way to the disk."""
-    found = []
+    found: list[Mapping[str, Any]] = []
     for line in text.splitlines():
         try:
             record = json.loads(line)

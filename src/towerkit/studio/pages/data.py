@@ -32,7 +32,7 @@ def _found(opened: Opened) -> list[Finding] | str:
         except TowerkitError as error:
             known = str(error)
         opened.kept["findings"] = known
-    return known  # type: ignore[no-any-return]
+    return known
 
 
 def _leaks(opened: Opened) -> Section:

@@ -12,7 +12,7 @@ from towerkit.reporting.markup import Markup, element, foreign, joined, text
 from towerkit.studio.fields import form_field
 from towerkit.studio.frame import View, note
 from towerkit.studio.opened import Opened
-from towerkit.studio.pages.ask import bar
+from towerkit.studio.pages.answers import bar
 from towerkit.studio.predicting import Row, form_of, parts_of, predicted, predictor_of
 
 _MOST_CLASSES = 12
@@ -75,7 +75,7 @@ def _task(task: str, labels: Labels, now: NDArray[np.float64], before: NDArray[n
         return joined([heading, element("p", {}, text(f"{now[0]:.4g}{was}"))])
     names = list(labels.classes)
     if len(now) == 1:  # one probability for each of two classes
-        now, before = np.array([1 - now[0], now[0]]), None if before is None else np.array([1 - before[0], before[0]])
+        now, before = (np.array([1 - now[0], now[0]]), None if before is None else np.array([1 - before[0], before[0]]))
     order = np.argsort(-now, kind="stable")[:_MOST_CLASSES] if len(names) > _MOST_CLASSES else np.arange(len(names))
     rows = []
     for place in order.tolist():

@@ -112,7 +112,7 @@ def _row(entry: Entry, metric: str, axes: Mapping[str, Axis]) -> Markup:
     if entry.problem:
         told = element("td", {"colspan": len(_COLUMNS) - 2, "class": "long"}, foreign(entry.problem))
         return element("tr", {}, element("td", {}), element("th", {"scope": "row"}, foreign(entry.name)), told)
-    box = {"type": "checkbox", "value": entry.id, "aria-label": f"Choose {entry.name}"}
+    box: dict[str, object] = {"type": "checkbox", "value": entry.id, "aria-label": f"Choose {entry.name}"}
     value = entry.metrics.get(metric)
     best = entry.best_baseline(metric)
     cells = [

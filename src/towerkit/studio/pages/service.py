@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from towerkit.core.errors import RunError
-from towerkit.reporting.blocks import Figures, Part, Section, section_markup
+from towerkit.reporting.blocks import Block, Figures, Part, Section, section_markup
 from towerkit.reporting.chart import Grid
 from towerkit.reporting.charts import Line, lines
 from towerkit.reporting.markup import Markup, element, joined, text
@@ -43,7 +43,7 @@ def _state(state: State) -> list[Markup]:
         "Since the service began",
     )
     curves = [Line(each.call, each.bounds) for each in state.calls if each.bounds and each.call != "other"]
-    blocks = [calls, *([_curves(curves)] if curves else [])]
+    blocks: list[Block] = [calls, *([_curves(curves)] if curves else [])]
     served = Section("models", "Served now", (Part("", (Grid(_SHOWN, models),)),))
     told = Section("latency", "Time to an answer", (Part("", tuple(blocks)),))
     return [section_markup(served), element("dl", {"class": "facts"}, *facts), section_markup(told)]

@@ -21,24 +21,27 @@ def space_page(opened: Opened, which: str = "", column: str = "") -> View:
         which: Of its maps; the first one when not given.
         column: What points are colored by; the first that groups them when not given, ``-`` for none.
     """
-    about = {"title": opened.entry.name, "run": opened.entry.id, "topic": "space"}
     known = spaces_of(opened)
     if not known:
         why = (
             "its members share no vector" if opened.run.kind == "late_fusion" else "it scores pairs and has no vectors"
         )
-        return View(**about, body=note(f"There is no map: {why}."))
+        return _view(opened, note(f"There is no map: {why}."))
     which = which or known[0]
     if which not in known:
         raise Missing(f"{opened.entry.name} has no map of {which}.")
     try:
         space = space_of(opened, which)
     except Missing as error:
-        return View(**about, body=note(str(error)))
+        return _view(opened, note(str(error)))
     columns = columns_of(space)
     shown = "" if column == "-" else column or next(iter(columns), "")
     body = joined([_choices(opened, known, which, columns, shown), _map(opened, space, shown)])
-    return View(**about, body=body, scripts=("space",))
+    return _view(opened, body, "space")
+
+
+def _view(opened: Opened, body: Markup, *scripts: str) -> View:
+    return View(opened.entry.name, body, run=opened.entry.id, topic="space", scripts=scripts)
 
 
 def _choices(opened: Opened, known: list[str], which: str, columns: list[str], shown: str) -> Markup:
