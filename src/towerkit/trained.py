@@ -157,7 +157,7 @@ def column_groups(model: TaskPredictor | LateFusion) -> dict[str, tuple[str, ...
     if isinstance(model, TaskPredictor):
         known = {*model.encoder.columns(EXAMPLE), *model.entities}
         return {
-            name: tuple(sorted(_named_in(tower.model_dump(exclude={"of"})) & known))
+            name: tuple(sorted(named_columns(tower.model_dump(exclude={"of"})) & known))
             for name, tower in model.spec.towers.items()
         }
     found: dict[str, tuple[str, ...]] = {}
@@ -169,13 +169,15 @@ def column_groups(model: TaskPredictor | LateFusion) -> dict[str, tuple[str, ...
     return found
 
 
-def _named_in(spec: Any) -> set[str]:
+def named_columns(spec: Any) -> set[str]:
     """The columns and entities that a spec names, at any depth."""
     if isinstance(spec, list | tuple):
-        return {name for part in spec for name in _named_in(part)}
+        return {name for part in spec for name in named_columns(part)}
     if not isinstance(spec, Mapping):
         return {spec} if isinstance(spec, str) else set()
     if "aggregate" in spec:  # what it looks back on stands in the Run
         return {name for name in (spec["by"], spec.get("at")) if name is not None}
     keys = ("column", "columns", "entity", "key", "of", "cross")
-    return {name for key, part in spec.items() if key in keys or isinstance(part, Mapping) for name in _named_in(part)}
+    return {
+        name for key, part in spec.items() if key in keys or isinstance(part, Mapping) for name in named_columns(part)
+    }

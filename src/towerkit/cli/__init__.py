@@ -14,6 +14,7 @@ from towerkit.cli import looking  # isort: skip
 from towerkit.cli import indexing  # isort: skip
 from towerkit.cli import encoders  # isort: skip
 from towerkit.cli import serving  # isort: skip
+from towerkit.cli import browsing  # isort: skip
 from towerkit.cli import features  # isort: skip
 from towerkit.cli.app import app
 from towerkit.cli.ending import main
@@ -22,6 +23,7 @@ __all__ = [
     "ablating",
     "answering",
     "app",
+    "browsing",
     "crossvalidating",
     "encoders",
     "features",

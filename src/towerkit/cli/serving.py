@@ -67,8 +67,8 @@ def serve(
     settings = Settings(
         host=host,
         port=port,
-        token=_token(token_file, "TOWERKIT_TOKEN"),
-        admin_token=_token(None, "TOWERKIT_ADMIN_TOKEN"),
+        token=token_of(token_file, "TOWERKIT_TOKEN"),
+        admin_token=token_of(None, "TOWERKIT_ADMIN_TOKEN"),
         hosts=tuple(allow_host or ()),
         events=events,
         candidates=candidates,
@@ -101,7 +101,7 @@ def serve(
     serve_until_stopped(fleet, settings, announce)
 
 
-def _token(file: Path | None, variable: str) -> str | None:
+def token_of(file: Path | None, variable: str) -> str | None:
     """A secret of a file or the environment; never of the command line, which others can read."""
     if file is None:
         return os.environ.get(variable) or None

@@ -11,7 +11,7 @@ Markup = NewType("Markup", str)
 """Text that may stand in a page as it is. Only this module makes it, so that nothing else gets into one unescaped."""
 
 _NO_CHARACTER = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_EMPTY = frozenset({"meta", "link", "circle", "line", "path", "rect"})
+_EMPTY = frozenset({"img", "input", "meta", "link", "circle", "line", "path", "rect"})
 """Elements that close themselves where they have no content."""
 
 

@@ -76,6 +76,18 @@ def lock_path(target: str | Path) -> Path:
     return target.with_name(f".{target.name}.lock")
 
 
+def writer_of(target: str | Path) -> int | None:
+    """The number of the process of this machine that holds the lock of a folder; None where none does, or one elsewhere.
+
+    Args:
+        target: The folder that it writes.
+    """
+    holder = _read(lock_path(target))
+    if holder is None or not holder.pid or holder.host != platform.node() or _is_stale(holder, {}):
+        return None
+    return holder.pid
+
+
 def process_is_alive(pid: int) -> bool:
     """Whether a process with this number runs on this machine; a number that cannot be asked about counts as alive."""
     if pid <= 0:

@@ -22,7 +22,9 @@ def about_section(subject: Subject) -> Section:
         Part("", (_model(subject), *warnings)),
         Part("Protocol", (Words(sentences),)),
         Part("Data", (Words(f"{_roles(data)} Split: {split_line(data['split'])}."), _sizes(data), *_columns(data))),
-        Part("", (Folded("The spec, every default written out", Grid(("key", "value"), tuple(_keys(run.spec)))),)),
+        Part(
+            "", (Folded("The spec, every default written out", Grid(("key", "value"), tuple(nested_keys(run.spec)))),)
+        ),
     ]
     return Section(subject.anchor("about"), subject.title("Protocol and data"), tuple(parts))
 
@@ -68,10 +70,17 @@ def _columns(data: Mapping[str, Any]) -> list[Block]:
     return found
 
 
-def _keys(content: Any, path: str = "") -> list[tuple[str, str]]:
-    """Nested settings, a line for each."""
+def nested_keys(content: Any, path: str = "") -> list[tuple[str, str]]:
+    """Nested settings, a line for each.
+
+    Example:
+        >>> nested_keys({"training": {"epochs": 5}, "heads": [{"dim": 4}]})
+        [('training.epochs', '5'), ('heads[0].dim', '4')]
+    """
     if isinstance(content, Mapping) and content:
-        return [line for key, value in content.items() for line in _keys(value, f"{path}.{key}" if path else str(key))]
+        return [
+            line for key, value in content.items() for line in nested_keys(value, f"{path}.{key}" if path else str(key))
+        ]
     if isinstance(content, list | tuple) and any(isinstance(each, Mapping) for each in content):
-        return [line for place, value in enumerate(content) for line in _keys(value, f"{path}[{place}]")]
+        return [line for place, value in enumerate(content) for line in nested_keys(value, f"{path}[{place}]")]
     return [(path, ", ".join(map(str, content)) if isinstance(content, list | tuple) else str(content))]

@@ -55,7 +55,7 @@ def _candidates(subject: Subject, run: Run, name: str, most: int, seed: int) -> 
     vectors, keys = model.candidate_vectors[1:], model.candidate.keys
     chosen = _chosen(len(keys), most, seed)
     column = model.titles.get(model.candidate_entity)
-    titles = _texts(model.candidate.table.data, column, keys)
+    titles = titled_keys(model.candidate.table.data, column, keys)
     groups = _groups(model.candidate.table.data, {model.candidate.key, column})
     title = f"Vectors of {model.candidate_entity}"
     told = [f"{titles[place]}{f' · {groups.of[place]}' if groups.of else ''}" for place in chosen]
@@ -105,7 +105,8 @@ def _chosen(count: int, most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(generator(seed, "report", "points").permutation(count)[:most])
 
 
-def _texts(data: pa.Table, column: str | None, keys: pa.Array) -> list[str]:
+def titled_keys(data: pa.Table, column: str | None, keys: pa.Array) -> list[str]:
+    """The title and the key of each row; the key alone where it has no title."""
     named = (
         data.column(column).to_pylist() if column is not None and column in data.column_names else [None] * len(keys)
     )

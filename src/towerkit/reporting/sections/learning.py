@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from towerkit.metrics.shown import headlines
 from towerkit.metrics.tasks import higher_is_better
 from towerkit.reporting.blocks import Figures, Part, Section, Words
-from towerkit.reporting.chart import Chart
+from towerkit.reporting.chart import Chart, slug
 from towerkit.reporting.charts import Line, lines
 from towerkit.reporting.subject import Subject
 
@@ -19,14 +19,23 @@ _MOST = 8
 
 def learning_section(subject: Subject) -> Section:
     """A drawing of the losses, and one of the validation figures, of the model or of each member."""
-    groups = _grouped(history_of(subject))
-    charts = [chart for name, stages in groups.items() for chart in _charts(subject, name, stages)]
+    charts = learning_charts(history_of(subject), subject.anchor)
     block = (
         Figures(tuple(charts))
         if charts
         else Words("Nothing was trained epoch by epoch: it has closed forms, trees or counts.")
     )
     return Section(subject.anchor("learning"), subject.title("Learning curves"), (Part("", (block,)),))
+
+
+def learning_charts(records: Sequence[dict[str, Any]], anchor: Callable[[str], str] = slug) -> list[Chart]:
+    """The drawings of some epochs: the losses and the validation figures of the model, or of each member.
+
+    Args:
+        records: Of a history; the training need not be over.
+        anchor: Makes the name of a drawing from its title.
+    """
+    return [chart for name, stages in _grouped(records).items() for chart in _charts(anchor, name, stages)]
 
 
 def history_of(subject: Subject) -> list[dict[str, Any]]:
@@ -49,7 +58,7 @@ def _grouped(records: Sequence[dict[str, Any]]) -> dict[str, Stages]:
     return found
 
 
-def _charts(subject: Subject, name: str, stages: Stages) -> list[Chart]:
+def _charts(anchor: Callable[[str], str], name: str, stages: Stages) -> list[Chart]:
     of = f" of {name}" if name else ""
     charts = []
     losses = [_curve(stage, records, "loss") for stage, records in stages.items()]
@@ -59,7 +68,7 @@ def _charts(subject: Subject, name: str, stages: Stages) -> list[Chart]:
     if losses:
         about = "The mean loss of each epoch; lower is better. "
         about += "Where validation rises while training falls, the model learns by heart."
-        charts.append(_drawn(subject, f"Loss{of}", losses, about, None))
+        charts.append(_drawn(anchor, f"Loss{of}", losses, about, None))
     metrics = [each for each in _names(validated) if each != "loss"]
     for metric in metrics:
         curves = [_curve(stage, records, f"validation/{metric}") for stage, records in validated.items()]
@@ -67,14 +76,16 @@ def _charts(subject: Subject, name: str, stages: Stages) -> list[Chart]:
         kept = max(validated.values(), key=len)
         best = _best(kept, metric) if len(validated) == 1 else None
         about = "The figure of the validation rows after each epoch; its best epoch is kept."
-        charts.append(_drawn(subject, f"Validation {metric}{of}", curves, about, best))
+        charts.append(_drawn(anchor, f"Validation {metric}{of}", curves, about, best))
     return charts
 
 
-def _drawn(subject: Subject, title: str, curves: Sequence[Line], about: str, best: tuple[float, str] | None) -> Chart:
+def _drawn(
+    anchor: Callable[[str], str], title: str, curves: Sequence[Line], about: str, best: tuple[float, str] | None
+) -> Chart:
     left_out = len(curves) - _MOST
     told = about if left_out <= 0 else f"{about} {left_out} more curves are not drawn."
-    return lines(title, curves[:_MOST], about=told, across_name="epoch", upright=best, name=subject.anchor(title))
+    return lines(title, curves[:_MOST], about=told, across_name="epoch", upright=best, name=anchor(title))
 
 
 def _curve(name: str, records: Sequence[Mapping[str, Any]], key: str) -> Line:

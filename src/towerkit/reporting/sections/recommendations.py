@@ -87,7 +87,7 @@ class _Known:
     @classmethod
     def of(cls, subject: Subject, model: RankingModel, queries: Sequence[Any], name: str) -> _Known:
         if subject.data is None:
-            history = {query: _stored_history(model, query) for query in queries}
+            history = {query: stored_history(model, query) for query in queries}
             why = f"What they met later is not marked, since the data of the Run is not there: {subject.why_not}"
             return cls(history, {}, {}, why)
         dataset = for_candidate(subject.data.dataset, name) if name else subject.data.dataset
@@ -135,7 +135,7 @@ def _titles(dataset: Dataset, model: RankingModel) -> dict[Any, str]:
     return {key: title for key, title in zip(*columns, strict=True) if title is not None}
 
 
-def _stored_history(model: RankingModel, query: Any) -> list[Any]:
+def stored_history(model: RankingModel, query: Any) -> list[Any]:
     """What the Run itself keeps: the candidates that training saw with a query, in no order."""
     row = int(model.query.rows(pa.array([query]).cast(model.query.keys.type))[0])
     if not row:
@@ -162,7 +162,7 @@ def _example(model: RankingModel, query: Any, answers: pa.Table, known: _Known) 
     if missed:
         few = tuple(Item(_name(model, each, known)) for each in missed[:_HISTORY])
         lists.append(Listing(f"Met later, not among these ({len(missed):,})", few))
-    return Example(f"{model.query_entity} {query}", tuple(_facts(model, query)), tuple(lists))
+    return Example(f"{model.query_entity} {query}", tuple(facts_of(model, query)), tuple(lists))
 
 
 def _name(model: RankingModel, candidate: Any, known: _Known) -> str:
@@ -176,7 +176,7 @@ def _name(model: RankingModel, candidate: Any, known: _Known) -> str:
     return f"{title} ({candidate})" if title else str(candidate)
 
 
-def _facts(model: RankingModel, query: Any) -> list[tuple[str, str]]:
+def facts_of(model: RankingModel, query: Any) -> list[tuple[str, str]]:
     """A few columns of the query's own row."""
     row = int(model.query.rows(pa.array([query]).cast(model.query.keys.type))[0])
     data = model.query.table.data
