@@ -246,9 +246,9 @@ ROWS = (
         ),
         ("ndcg@10", "recall@10"),
         (
-            Model("pooled history", "examples/beauty_history.yaml"),
             Model("sequence, events normalized", "examples/beauty_sequence.yaml", {"training.epochs": 10}),
             Model("sequence", "examples/beauty_sequence.yaml", {"training.epochs": 10, "model.query.norm": "none"}),
+            Model("pooled history", "examples/beauty_history.yaml"),
         ),
         (
             ("sequence, events normalized", "pooled history"),
