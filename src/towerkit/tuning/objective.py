@@ -21,6 +21,7 @@ from towerkit.storage.hashes import content_hash
 from towerkit.training.fit import fit_recipe
 from towerkit.training.loop import Selection
 from towerkit.training.progress import Progress, Silent
+from towerkit.tuning.fused import fused_selection, measure_fused
 
 Report = Callable[[int, float], bool]
 """Epoch, best figure so far -> whether to give up."""
@@ -39,8 +40,9 @@ class Measured:
     best_epoch: int
     epochs: int
     seconds: float
-    curve: str
-    """SHA-256 of loss and figures of every epoch: the final training of the same spec goes through the same ones."""
+    curve: str | None
+    """SHA-256 of loss and figures of every epoch: the final training of the same spec goes through the same ones. None of a late
+    fusion, whose trials learn from fewer rows than the final one."""
 
 
 def selection_of(spec: ModelingSpec, dataset: Dataset | Log) -> Selection:
@@ -58,10 +60,8 @@ def selection_of(spec: ModelingSpec, dataset: Dataset | Log) -> Selection:
             "Tuning compares trials on validation rows, and the split holds none out. Set data.split.validation above 0."
         )
     if isinstance(spec.model, LateFusionSpec):
-        raise SpecError(
-            "A late_fusion is several trainings, each with a validation figure of its own; tune its members one by one, as models "
-            "of their own."
-        )
+        check_measurable(spec, dataset)
+        return fused_selection(spec)
     if chooses_fusion(spec.model):
         raise SpecError(
             "backbone: {kind: auto} chooses a fusion itself, in each trial anew. Search over fusions in its place: "
@@ -87,6 +87,11 @@ def measure(spec: ModelingSpec, dataset: Dataset | Log, report: Report, progress
         TrainingError: If no epoch had a figure that is a number.
     """
     started = time.perf_counter()
+    if isinstance(spec.model, LateFusionSpec):
+        assert isinstance(dataset, Dataset)  # no fusion may be streamed
+        value, outcome = measure_fused(spec, dataset, progress)
+        epochs = len(outcome.history.records)
+        return Measured(value, outcome.history.best_epoch, epochs, time.perf_counter() - started, None)
     selection = selection_of(spec, dataset)
     recipe: Any = log_recipe_of(spec, dataset) if isinstance(dataset, Log) else recipe_of(spec, dataset)
     training = spec.training.model_copy(update={"refit": False, "track": ()})
