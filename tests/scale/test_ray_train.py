@@ -75,8 +75,8 @@ def test_a_killed_worker(tmp_path: Path) -> None:
     assert killed, "nobody was killed"
     assert any("A worker died" in text and "s of work since then are lost" in text for text in said), said
     off = furthest(found, train_alone(tmp_path / "alone"))
-    assert off["weight"] < 2e-3, off
-    assert off["figure"] < 0.005, off
+    assert off["weight"] < 1e-5, off
+    assert off["figure"] < 1e-6, off
     assert ("train", 1) in told.epochs
 
 
