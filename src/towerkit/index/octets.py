@@ -19,8 +19,8 @@ from towerkit.index.scan import ranked, search_exactly
 
 _MOST = 512
 """Candidates on a shortlist; a longer one saves nothing."""
-_TILE = 16
-"""Queries whose rough scores are there at a time: for 100,000 candidates 6.4 MB, which stay in the last cache."""
+_TILE = 64
+"""Queries that are compared with a chunk of candidates while it is in the cache."""
 _SIDE_BY_SIDE, _STEP, _AT_ONCE = 16, 4, 32
 """How bytes lie: 16 candidates side by side, 4 dimensions of each together; and candidates are compared 32 at a time."""
 _FEWEST = 4096
@@ -43,7 +43,9 @@ class Octets:
     def __init__(self, stored: KeyedVectors) -> None:
         self.stored = stored
         self._room = 0
-        self._scores = np.empty((0, 0), np.float32)
+        from towerkit.kernels.octets import CHUNK, LANES
+
+        self._scores = np.empty((_TILE, CHUNK * LANES), np.float32)
         self._make_room()
 
     def written(self, rows: Rows) -> None:
@@ -69,7 +71,6 @@ class Octets:
         self._bytes = np.full((self._room // _SIDE_BY_SIDE, steps, _SIDE_BY_SIDE, _STEP), 128, np.uint8)
         self._scales = np.zeros(self._room, np.float32)
         self._lost, self._lengths = np.zeros(self._room, np.float32), np.zeros(self._room, np.float32)
-        self._scores = np.empty((_TILE, self._room), np.float32)
         for start in range(0, rows, _FEWEST):
             self.written(np.arange(start, min(start + _FEWEST, rows)))
 
@@ -107,7 +108,7 @@ class Octets:
         return self._ranked(asked, columns, counts)
 
     def _ranked(self, asked: Question, columns: NDArray[np.int32], counts: NDArray[np.int64]) -> tuple[Rows, Floats]:
-        most = int(counts.max())
+        most = max(int(counts.max()), asked.k)  # fewer than k may be answers
         rows = np.where(np.arange(most) < counts[:, None], columns[:, :most], -1).astype(np.int64)
         return ranked(self.stored, asked.queries, rows, asked.k)
 

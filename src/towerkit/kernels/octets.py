@@ -21,10 +21,10 @@ from towerkit.kernels.compiled import compiled
 binding.initialize_native_asmparser()
 LANES, ROWS, GROUPS = 16, 4, 2
 """Candidates in a group, and the queries and groups whose sums are kept in registers together."""
-_CHUNK = 128
+CHUNK = 128
 """Groups that all queries are compared with in turn: at 64 dimensions 128 kB, which stay in the second cache."""
-_LISTED, _SETS = 64, 8
-"""Of the candidates of a chunk, every 64th is of one group; the threshold looks at groups of every 8th chunk together."""
+_LISTED = 128
+"""Of the candidates of a chunk, every 128th is of one group, whose highest score is looked at first."""
 Floats = NDArray[np.float32]
 
 
@@ -50,6 +50,7 @@ def byte_shortlist(
 
     The score of query ``r`` and candidate ``c`` is within ``a_r x_c + b_r y_c + v`` of the product's. Among the ``k`` best can only
     be what reaches, at its upper end, the ``k``-th highest lower end, for which that of the ``k``-th best group stands in.
+    It rises from chunk to chunk, and the list is kept to it.
 
     Args:
         candidates: ``[groups, dim / 4, 16, 4]`` bytes with 128 added, the 16 candidates of a group side by side, an even
@@ -59,20 +60,18 @@ def byte_shortlist(
         slack: ``[rows]`` a, ``[rows]`` b, ``[width]`` x, ``[width]`` y, and v of the bound.
         taken: ``[rows + 1]`` starts and the columns they point into, excluded for each row, in order.
         blocked: ``[width]`` True where no row may have the candidate; empty where all may.
-        scores: Written: ``[rows, groups * 16]`` the products, minus infinity for what may be no answer.
-        found: Written: ``[rows]`` lists of candidates, in no order; ``[rows]`` how long they are, -1 where a list has no room or
-            fewer than ``k`` may be answers.
+        scores: Overwritten: ``[rows, CHUNK * 16]`` the products of one chunk after the other.
+        found: Written: ``[rows]`` lists of candidates, in no order; ``[rows]`` how long they are, -1 where one has no room.
         k: Places to fill.
     """
     bytes_, scales, own, own_scales, starts = candidates[0], candidates[1], queries[0], queries[1], queries[2]
     columns, counts = found[0], found[1]
     groups, steps, rows, width = bytes_.shape[0], bytes_.shape[1], len(counts), len(slack[2])
-    chunks = (groups + _CHUNK - 1) // _CHUNK
-    low = np.full((rows, chunks, _LISTED), -np.inf, np.float32)
-    high = np.full((rows, chunks, _LISTED), -np.inf, np.float32)
-    place = taken[0].copy()
-    for chunk in range(chunks):
-        first, last = chunk * _CHUNK, min((chunk + 1) * _CHUNK, groups)
+    uppers, tops = np.empty(columns.shape, np.float32), np.full((rows, k), -np.inf, np.float32)
+    low, high, place = np.empty(_LISTED, np.float32), np.empty(_LISTED, np.float32), taken[0].copy()
+    counts[:] = 0
+    for first in range(0, groups, CHUNK):
+        last = min(first + CHUNK, groups)
         for row in range(0, len(own), ROWS):
             for group in range(first, last, GROUPS):
                 _tile(  # type: ignore[call-arg, unused-ignore]
@@ -82,22 +81,29 @@ def byte_shortlist(
                     starts.ctypes.data + row * 4,
                     own_scales.ctypes.data + row * 4,
                     scales.ctypes.data + group * 64,
-                    scores.ctypes.data + row * groups * 64 + group * 64,
-                    groups * 64,
+                    scores.ctypes.data + row * CHUNK * 64 + (group - first) * 64,
+                    CHUNK * 64,
                 )
         begin, end = first * LANES, min(last * LANES, width)
+        x, y = slack[2][begin:end], slack[3][begin:end]
         for row in range(rows):
-            line = scores[row]
+            line, bound = scores[row, : end - begin], (slack[0][row], slack[1][row], slack[4])
             while place[row] < taken[0][row + 1] and taken[1][place[row]] < end:
-                line[taken[1][place[row]]] = -np.inf
+                line[taken[1][place[row]] - begin] = -np.inf
                 place[row] += 1
             if len(blocked):
-                _block(line[begin:end], blocked[begin:end])
-            x, y = slack[2][begin:end], slack[3][begin:end]
-            _ends(line[begin:end], x, y, slack[0][row], slack[1][row], slack[4], low[row, chunk], high[row, chunk])
+                _block(line, blocked[begin:end])
+            low[:], high[:] = -np.inf, -np.inf
+            _ends(line, x, y, bound, low, high)
+            for group in range(_LISTED):
+                if low[group] > tops[row, 0]:
+                    _rise(tops[row], low[group])
+            if counts[row] >= 0:
+                listed = columns[row], uppers[row]
+                counts[row] = _list(line, begin, bound, x, y, high, tops[row, 0], listed, counts[row])
     for row in range(rows):
-        bound = (slack[0][row], slack[1][row], slack[4])
-        counts[row] = _listed(scores[row, :width], bound, slack[2], slack[3], low[row], high[row], columns[row], k)
+        if counts[row] >= 0:
+            counts[row] = _kept(columns[row], uppers[row], counts[row], tops[row, 0])
 
 
 @compiled(exact=True)
@@ -107,8 +113,9 @@ def _block(line: Floats, blocked: NDArray[np.bool_]) -> None:
 
 
 @compiled(exact=True)
-def _ends(line: Floats, x: Floats, y: Floats, a: float, b: float, v: float, low: Floats, high: Floats) -> None:
-    """The highest lower and upper end of each of 64 groups of a piece: every 64th candidate is of one."""
+def _ends(line: Floats, x: Floats, y: Floats, bound: Any, low: Floats, high: Floats) -> None:
+    """The highest lower and upper end of each group of a piece: every 128th candidate is of one."""
+    a, b, v = bound
     for start in range(0, len(line), _LISTED):
         piece, lost, length = line[start : start + _LISTED], x[start : start + _LISTED], y[start : start + _LISTED]
         for group in range(len(piece)):
@@ -119,35 +126,44 @@ def _ends(line: Floats, x: Floats, y: Floats, a: float, b: float, v: float, low:
 
 
 @compiled(exact=True)
-def _listed(
-    line: Floats, bound: Any, x: Floats, y: Floats, low: Floats, high: Floats, columns: NDArray[np.int32], k: int
+def _rise(top: Floats, value: float) -> None:
+    """Put a value among the highest ones, which are in order, in the place of the lowest of them."""
+    place = 0
+    while place + 1 < len(top) and top[place + 1] < value:
+        top[place] = top[place + 1]
+        place += 1
+    top[place] = value
+
+
+@compiled(exact=True)
+def _list(
+    line: Floats, begin: int, bound: Any, x: Floats, y: Floats, high: Floats, threshold: float, listed: Any, count: int
 ) -> int:
-    """The candidates of one row; returns how many, -1 where there is no threshold or no room."""
-    chunks = len(low)
-    sets = min(chunks, _SETS)
-    best = np.full((sets, _LISTED), -np.inf, np.float32)
-    for chunk in range(chunks):
-        top, own = best[chunk % sets], low[chunk]
-        for group in range(_LISTED):
-            top[group] = own[group] if own[group] > top[group] else top[group]
-    ends = best.ravel()
-    if len(ends) < k:
-        return -1
-    threshold = np.partition(ends, len(ends) - k)[len(ends) - k]
-    if not threshold > -np.inf:
-        return -1
-    count = 0
-    for chunk in range(chunks):
-        for group in range(_LISTED):
-            if high[chunk, group] >= threshold:
-                first = chunk * _CHUNK * LANES
-                for place in range(first + group, min(first + _CHUNK * LANES, len(line)), _LISTED):
-                    if line[place] + (bound[0] * x[place] + bound[1] * y[place] + bound[2]) >= threshold:
+    """Put what reaches a threshold on the list; returns how long it is, -1 where it has no room."""
+    columns, uppers = listed[0], listed[1]
+    for group in range(_LISTED):
+        if high[group] >= threshold:
+            for place in range(group, len(line), _LISTED):
+                upper = line[place] + (bound[0] * x[place] + bound[1] * y[place] + bound[2])
+                if upper >= threshold and upper > -np.inf:
+                    if count == len(columns):
+                        count = _kept(columns, uppers, count, threshold)
                         if count == len(columns):
                             return -1
-                        columns[count] = place
-                        count += 1
+                    columns[count], uppers[count] = begin + place, upper
+                    count += 1
     return count
+
+
+@compiled(exact=True)
+def _kept(columns: NDArray[np.int32], uppers: Floats, count: int, threshold: float) -> int:
+    """Of a list, only what reaches a threshold that has risen; returns how long it is."""
+    size = 0
+    for place in range(count):
+        if uppers[place] >= threshold:
+            columns[size], uppers[size] = columns[place], uppers[place]
+            size += 1
+    return size
 
 
 @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
