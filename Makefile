@@ -26,7 +26,7 @@ install: $(STAMP)  ## make .venv/ with every pinned dependency
 # `python -m pip`, never bin/pip: a copied environment's bin/pip installs into the original.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	@packages=(-c constraints.txt -e '.[ann,trees,sql,text,image,report,tune,serve,ray]' --group dev --group docs); \
+	@packages=(-c constraints.txt -e '.[ann,trees,sql,text,image,report,tune,serve,ray,onnx]' --group dev --group docs); \
 	if [ -n "$${PIP_FIND_LINKS:-}" ] && [ -z "$${PIP_EXTRA_INDEX_URL:-}" ]; then \
 	  $(BIN)/python -m pip install --quiet -c constraints.txt uv; \
 	  export UV_FIND_LINKS="$$PIP_FIND_LINKS"; \

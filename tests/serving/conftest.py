@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -144,6 +149,65 @@ def started(paths: dict[str, Path], settings: Any, pipelines: Any = None, indexe
         time.sleep(0.01)
     assert service.ready, service.meters.failed
     return Asked(server, thread, address, service)
+
+
+@contextmanager
+def held(service: Asked) -> Generator[None]:
+    """The thread that computes has something else to do while the block lasts."""
+    go, begun = threading.Event(), threading.Event()
+
+    def compute(asked: Sequence[Any]) -> list[None]:
+        begun.set()
+        go.wait(120)
+        return [None] * len(asked)
+
+    thread = threading.Thread(target=lambda: asyncio.run(service.service.worker.ask("", compute, None, must=True)))
+    thread.start()
+    begun.wait(120)
+    try:
+        yield
+    finally:
+        go.set()
+        thread.join(120)
+
+
+class Process:
+    """``towerkit serve`` with a line of JSON on its standard output."""
+
+    def __init__(self, *words: str, admin_token: str = "") -> None:
+        command = [sys.executable, "-m", "towerkit", "serve", *words, "--port", "0", "--json"]
+        environment = os.environ | {"TOWERKIT_TOKEN": "", "TOWERKIT_ADMIN_TOKEN": admin_token}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        self.told = json.loads(line)
+        self.url: str = self.told["listening"]
+
+    @property
+    def resident_mb(self) -> float:
+        """What it holds of the machine's memory."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(text.split("VmRSS:")[1].split()[0]) / 1024
+
+    def end(self, number: int) -> tuple[int, str]:
+        """Send a signal: the status, and what stood on standard error."""
+        self.process.send_signal(number)
+        _, text = self.process.communicate(timeout=120)
+        return self.process.returncode, text
+
+
+def wait_until_ready(url: str) -> Any:
+    """A client of a service that is ready."""
+    from towerkit.serving.client import Client
+
+    client, until = Client(url), time.monotonic() + 120
+    while not client.ready():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return client
 
 
 @pytest.fixture

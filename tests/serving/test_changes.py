@@ -6,7 +6,8 @@ Invariants:
 - an item that is taken out is no answer in any way of asking, after a new start and a swap too, until it is told of again; what
   it was to queries stays; the version of answers changes with the candidates, and is the same after a new start;
 - a swap answers as the other Run does, with its version, and knows of the events; one can go back, and events count there too;
-- under requests without pause, every answer during swaps is a success whose version is that of the scores;
+- under requests without pause, every answer during swaps is a success whose version is that of the scores; a swap in two steps
+  (the control) is noticed;
 - a candidate that is damaged, of another sort, worse, or not there is refused with the reason, and the served model stays;
 - with an index in place of all candidates the answers are the same, new items included; one of other candidates is refused;
 - a name is never a path; without the admin token nothing is swapped;
@@ -162,10 +163,22 @@ def test_a_swap_and_the_way_back(serve: Any, runs: Mapping[str, Run], folder: Pa
     assert not service.post("/v1/recommend", query="late")["cold"]
 
 
-def test_requests_without_pause_see_one_run_or_the_other(serve: Any, folder: Path) -> None:
-    service = serve("shop", candidates=folder, admin_token=ADMIN)
-    right: dict[str, Any] = {}
-    seen: list[tuple[int, str, Any]] = []
+class Seen:
+    """What requests without pause were answered: status, version and items; and the items that each version should give."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, str, Any]] = []
+        self.right: dict[str, Any] = {}
+
+    def check(self) -> None:
+        """Every answer is a success whose items are those of its version."""
+        assert {status for status, _, _ in self.answers} == {200}
+        assert {version for _, version, _ in self.answers} == set(self.right)
+        assert all(items == self.right[version] for _, version, items in self.answers)
+
+
+def asked_while_swapping(service: Asked, swaps: int, seen: Seen) -> Seen:
+    """Ask in two threads without pause, and swap there and back meanwhile."""
     ending = threading.Event()
 
     def ask() -> None:
@@ -174,25 +187,50 @@ def test_requests_without_pause_see_one_run_or_the_other(serve: Any, folder: Pat
             connection.request("POST", "/v1/recommend", b'{"query": "u5"}', {"Content-Type": "application/json"})
             answer = connection.getresponse()
             content = json.loads(answer.read())
-            seen.append((answer.status, content.get("model_version", ""), content.get("items")))
+            seen.answers.append((answer.status, content.get("model_version", ""), content.get("items")))
         connection.close()
 
     threads = [threading.Thread(target=ask) for _ in range(2)]
     first = service.post("/v1/recommend", query="u5")
-    right[first["model_version"]] = first["items"]
+    seen.right[first["model_version"]] = first["items"]
     for thread in threads:
         thread.start()
-    for number in range(4):
-        status, told = swapped(service, "good") if number % 2 == 0 else back(service)
-        assert status == 200
-        if told["model_version"] not in right:
-            right[told["model_version"]] = service.post("/v1/recommend", query="u5")["items"]
-    ending.set()
-    for thread in threads:
-        thread.join()
-    assert {status for status, _, _ in seen} == {200}
-    assert {version for _, version, _ in seen} == set(right)
-    assert all(items == right[version] for _, version, items in seen)
+    try:
+        for number in range(swaps):
+            status, told = swapped(service, "good") if number % 2 == 0 else back(service)
+            assert status == 200
+            if told["model_version"] not in seen.right:
+                seen.right[told["model_version"]] = service.post("/v1/recommend", query="u5")["items"]
+    finally:
+        ending.set()
+        for thread in threads:
+            thread.join()
+    return seen
+
+
+def test_requests_without_pause_see_one_run_or_the_other(serve: Any, folder: Path) -> None:
+    asked_while_swapping(serve("shop", candidates=folder, admin_token=ADMIN), 5, Seen()).check()
+
+
+def test_a_swap_in_two_steps_would_be_noticed(
+    serve: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from towerkit.serving.fleet import Fleet
+
+    seen, switch = Seen(), Fleet.switch
+
+    def by_halves(fleet: Fleet, name: str, fresh: Any) -> Any:
+        fleet.engines[name].version = fresh[0][0].version  # the version first,
+        until = len(seen.answers) + 4
+        while len(seen.answers) < until:
+            time.sleep(0.01)
+        return switch(fleet, name, fresh)  # and what it is the version of a little later
+
+    monkeypatch.setattr(Fleet, "switch", by_halves)
+    service = serve("shop", candidates=folder, admin_token=ADMIN, events=str(tmp_path / "e.db"))
+    asked_while_swapping(service, 1, seen)
+    with pytest.raises(AssertionError):
+        seen.check()
 
 
 def test_a_bad_candidate_leaves_the_old_one(serve: Any, runs: Mapping[str, Run], folder: Path, tmp_path: Path) -> None:

@@ -148,6 +148,9 @@ def test_tokens(serve: Any) -> None:
     plain = JSON | {"Authorization": f"Bearer {token}"}
     assert refused(service, "/v1/models/shop:swap", b'{"candidate": "a"}', plain)[0] == 403
     assert refused(service, "/v1/models/shop:rollback", b"", plain)[0] == 403
+    other = serve("shop", token=f"b-{token}", admin_token=f"b-{admin}")  # after a change the old ones are worth nothing
+    for old in (token, admin):
+        assert refused(other, "/v1/recommend", body, JSON | {"Authorization": f"Bearer {old}"})[0] == 401
 
 
 ANY = st.recursive(

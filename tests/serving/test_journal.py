@@ -100,6 +100,8 @@ def check_log(where: str) -> None:
     assert [event.place for event in journal.read("shop", after=1)] == [2, 3]
     assert journal.items("shop") == [{"price": 2.5, "kind": "x"}, {"name": "é", "price": 1.0}]
     assert (journal.removed("shop"), journal.removed("other")) == (["a"], [])
+    journal.remove_item("third", "a")
+    assert [journal.knows(model) for model in ("shop", "other", "third", "nobody")] == [True, True, True, False]
     assert journal.forget("shop", "u2") == 1
     assert ids(journal) == ["e1", "e2"]
     check_forgotten(journal)

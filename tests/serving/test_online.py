@@ -185,7 +185,7 @@ def test_events_that_cannot_count(learning: Asked, serve: Any) -> None:
     assert (status, "--events" in error["next"]) == (409, True)
 
 
-def test_a_log_that_cannot_be_written_stops_nothing_else(learning: Asked) -> None:
+def test_a_log_that_cannot_be_written_stops_nothing_else(learning: Asked, tmp_path: Path) -> None:
     tell(learning, "u1", ["i1"])
     journal = learning.service.fleet.journal
     with journal._store.engine.connect() as connection:
@@ -199,6 +199,13 @@ def test_a_log_that_cannot_be_written_stops_nothing_else(learning: Asked) -> Non
         connection.exec_driver_sql("PRAGMA max_page_count=1073741823")
     assert tell(learning, "u2", ["i1"]) == ["counted"]
     assert {event.query for event in journal.read("shop")} == {"u1", "u2"}
+    (tmp_path / "events.db").rename(tmp_path / "gone.db")
+    refused = learning.refused("/v1/events", events=[{"id": "y", "query": "u3", "item": "i1"}])
+    assert (refused[0], learning.send("DELETE", "/v1/users/u2")[0]) == (503, 503)
+    assert learning.refused("/v1/items", items=[{"item": "i3", "price": 1.0}])[0] == 503
+    assert learning.post("/v1/recommend", query="u2")["as_of"] == 2
+    (tmp_path / "gone.db").rename(tmp_path / "events.db")
+    assert tell(learning, "u3", ["i1"]) == ["counted"]
 
 
 def test_what_weighs_nothing_is_taken_out_of_the_log(serve: Any, tmp_path: Path) -> None:

@@ -12,11 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -24,44 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.serving.conftest import trained
+from tests.serving.conftest import Process, held, trained, wait_until_ready
 
 from towerkit.run import Run
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("fastapi") is None, reason="needs towerkit[serve]")
-
-
-class Process:
-    """``towerkit serve`` with a line of JSON on its standard output."""
-
-    def __init__(self, *words: str) -> None:
-        command = [sys.executable, "-m", "towerkit", "serve", *words, "--port", "0", "--json"]
-        environment = os.environ | {"TOWERKIT_TOKEN": "", "TOWERKIT_ADMIN_TOKEN": ""}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate()[1]
-        self.told = json.loads(line)
-        self.url: str = self.told["listening"]
-
-    def end(self, number: int) -> tuple[int, str]:
-        """Send a signal: the status, and what stood on standard error."""
-        self.process.send_signal(number)
-        _, text = self.process.communicate(timeout=120)
-        return self.process.returncode, text
-
-
-def wait_until_ready(url: str) -> Any:
-    """A client of a service that is ready."""
-    from towerkit.serving.client import Client
-
-    client, until = Client(url), time.monotonic() + 120
-    while not client.ready():
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    return client
 
 
 @pytest.mark.long
@@ -109,27 +72,21 @@ def test_killed_while_events_are_written_then_ended_in_peace(runs: Mapping[str, 
 
 
 def test_what_is_under_way_is_answered_before_the_end(serve: Any) -> None:
-    service, held = serve("shop"), threading.Event()
-    worker = service.service.worker
-    answered: list[Any] = []
-
-    def hold() -> None:  # the thread that computes has something to do until all are here
-        ask = worker.ask(object(), lambda asked: [held.wait(30) for _ in asked], None, must=True)
-        asyncio.run(ask)
+    service, answered = serve("shop"), list[Any]()
 
     def ask(number: int) -> None:
         answered.append(service.send("POST", "/v1/recommend", {"query": f"u{number}", "k": 3})[0])
 
-    threads = [threading.Thread(target=hold), *(threading.Thread(target=ask, args=(number,)) for number in range(64))]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + 30
-    while worker.depth < 64 and time.monotonic() < until:
-        time.sleep(0.01)
-    assert worker.depth == 64
-    service.server.should_exit = True
-    time.sleep(0.2)
-    held.set()
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(64)]
+    with held(service):
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + 60
+        while service.service.worker.depth < 64 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert service.service.worker.depth == 64
+        service.server.should_exit = True
+        time.sleep(0.2)
     for thread in threads:
         thread.join(60)
     assert answered == [200] * 64

@@ -12,6 +12,7 @@ from towerkit.cli import reporting  # isort: skip
 from towerkit.cli import answering  # isort: skip
 from towerkit.cli import looking  # isort: skip
 from towerkit.cli import indexing  # isort: skip
+from towerkit.cli import exporting  # isort: skip
 from towerkit.cli import encoders  # isort: skip
 from towerkit.cli import serving  # isort: skip
 from towerkit.cli import browsing  # isort: skip
@@ -26,6 +27,7 @@ __all__ = [
     "browsing",
     "crossvalidating",
     "encoders",
+    "exporting",
     "features",
     "indexing",
     "looking",
