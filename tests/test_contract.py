@@ -463,7 +463,19 @@ def the_encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(f"TOWERKIT_TEST_{variable}", str(request.getfixturevalue(fixture)))
 
 
-@pytest.mark.parametrize("name", CASES)
+# Cousins of cases that are always tested: the path is the same, and what is their own has tests of its own.
+COUSINS = {
+    "two_tower_spectral_start", "two_tower_history_alone", "two_tower_id_history", "two_tower_sequence_convolution",
+    "two_tower_sequence_gru", "tower_model_entity", "tower_model_count", "two_tower_vectors", "tower_model_vectors",
+    "tower_model_sounds", "tower_model_pretrained_pictures", "rank_fusion_reciprocal", "rank_fusion_pairs", "ranker",
+    "late_fusion_count", "late_fusion_average", "late_fusion_votes", "text_fine_tuned", "text_convolution",
+    "two_tower_convolution", "two_tower_pretrained",
+}  # fmt: skip
+assert CASES.keys() >= COUSINS
+SOONER_OR_LATER = [pytest.param(name, marks=[pytest.mark.long] if name in COUSINS else []) for name in CASES]
+
+
+@pytest.mark.parametrize("name", SOONER_OR_LATER)
 def test_contract(name: str, tmp_path: Path) -> None:
     """The whole path for one kind."""
     CASES[name].check(tmp_path)

@@ -106,7 +106,7 @@ def test_entries_are_specs_or_plain_data() -> None:
     [
         (
             [5],
-            r"columns\.0: must be a column's name, or keys as in \{column: price, as: log\} or \{cross: .*received 5",
+            r"columns\.0: must be a column's name, or keys as in \{column: price, as: log\}, \{cross: .*received 5",
         ),
         ([{"column": "x"}], r"columns\.0: needs a key 'as' that says which part this is; received \{'column': 'x'\}"),
         ([{"column": "x", "as": "lag"}], r"columns\.0: unknown kind 'lag'; did you mean 'log'\? The kinds .* 'cyclic'"),

@@ -348,6 +348,7 @@ towerkit.fit({**spec}, towerkit.read(rows, query="user", candidate="item"), prog
 """
 
 
+@pytest.mark.long  # compiles the kernels anew, which takes half a minute
 def test_a_wait_for_the_compiler_is_told_once_and_no_kernel_is_compiled_twice(tmp_path: Path) -> None:
     """A process that finds no machine code says that it compiles; the next one with that folder does not.
 

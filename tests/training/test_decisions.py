@@ -353,13 +353,14 @@ def test_a_threshold_is_a_probability_or_a_known_choice(threshold: Any) -> None:
 
 
 def test_a_stored_decision_comes_back_and_an_impossible_one_is_refused() -> None:
-    decision = Decision(1.5, (0.2, 0.3), "temperature", "f1", 80, True)
+    decision = Decision(1.5, (0.2, 0.3), "temperature", "f1", 80, "validation", True)
     assert Decision.from_dict(decision.as_dict()) == decision
     for changed, message in (
         ({"temperature": 0.0}, "above 0, got 0.0"),
         ({"temperature": math.inf}, "above 0, got inf"),
         ({"thresholds": [0.2, 1.2]}, r"in 0 to 1, got \[0.2, 1.2\]"),
         ({"thresholds": []}, r"in 0 to 1, got \[\]"),
+        ({"read_off": "test"}, "read off known rows, got 'test'"),
     ):
         with pytest.raises(ValueError, match=message):
             Decision.from_dict({**decision.as_dict(), **changed})
