@@ -14,7 +14,7 @@ Invariants, for 2 and 3 processes and batches that do not divide evenly, whose l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -29,6 +29,8 @@ from towerkit.data.readers import read_table
 from towerkit.data.roles import EntityTable
 from towerkit.data.spec import DataSpec
 from towerkit.experiment import recipe_of
+from towerkit.objectives.distillation import Distillation
+from towerkit.objectives.retrieval import RetrievalObjective
 from towerkit.spec import ModelingSpec
 from towerkit.testing.worlds import together
 from towerkit.training.crew import Crew
@@ -239,9 +241,16 @@ def test_tasks_without_a_label_in_a_process(balance: str) -> None:
     compare(task_spec(balance), two_tasks(), 2)
 
 
-def refused(chosen: ModelingSpec, data: Dataset, spoil: Callable[[Prepared], None] = lambda found: None) -> str:
+def refused(
+    chosen: ModelingSpec,
+    data: Dataset,
+    spoil: Callable[[Prepared], None] = lambda found: None,
+    change: Callable[[Prepared], None] = lambda found: None,
+) -> str:
     each = [prepared(chosen, data) for _ in range(2)]
     spoil(each[1])
+    for found in each:
+        change(found)
     with seeded_torch(0), pytest.raises(SpecError) as caught:
         together(2, lambda world: run(world, each[world.rank], chosen, data))
     return str(caught.value)
@@ -253,6 +262,14 @@ def test_refusals() -> None:
     assert "ema" in refused(spec({"negatives": SHARED, "candidate": TABLE, "update": {"kind": "ema"}}), dataset())
     clipped = {"negatives": SHARED, "clip_norm": 1.0}
     assert "clip_norm" in refused(spec(clipped, "query"), dataset())
+
+
+def test_a_teacher_is_refused() -> None:
+    def taught(found: Prepared) -> None:
+        assert isinstance(found.state.objective, RetrievalObjective)
+        found.state.objective.distillation = cast(Distillation, object())
+
+    assert "training.distill" in refused(spec({}), dataset(), change=taught)
 
 
 def test_other_weights_are_refused() -> None:

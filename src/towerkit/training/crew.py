@@ -214,6 +214,11 @@ def _check_sums(state: TrainState) -> None:
             f"part of them; use "
             "balance: {kind: fixed}, uncertainty or dwa without conflicts, or train without --workers."
         )
+    if isinstance(state.objective, RetrievalObjective) and state.objective.distillation is not None:
+        raise SpecError(
+            "training.distill ranks the candidates of a whole batch as its teacher does, and each worker has only some of them; "
+            "remove it, or train without --workers."
+        )
     if isinstance(state.objective, RetrievalObjective) and state.objective.reads_vectors:
         raise SpecError(
             "This loss compares all vectors of a batch with each other, and each worker has only its part of them; use a loss with "
