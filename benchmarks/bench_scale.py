@@ -114,8 +114,10 @@ def measured(size: int, cells: list[dict[str, Any]], steps: int, *, tiny: bool) 
 
 def predicted(size: int, given: dict[str, Any], data: Any) -> float:
     """Bytes that all workers send in an epoch; the formulas of ``docs/scale.md``."""
+    from towerkit.models.wiring import pair_of
+
     rows, training = data.parts.train, given["training"]
-    users, items = (np.unique(data.labelled(name, rows).to_numpy(), return_inverse=True)[1] for name in data.pair)
+    users, items = (np.unique(data.labelled(name, rows).to_numpy(), return_inverse=True)[1] for name in pair_of(data))
     width, batch = 4 * given["model"]["query"]["dim"], training["batch_size"]
     at_home, one = training["partition"] == "query", given["update"]["kind"] == "one_backprop"
     (negatives,) = given["objective"]["negatives"]
