@@ -80,7 +80,7 @@ soak: $(STAMP)  ## tests marked soak: hours of faults and random inputs
 
 # What must not break: each branch of it is taken by a test, and nine of ten changes in it are noticed by one.
 KEPT := $(patsubst %,towerkit/%/,storage artifact metrics) $(patsubst %,towerkit/training/%.py,checkpoint snapshot history_file)
-KEPT_TESTS := $(patsubst %,tests/%,storage artifact metrics) $(patsubst %,tests/training/test_%.py,checkpoint_folder history_file) tests/test_realignment.py
+KEPT_TESTS := $(patsubst %,tests/%,storage artifact metrics) $(patsubst %,tests/training/test_%.py,checkpoint_folder history_file) tests/test_realignment.py tests/serving/test_stored.py
 
 coverage: $(STAMP)  ## branches that tests take in what must not break; fails below 100
 	HYPOTHESIS_PROFILE=ci $(PYTEST) -q --cov=towerkit --cov-branch --cov-report= $(KEPT_TESTS)

@@ -22,7 +22,7 @@ import pytest
 
 from towerkit.core.errors import RunError
 from towerkit.storage import lock
-from towerkit.storage.lock import folder_lock, lock_path, process_is_alive
+from towerkit.storage.lock import folder_lock, lock_path, process_is_alive, writer_of
 
 HOLD = """
 import sys
@@ -119,6 +119,16 @@ def test_stale_lock_is_taken_over(tmp_path: Path, whose: str) -> None:
     with folder_lock(tmp_path / "run") as path:
         assert json.loads(path.read_text())["token"] != "0123456789abcdef"
     assert os.listdir(tmp_path) == []
+
+
+def test_who_writes_a_folder_is_told_of_living_processes_of_this_machine(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    assert writer_of(target) is None
+    with folder_lock(target):
+        assert writer_of(target) == os.getpid()
+    for pid, host in ((dead_pid(), None), (os.getpid(), "another machine"), (0, None)):
+        write_lock(target, pid, host)
+        assert writer_of(target) is None
 
 
 def test_lock_of_another_machine_is_kept(tmp_path: Path) -> None:
