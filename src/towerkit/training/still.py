@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from towerkit.core.keeping import kept
@@ -77,8 +76,8 @@ def _digest(tower: Tower, columns: Columns) -> bytes:
     return found.digest()
 
 
-def _bytes(values: Tensor) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(values.detach().cpu().numpy()).reshape(-1).view(np.uint8)
+def _bytes(values: Tensor) -> memoryview:
+    return np.ascontiguousarray(values.detach().cpu().numpy()).reshape(-1).view(np.uint8).data
 
 
 def _pieces(column: Column) -> Iterator[Tensor]:
