@@ -16,7 +16,7 @@ from towerkit.data.stream.encoding import Encode, encode_alone
 from towerkit.data.stream.files import LogFiles
 from towerkit.data.stream.keys import Keys
 from towerkit.data.stream.pieces import ForEach, encode_by_pieces, pieces_of
-from towerkit.scale.session import LOCAL, ray_session
+from towerkit.scale.session import LOCAL, first_line, ray_session
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -100,8 +100,7 @@ def _result(ray: Any, reference: Any) -> Any:
             raise error.cause from None
         raise
     except ray.exceptions.RayError as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise TrainingError(
-            f"The workers of a piece of work died {_RETRIES + 1} times ({first}). Is there too little memory? Ray's logs are below "
+            f"The workers of a piece of work died {_RETRIES + 1} times ({first_line(error)}). Is there too little memory? Ray's logs are below "
             "its temporary folder, in session_latest/logs; what was done is kept where the command says that it goes on."
         ) from None

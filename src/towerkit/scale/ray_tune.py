@@ -15,7 +15,7 @@ import torch
 
 from towerkit.core.errors import TowerkitError, TrainingError
 from towerkit.core.optional import python_random_kept
-from towerkit.scale.session import ray_session
+from towerkit.scale.session import first_line, ray_session
 from towerkit.training.progress import Progress, Silent
 from towerkit.tuning.alive import bury, living
 from towerkit.tuning.problem import problem_of, searching
@@ -152,7 +152,7 @@ class _Crew:
         except self._ray.exceptions.RayTaskError:
             raise  # an error of ours
         except self._ray.exceptions.RayError as error:
-            return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            return first_line(error)
         if told is not None:
             stopped = TowerkitError(told["message"])
             stopped.status = told["status"]
