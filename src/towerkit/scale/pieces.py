@@ -101,6 +101,6 @@ def _result(ray: Any, reference: Any) -> Any:
         raise
     except ray.exceptions.RayError as error:
         raise TrainingError(
-            f"The workers of a piece of work died {_RETRIES + 1} times ({first_line(error)}). Is there too little memory? Ray's logs are below "
-            "its temporary folder, in session_latest/logs; what was done is kept where the command says that it goes on."
+            f"The workers of a piece of work died {_RETRIES + 1} times ({first_line(error)}). Is there too little memory? "
+            "Ray's logs are below its temporary folder, in session_latest/logs."
         ) from None
