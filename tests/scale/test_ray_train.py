@@ -83,7 +83,7 @@ def test_a_killed_worker(tmp_path: Path) -> None:
     assert ("train", 1) in told.epochs
     figures = [
         (record["validation/ndcg@5"], -record["epoch"])
-        for record in map(json.loads, (tmp_path / "run" / "history.jsonl").open())
+        for record in map(json.loads, (tmp_path / "run" / "history.jsonl").read_text().splitlines())
         if record["stage"] == "train"
     ]
     assert told.best == -max(figures)[1]

@@ -96,7 +96,9 @@ def test_a_worker_that_is_killed_loses_at_most_its_trial(spec_file: Path, tmp_pa
     assert states.count("died") <= 1
     assert len(states) - states.count("died") == 12
     assert len([text for text in said if text.startswith("trial ")]) == len(states)
-    makers = {json.loads(line).get("user_attr", {}).get("worker") for line in (out / "journal.jsonl").open()}
+    makers = {
+        json.loads(line).get("user_attr", {}).get("worker") for line in (out / "journal.jsonl").read_text().splitlines()
+    }
     assert len(makers - {None}) >= 2, "trials were made by several workers"
 
     again = tune(spec_file, out=out, trials=12)
