@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Past one machine, as far as issue 9 is done: several workers train as one, on Ray and without, and lose no training when one dies.
+# Past one machine, as far as issue 9 is done: several workers train, tune, encode and embed as one, on Ray and without, and lose nothing when one dies.
 # Run it from a fresh clone: bash acceptance/8.sh. Gowalla is looked for in TOWERKIT_DATA, else ../shared/data, with random pairs of its size in
-# its place. FULL=1 measures the bytes with 4 workers too. Not here, because not built: Ray Data, sharded item tables, embed --on, tune --on.
+# its place. FULL=1 measures the bytes with 4 workers too and kills 50 workers. Not here, because not built: sharded item tables, IVF in shards.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
@@ -23,6 +23,16 @@ check tests/scale/test_processes.py
 say "two workers on Ray, one of them killed: the Run of one process"
 check tests/scale/test_ray_train.py -m long
 
+say "pieces: an encoded log is that of one pass, vectors in files and an index in shards are those of the whole"
+check tests/data/stream/test_pieces.py tests/scale/test_embedding.py
+check tests/index/test_indexes.py -k shard
+
+say "the same on Ray, with workers killed; trials side by side, one of whose workers is killed; a node that is lost and comes back"
+check tests/scale/test_ray_pieces.py tests/scale/test_ray_tune.py tests/scale/test_ray_nodes.py -m long
+
+say "a worker killed at a random step, again and again"
+$python tests/faults/kill_workers.py --kills "$(if [ -n "${FULL:-}" ]; then echo 50; else echo 3; fi)"
+
 say "from the command line: one and two workers on Ray beside the plain training"
 train() {
   name=$1
@@ -39,6 +49,29 @@ for path in sys.argv[1:]:
     name, metric = next(iter(report["metrics"].items()))
     print(f"{path.rsplit('/', 1)[-1]:11} {report['seconds']:6.1f} s  {name} {metric['value']:.4f} [{metric['low']:.4f}, {metric['high']:.4f}]")
 PY
+
+say "from the command line: trials on Ray, which the command without Ray finds done; vectors on Ray, the same bytes as without"
+tune() { .venv/bin/towerkit tune examples/shop_one_backprop.yaml --out "$out/tuned" --trials 4 --set training.epochs=2 --json "$@"; }
+tune --on local --workers 2 >"$out/tuned.json"
+tune >"$out/again.json"
+$python - "$out"/tuned.json "$out"/again.json <<'PY'
+import json, sys
+one, other = (json.load(open(path)) for path in sys.argv[1:])
+assert one["trials"] == other["trials"] and one["best"] == other["best"]
+print(f"{len(one['trials'])} trials, best {one['metric']} {one['best']['value']:.4f}")
+PY
+$python - "$out/items" <<'PY'
+import pathlib, sys
+import pyarrow.parquet
+from towerkit.data.readers import read_table
+folder, table = pathlib.Path(sys.argv[1]), read_table("builtin:shop-small/products").data
+folder.mkdir()
+for place in range(4):
+    pyarrow.parquet.write_table(table.slice(30 * place, 30), folder / f"{place}.parquet")
+PY
+.venv/bin/towerkit embed "$out/plain" "$out/items" --side candidate --out "$out/vectors-one"
+.venv/bin/towerkit embed "$out/plain" "$out/items" --side candidate --out "$out/vectors-two" --on local --workers 2
+diff -r "$out/vectors-one" "$out/vectors-two"
 
 say "bytes on the wire, all four cells, and their prediction"
 if [ -n "${FULL:-}" ]; then $python benchmarks/bench_scale.py; else $python benchmarks/bench_scale.py --workers 2 --sorts shared --steps 4; fi

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pyarrow.parquet
 import pytest
 
@@ -202,6 +203,27 @@ def test_recommend_chooses_and_tells_why_there_are_fewer(call: Call, runs: Path,
     assert status == 1 and "character 7: two values are compared with ==" in err and err.splitlines()[-1] == "        ^"
     status, _, err = call("recommend", one, "--candidates", "newcomers.csv", "--where", "color == 'red'")
     assert status == 1 and "--candidates asks for queries" in err
+
+
+def test_embed_a_folder(call: Call, runs: Path, folder: Path) -> None:
+    (folder / "rows").mkdir()
+    for place in range(2):
+        keys = pyarrow.table(
+            {"id": [f"i{2 * place}", f"i{2 * place + 1}"], "name": ["a", "b"], "color": ["red", "blue"]}
+        )
+        pyarrow.parquet.write_table(keys, folder / "rows" / f"{place}.parquet")
+    words = ("embed", str(runs / "one"), "rows", "--side", "candidate")
+    status, out, err = call(*words, "--out", "vectors", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert (found["out"], found["files"], found["rows"], found["cold"], found["workers"]) == ("vectors", 2, 4, 0, 1)
+    assert pyarrow.parquet.read_table(folder / "vectors" / "1.parquet").num_rows == 2
+    status, _, err = call(*words, "--out", "vectors")
+    assert (status, "vectors already exists" in err) == (1, True)
+    status, _, err = call(*words, "--out", "other", "--workers", "2")
+    assert (status, "--workers 2 goes with --on" in err) == (2, True)
+    status, _, err = call("embed", str(runs / "one"), "--side", "candidate", "--on", "local")
+    assert (status, "give ROWS and --out FOLDER" in err) == (2, True)
 
 
 def test_recommend_everyone_and_similar_and_embed(call: Call, runs: Path, folder: Path) -> None:

@@ -4,6 +4,7 @@
 - with random worlds, masks and lists an index gives what an exact filtered search gives (Hypothesis);
 - exact search equals the sort-everything twin, also where all scores tie and where rounding could decide;
 - the compiled selection and NumPy's give the same hits; the similarity conventions are those of the Run's own ranking;
+- shards find what the whole index finds, bit for bit, equals and filters included;
 - an approximate index falls back where its library finds too few, and says that it is not exact.
 """
 
@@ -19,12 +20,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from towerkit.core.errors import DataError, SpecError
+from towerkit.core.errors import DataError, ShapeError, SpecError
 from towerkit.core.spec import parse
 from towerkit.index import approximate, selection
 from towerkit.index.contract import Index, Key, Similarity
 from towerkit.index.exact import ExactIndex
 from towerkit.index.hits import candidate_tie_order
+from towerkit.index.sharded import ShardedIndex
 from towerkit.index.specs import ExactIndexSpec, FaissIndexSpec, IndexChoice, MilvusIndexSpec
 from towerkit.index.stored import keyed_vectors
 from towerkit.index.vectors import VectorRanker
@@ -38,6 +40,42 @@ needs_faiss = pytest.mark.skipif(importlib.util.find_spec("faiss") is None, reas
 class TestExact(IndexContract):
     def make(self, keys: Sequence[Key], vectors: NDArray[np.float32], similarity: Similarity) -> Index:
         return ExactIndex.of(keys, vectors, similarity)
+
+
+class TestSharded(IndexContract):
+    def make(self, keys: Sequence[Key], vectors: NDArray[np.float32], similarity: Similarity) -> Index:
+        return ShardedIndex.of([(keys[part], vectors[part]) for part in CUTS], similarity)
+
+
+CUTS = (slice(0, 7), slice(7, 8), slice(8, 8), slice(8, 140), slice(140, None))
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_shards_find_what_the_whole_finds(similarity: Similarity) -> None:
+    draw = np.random.default_rng(3)
+    vectors = draw.integers(-1, 2, size=(300, 4)).astype(np.float32)  # many equals, so that ties decide
+    keys = [f"k{row}" for row in range(300)]
+    whole, queries = ExactIndex.of(keys, vectors, similarity), draw.integers(-2, 3, size=(40, 4)).astype(np.float32)
+    shards = ShardedIndex.of([(keys[part], vectors[part]) for part in CUTS], similarity)
+    allowed, exclude = draw.random(300) < 0.7, [np.flatnonzero(draw.random(300) < 0.1) for _ in queries]
+    for more in ({}, {"allowed": allowed}, {"exclude": exclude}, {"allowed": allowed, "exclude": exclude}):
+        for k in (1, 9, 290):
+            right, found = whole.search(queries, k, **more), shards.search(queries, k, **more)  # type: ignore[arg-type]
+            assert np.array_equal(found.rows, right.rows)
+            assert np.array_equal(found.scores, right.scores)
+            assert np.array_equal(found.counts, right.counts)
+            assert found.reason == right.reason
+    assert shards.keys_of(np.array([0, 7, 139, 299])) == ["k0", "k7", "k139", "k299"]
+
+
+def test_shards_that_do_not_fit() -> None:
+    one = (["a"], np.ones((1, 3), np.float32))
+    with pytest.raises(DataError, match="'a' stands twice"):
+        ShardedIndex.of([one, one], "dot")
+    with pytest.raises(ShapeError, match=r"one width; received \[2, 3\]"):
+        ShardedIndex.of([one, (["b"], np.ones((1, 2), np.float32))], "dot")
+    with pytest.raises(DataError, match="Row 2 of the index holds no key"):
+        ShardedIndex.of([one, (["b"], np.ones((1, 3), np.float32))], "dot").keys_of(np.array([1, 2]))
 
 
 @needs_faiss

@@ -2,13 +2,14 @@
 
 Invariants:
 - two workers that Ray starts, one of which is killed in the middle, write the Run of a single process; the loss of time is said;
-- the epochs are told while they come;
+- the epochs are told while they come, and which is the best;
 - an error on purpose ends the training at once, with its own message, in place of being tried again.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import threading
@@ -37,9 +38,11 @@ class Told(Silent):
 
     def __init__(self) -> None:
         self.epochs: list[tuple[str, int]] = []
+        self.best = 0
 
     def epoch(self, record: Any, *, stage: str, epochs: int, is_best: bool) -> None:
         self.epochs.append((stage, record["epoch"]))
+        self.best = record["epoch"] if is_best else self.best
 
 
 def train(run: Path, progress: Silent, said: list[str], **changes: Any) -> Run:
@@ -78,6 +81,12 @@ def test_a_killed_worker(tmp_path: Path) -> None:
     assert off["weight"] < 1e-5, off
     assert off["figure"] < 1e-6, off
     assert ("train", 1) in told.epochs
+    figures = [
+        (record["validation/ndcg@5"], -record["epoch"])
+        for record in map(json.loads, (tmp_path / "run" / "history.jsonl").read_text().splitlines())
+        if record["stage"] == "train"
+    ]
+    assert told.best == -max(figures)[1]
 
 
 def test_an_error_on_purpose_is_not_tried_again(tmp_path: Path) -> None:

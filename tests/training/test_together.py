@@ -8,7 +8,8 @@ Invariants, for 2 and 3 processes and batches that do not divide evenly, whose l
 - candidates that are the work of towers are encoded once among all processes, and their gradients come back;
 - where queries stay at home, no process reads the vector of a query of another; the first one is brought them at the end;
 - tower models: tasks of which a process has no label, learned balance; what looks at the gradients of single tasks is refused;
-- processes that begin with other weights are refused.
+- processes that begin with other weights are refused;
+- where Adam drifts from one process, it is by a bias whose gradient is zero but for rounding, and by nothing else.
 """
 
 from __future__ import annotations
@@ -278,3 +279,53 @@ def test_other_weights_are_refused() -> None:
             next(found.state.model.parameters())[0, 0] += 1
 
     assert "same weights" in refused(spec({}), dataset(), spoil)
+
+
+def adam_apart(update: str, *, held: bool) -> tuple[float, float, float]:
+    """How far two workers with Adam end from one: a bias that all candidates share, and all the rest; and its first gradient."""
+    bias, data = "candidate.towers.table.mlp.0.bias", dataset()
+    candidate = {
+        "towers": {"id": ID, "table": {**TABLE, "layers": []}}
+    }  # a hidden unit that is on for all has such a bias too
+    chosen = spec({"negatives": SHARED, "candidate": candidate, "update": {"kind": update}})
+    adam = chosen.training.optimizer.model_copy(update={"weight_decay": 0.0})
+    training = chosen.training.model_copy(
+        update={"optimizer": adam, "batch_size": 31}
+    )  # none of a single row: all would be zero
+    chosen = chosen.model_copy(update={"training": training})
+    first: list[float] = []
+
+    def made() -> Prepared:
+        found = prepared(chosen, data)
+        step, parameter = found.state.optimizer.step, dict(found.state.model.named_parameters())[bias]
+
+        def stepped(*given: Any, **more: Any) -> Any:
+            assert parameter.grad is not None
+            first.append(float(parameter.grad.abs().max()))
+            if held:
+                parameter.grad.zero_()
+            return step(*given, **more)
+
+        found.state.optimizer.step = stepped  # type: ignore[method-assign]
+        return found
+
+    alone, each = made(), [made() for _ in range(2)]
+    run(ALONE, alone, chosen, data)
+    with seeded_torch(0):
+        together(2, lambda world: run(world, each[world.rank], chosen, data))
+    others = each[0].state.model.state_dict()
+    off = {name: float((tensor - others[name]).abs().max()) for name, tensor in alone.state.model.state_dict().items()}
+    return off[bias], max(value for name, value in off.items() if name != bias), first[0]
+
+
+def test_adam_follows_the_rounding_of_a_bias_that_all_candidates_share() -> None:
+    """It cancels in the loss, so its gradient is rounding, and Adam makes whole steps of that; one-backprop's queries follow."""
+    bias, rest, gradient = adam_apart("two_backprop", held=False)
+    assert gradient < 1e-7
+    assert bias > 1e-3
+    assert rest < 1e-4
+    bias, rest, _ = adam_apart("one_backprop", held=False)
+    assert min(bias, rest) > 1e-3
+    bias, rest, _ = adam_apart("one_backprop", held=True)
+    assert bias == 0
+    assert rest < 1e-4

@@ -24,7 +24,8 @@ import pytest
 pytest.importorskip("optuna", reason="needs towerkit[tune]")
 
 from towerkit.core.errors import RunError
-from towerkit.tuning.journal import Journal, patiently
+from towerkit.storage.lock import patiently
+from towerkit.tuning.journal import Journal
 from towerkit.tuning.space import space_of
 from towerkit.tuning.study import Claimed, Searching, SharedStudy
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from towerkit.cli.app import AsJson, Out, RunPath, app, check_out, give, print_json
+from towerkit.cli.scaling import embed_folder
 from towerkit.core.errors import SpecError
 
 Many = Annotated[int, typer.Option("-k", min=1, help="How many answers.")]
@@ -147,7 +148,7 @@ def similar(
 def embed(
     run: RunPath,
     rows: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             help="A file of raw rows, or of keys; all known keys of a side when not given.", show_default=False
         ),
@@ -157,11 +158,34 @@ def embed(
     ] = None,
     ranking: Ranking = None,
     out: Out = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on", help="A folder of Parquet by workers on Ray: 'local', or a cluster's address.", show_default=False
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="With --on: how many.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Write vectors: of keys or raw rows of one side, or what the backbone of a tower model makes of raw rows."""
+    """Write vectors: of keys or raw rows of one side, or what the backbone of a tower model makes of raw rows.
+
+    A folder of Parquet files becomes one of vectors where --out names a folder: file by file, also by --workers --on a cluster.
+    """
+    if on is None and workers > 1:
+        raise typer.BadParameter(f"--workers {workers} goes with --on: 'local', or a Ray cluster's address.")
+    if on is not None or (out is not None and not out.suffix and rows is not None and _is_folder(rows)):
+        if rows is None or out is None:
+            raise typer.BadParameter("--on embeds a folder of Parquet files into another: give ROWS and --out FOLDER.")
+        embed_folder(on, workers, run, rows, out, side=side, ranking=ranking, as_json=as_json)
+        return
     check_out(out)
-    give(opened_run(run, ranking).embed(None if rows is None else str(rows), side=side), out, as_json)
+    give(opened_run(run, ranking).embed(rows, side=side), out, as_json)
+
+
+def _is_folder(rows: str) -> bool:
+    from towerkit.data.stores import is_store
+
+    return is_store(rows) or Path(rows).is_dir()
 
 
 @app.command()

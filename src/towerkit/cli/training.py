@@ -9,7 +9,7 @@ import typer
 
 from towerkit.cli.app import AsJson, Base, Overwrite, RunPath, app, described, print_json, run_and_data, show_run
 from towerkit.cli.presets import preset_spec, seconds_of, train_preset
-from towerkit.cli.scaling import train_by_workers
+from towerkit.cli.scaling import encoder, train_by_workers
 
 
 @app.command()
@@ -105,7 +105,8 @@ def train(
     experiment = load_spec(spec, settings or ())
     before = None if base is None else Run.load(base)
     place, seed = spec.resolve().parent, experiment.training.seed
-    dataset = open_data(experiment.data, base=place, seed=seed, say=console.note)
+    encode = None if on is None else encoder(on, workers, experiment)
+    dataset = open_data(experiment.data, base=place, seed=seed, say=console.note, encode=encode)
     if not as_json:
         console.show_dataset(dataset)
     if dry_run:

@@ -16,6 +16,9 @@ from towerkit.cli.presets import seconds_of
 if TYPE_CHECKING:
     from towerkit.tuning.tune import Tuned
 
+Sampler = Literal["tpe", "random", "grid"]
+Pruner = Literal["halving", "none"]
+
 
 @app.command()
 def tune(
@@ -30,11 +33,15 @@ def tune(
     budget: Annotated[
         str | None, typer.Option("--budget", help="No trial begins after this time, such as 10m.", show_default=False)
     ] = None,
-    sampler: Annotated[Literal["tpe", "random", "grid"], typer.Option("--sampler", help="What proposes.")] = "tpe",
-    pruner: Annotated[
-        Literal["halving", "none"], typer.Option("--pruner", help="What gives trials up that lag behind.")
-    ] = "halving",
+    sampler: Annotated[Sampler, typer.Option("--sampler", help="What proposes.")] = "tpe",
+    pruner: Annotated[Pruner, typer.Option("--pruner", help="What gives trials up that lag behind.")] = "halving",
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that make trials.")] = 1,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on", help="Make trials on Ray: 'local', or a cluster's address; see docs/scale.md.", show_default=False
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change the spec; a value may be a range: model.query.dim='{int: [16, 64]}'."),
@@ -43,6 +50,31 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search a spec with ranges on validation rows; then the best beside the default on test rows. Goes on where it was killed."""
+    if on is not None:
+        found: Tuned | None = _on_ray(on, workers, spec, out, trials, budget, sampler, pruner, settings or [])
+    else:
+        found = _by_processes(workers, spec, out, trials, budget, sampler, pruner, settings or [], helper=helper)
+    if found is None:
+        return
+    if as_json:
+        print_json(found.report)
+    else:
+        _show(found)
+
+
+def _by_processes(
+    workers: int,
+    spec: Path,
+    out: Path,
+    trials: int | None,
+    budget: str | None,
+    sampler: Sampler,
+    pruner: Pruner,
+    settings: Sequence[str],
+    *,
+    helper: bool,
+) -> Tuned | None:
+    """Search by this process and its helpers; None in a helper, which leaves the rest to who started it."""
     from towerkit import console
     from towerkit.tuning import tune as tuning
     from towerkit.tuning.helpers import helping
@@ -52,25 +84,50 @@ def tune(
     started = time.perf_counter()
     budget_s = None if budget is None else seconds_of(budget)
     tuning.check_limits(trials, budget_s)
-    problem = problem_of(spec, None, settings or ())
+    problem = problem_of(spec, None, settings)
     how = searching(problem, sampler, pruner)
     study = opened(out, problem, how)
     words = ["tune", str(spec), "--out", str(out), "--sampler", sampler, "--pruner", pruner, "--helper"]
     words += [] if trials is None else ["--trials", str(trials)]
     words += [] if budget is None else ["--budget", budget]
-    words += [word for setting in settings or () for word in ("--set", setting)]
+    words += [word for setting in settings for word in ("--set", setting)]
     beside = helping(workers - 1, words, out / "workers", console.note) if workers > 1 else contextlib.nullcontext()
     limit, deadline = tuning.limit_of(trials, sampler), tuning.deadline_of(budget_s, started)
     with console.ConsoleProgress() as progress:
-        with beside:
+        with beside, study.working():
             search(study, problem, limit, deadline, progress, console.note)
-        if helper:
-            return
-        found = tuning.concluded(study, problem, how, progress, console.note, started)
-    if as_json:
-        print_json(found.report)
-    else:
-        _show(found)
+        return None if helper else tuning.concluded(study, problem, how, progress, console.note, started)
+
+
+def _on_ray(
+    address: str,
+    workers: int,
+    spec: Path,
+    out: Path,
+    trials: int | None,
+    budget: str | None,
+    sampler: Sampler,
+    pruner: Pruner,
+    settings: Sequence[str],
+) -> Tuned:
+    """Search by workers of a Ray cluster."""
+    from towerkit import console
+    from towerkit.scale.ray_tune import tune_on
+
+    with console.ConsoleProgress() as progress:
+        return tune_on(
+            address,
+            workers,
+            spec,
+            out=out,
+            trials=trials,
+            budget_s=None if budget is None else seconds_of(budget),
+            sampler=sampler,
+            pruner=pruner,
+            settings=settings,
+            progress=progress,
+            say=console.note,
+        )
 
 
 def _show(found: Tuned) -> None:

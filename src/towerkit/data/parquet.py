@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ import pyarrow.parquet
 
 from towerkit.core.errors import DataError, listed
 from towerkit.data.columns import typed
+from towerkit.data.locations import locate
+from towerkit.data.stores import files_of, is_store, opened_store
 from towerkit.data.table import Table, plain_table, require_columns
 
 _NOTHING = "__HIVE_DEFAULT_PARTITION__"
@@ -44,9 +47,41 @@ def not_usable(name: str, kind: str, error: Exception) -> DataError:
 
 def parquet_files(folder: Path) -> list[Path]:
     """The Parquet files below a folder, sorted by path; hidden ones and those of an engine's own (``_x``) are left out."""
-    below = (path.relative_to(folder) for path in folder.rglob("*.parquet"))
-    shown = (path for path in below if not any(part.startswith((".", "_")) for part in path.parts))
+    shown = _shown(path.relative_to(folder) for path in folder.rglob("*.parquet"))
     return sorted((path for path in shown if (folder / path).is_file()), key=lambda path: path.parts)
+
+
+def _shown(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if not any(part.startswith((".", "_")) for part in path.parts)]
+
+
+def parquet_parts(written: str, base: Path | None = None) -> list[ParquetPart]:
+    """The Parquet file at a path or an address, or those of the folder there, sorted by path.
+
+    Args:
+        written: A path as of :func:`towerkit.data.locations.locate`, or an address as of :mod:`towerkit.data.stores`.
+        base: Folder that a relative path starts from.
+
+    Raises:
+        DataError: If there is none, or it lies in an archive.
+    """
+    if is_store(written):
+        store, files = files_of(written)
+        found = _shown(path for path in files if path.suffix == ".parquet" or len(files) == 1)
+        if not found:
+            raise DataError(f"{written}: has no Parquet file (*.parquet) below it; name a folder of such files.")
+        return [ParquetPart(Path(), path, store, store) for path in found]
+    location = locate(written, base=base)
+    folder = Path(os.path.abspath(location.path))
+    if location.member is not None:
+        raise DataError(f"{written}: a stream reads files as they lie, not inside an archive; unpack it.")
+    if not folder.is_dir():
+        given = written.removesuffix(folder.name).rstrip("/") or "."
+        return [ParquetPart(folder.parent, Path(folder.name), given)]
+    paths = parquet_files(folder)
+    if not paths:
+        raise empty_folder(folder, written)
+    return [ParquetPart(folder, path, written) for path in paths]
 
 
 def read_parquet_folder(folder: Path, name: str, columns: Sequence[str] | None) -> Table:
@@ -98,6 +133,27 @@ class ParquetPart:
     """Below the folder."""
     given: str
     """The folder as the user wrote it."""
+    store: str | None = None
+    """The address of the folder, where it is none of this machine's."""
+
+    def opened(self) -> pa.NativeFile:
+        """Its bytes, mapped where the operating system can do that.
+
+        Raises:
+            OSError: If it cannot be opened.
+        """
+        if self.store is None:
+            return pa.memory_map(str(self.folder / self.path))
+        system, top = opened_store(self.store)
+        return system.open_input_file(f"{top}/{self.path.as_posix()}")
+
+    @property
+    def changed_ns(self) -> int:
+        """The time of the last change, in nanoseconds."""
+        if self.store is None:
+            return (self.folder / self.path).stat().st_mtime_ns
+        system, top = opened_store(self.store)
+        return int(system.get_file_info(f"{top}/{self.path.as_posix()}").mtime_ns or 0)
 
     @property
     def name(self) -> str:
@@ -110,11 +166,12 @@ class ParquetPart:
         return {unquote(key): None if value == _NOTHING else unquote(value) for key, _, value in pairs}
 
     @cached_property
-    def _footer(self) -> tuple[pa.Schema, int]:
+    def _footer(self) -> tuple[pa.Schema, tuple[int, ...]]:
         try:
-            with pa.memory_map(str(self.folder / self.path)) as file:
+            with self.opened() as file:
                 parquet = pyarrow.parquet.ParquetFile(file)
-                return parquet.schema_arrow, parquet.metadata.num_rows
+                footer = parquet.metadata
+                return parquet.schema_arrow, tuple(footer.row_group(n).num_rows for n in range(footer.num_row_groups))
         except (pa.ArrowInvalid, OSError) as error:
             raise not_usable(self.name, "Parquet", error) from None
 
@@ -130,8 +187,13 @@ class ParquetPart:
         return self._footer[0]
 
     @property
-    def num_rows(self) -> int:
+    def group_rows(self) -> tuple[int, ...]:
+        """Rows of each of its row groups."""
         return self._footer[1]
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.group_rows)
 
 
 def _is_empty(stored: pa.Schema, column: str) -> bool:
@@ -197,5 +259,5 @@ def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 def _rows(file: ParquetPart, wanted: pa.Schema) -> pa.Table:
     top = [each for each in file.stored.names if any(f"{name}.".startswith(f"{each}.") for name in wanted.names)]
-    with pa.memory_map(str(file.folder / file.path)) as opened:
+    with file.opened() as opened:
         return read_parquet(opened, file.name, top).select(wanted.names).cast(wanted)

@@ -124,17 +124,7 @@ class KeyedVectors:
         Raises:
             DataError: Names the first of them.
         """
-        rows = np.asarray(rows, np.int64)
-        inside = (rows >= 0) & (rows < self.num_rows)
-        wrong = (
-            np.flatnonzero(~inside | ~self.used[np.where(inside, rows, 0)]) if self.num_rows else np.arange(len(rows))
-        )
-        if len(wrong):
-            raise DataError(
-                f"Row {rows[wrong[0]]} of the index holds no key ({len(wrong):,} such rows asked for; it has {self.num_rows:,} "
-                "rows). Leave out the places of hits that are -1."
-            )
-        return rows
+        return check_rows(rows, self.used)
 
     def keys_of(self, rows: Rows) -> list[Key]:
         """The key of each row.
@@ -165,6 +155,27 @@ class KeyedVectors:
             new = np.zeros((room, *old.shape[1:]), old.dtype)
             new[:rows] = old[:rows]
             setattr(self, name, new)
+
+
+def check_rows(rows: Rows, used: NDArray[np.bool_]) -> Rows:
+    """Refuse rows without a key.
+
+    Args:
+        rows: ``[rows]``.
+        used: ``[num_rows]`` whether a row has a key.
+
+    Raises:
+        DataError: Names the first of them.
+    """
+    rows = np.asarray(rows, np.int64)
+    inside = (rows >= 0) & (rows < len(used))
+    wrong = np.flatnonzero(~inside | ~used[np.where(inside, rows, 0)]) if len(used) else np.arange(len(rows))
+    if len(wrong):
+        raise DataError(
+            f"Row {rows[wrong[0]]} of the index holds no key ({len(wrong):,} such rows asked for; it has {len(used):,} "
+            "rows). Leave out the places of hits that are -1."
+        )
+    return rows
 
 
 def check_keys(keys: Sequence[Key], known: Key | None) -> None:

@@ -104,12 +104,24 @@ def question_of(
             )
         usable = allowed if usable is None else usable & allowed
     num_usable = stored.num_rows if usable is None else int(np.count_nonzero(usable))
-    lists = None if exclude is None else _lists(exclude, len(ready), stored.num_rows, usable)
+    lists = None if exclude is None else excluded_rows(exclude, len(ready), stored.num_rows, usable)
     return Question(ready, min(int(k), num_usable), usable, num_usable, lists)
 
 
-def _lists(exclude: Sequence[Rows], num_queries: int, num_rows: int, usable: NDArray[np.bool_] | None) -> list[Rows]:
-    """The rows that each query may not have but could, each once."""
+def excluded_rows(
+    exclude: Sequence[Rows], num_queries: int, num_rows: int, usable: NDArray[np.bool_] | None
+) -> list[Rows]:
+    """The rows that each query may not have but could, each once.
+
+    Args:
+        exclude: ``[queries]`` lists of rows.
+        num_queries: How many lists there must be.
+        num_rows: Of the index.
+        usable: ``[num_rows]``; all when not given.
+
+    Raises:
+        ShapeError: If there are more or fewer lists, or one names a row that there is not.
+    """
     if len(exclude) != num_queries:
         raise ShapeError(
             f"exclude must be one list of rows per query, here {num_queries}; received {len(exclude)}. Give an empty array to "

@@ -78,7 +78,7 @@ def answer_everyone(
     check_writable(out)
     parts, total = out.with_name(f"{out.name}.parts"), len(model.query.keys)
     with folder_lock(parts):
-        _begin(parts, {**identity, "k": k, "chunk": chunk, "queries": total, **_described(choice)})
+        begin_parts(parts, {**identity, "k": k, "chunk": chunk, "queries": total, **_described(choice)})
         files, short, known = [], Shortfall(), 0
         for start in range(0, total, chunk):
             file, stop = parts / f"{start:012d}.parquet", min(start + chunk, total)
@@ -102,8 +102,16 @@ def _described(choice: Choice) -> dict[str, Any]:
     return {"exclude_seen": choice.exclude_seen, "candidates": {"allowed": allowed, "by": list(choice.reasons)}}
 
 
-def _begin(parts: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder of parts, or find one of the same settings."""
+def begin_parts(parts: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder of parts, or find one of the same settings.
+
+    Args:
+        parts: Stands beside what is written until all of it is there.
+        settings: What the parts depend on, in plain data.
+
+    Raises:
+        RunError: If it holds something else.
+    """
     file = parts / "settings.json"
     if not file.exists():
         if parts.exists() and any(not name.startswith(".") for name in os.listdir(parts)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import tempfile
 import threading
 import time
@@ -16,6 +17,7 @@ from towerkit.core.optional import python_random_kept
 from towerkit.data.dataset import Dataset
 from towerkit.data.stream.log import Log
 from towerkit.experiment import checkpoints_of
+from towerkit.outcomes.recipes import log_recipe_of, recipe_of
 from towerkit.run import Run
 from towerkit.run_writer import clear_the_way
 from towerkit.scale.job import Job, check_shareable, error_of, train_here
@@ -74,7 +76,7 @@ def train_on(
     with (
         python_random_kept(),  # Ray draws names
         ray_session(address, workers) as ray,
-        _followed(checkpoints.folder / "history.jsonl", spec.training.epochs, progress) as tell_rest,
+        _followed(checkpoints.folder / "history.jsonl", spec, dataset, progress) as tell_rest,
     ):
         for attempt in range(restarts + 1):
             started, able = time.monotonic(), min(workers, int(ray.cluster_resources().get("CPU", 0)))
@@ -140,13 +142,15 @@ def _lost(checkpoints: Checkpoints, seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _followed(history: Path, epochs: int, progress: Progress) -> Iterator[Callable[[Path], None]]:
+def _followed(
+    history: Path, spec: ExperimentSpec, dataset: Dataset | Log, progress: Progress
+) -> Iterator[Callable[[Path], None]]:
     """Tell the epochs that the first worker writes down, as they come.
 
     Yields:
         Tells those that are left in a whole file; the one that is followed goes when the Run is there.
     """
-    over, told = threading.Event(), 0
+    over, told, is_best = threading.Event(), 0, _best_so_far(spec, dataset)
 
     def tell(path: Path) -> None:
         nonlocal told
@@ -155,7 +159,7 @@ def _followed(history: Path, epochs: int, progress: Progress) -> Iterator[Callab
             whole = [line for line in lines if line.endswith("\n")]
             for line in whole[told:]:
                 record = json.loads(line)
-                progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=False)
+                progress.epoch(record, stage=record["stage"], epochs=spec.training.epochs, is_best=is_best(record))
             told = max(told, len(whole))  # workers that are started again write it anew
 
     def follow() -> None:
@@ -175,3 +179,19 @@ def _followed(history: Path, epochs: int, progress: Progress) -> Iterator[Callab
     finally:
         over.set()
         thread.join()
+
+
+def _best_so_far(spec: ExperimentSpec, dataset: Dataset | Log) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether an epoch, told in order, is the one that validation likes best so far."""
+    recipe: Any = log_recipe_of(spec, dataset) if isinstance(dataset, Log) else recipe_of(spec, dataset)
+    best: float | None = None
+
+    def is_best(record: Mapping[str, Any]) -> bool:
+        nonlocal best
+        figure = record.get(f"validation/{recipe.selection.metric}", math.nan)
+        if record["stage"] != "train" or not recipe.selection.better(figure, best):
+            return False
+        best = figure
+        return True
+
+    return is_best

@@ -9,10 +9,13 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from towerkit.core.errors import SpecError
+from towerkit.core.errors import SpecError, TrainingError
 from towerkit.core.optional import optional_import
 
 LOCAL = "local"
+_STARTS = 3
+"""Ray gives a node 30 seconds to start, which a busy machine may not keep to."""
+_QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 _STORE_BYTES = 200 << 20
 """Of the object store: workers read the data themselves, and nothing large goes through it."""
 
@@ -31,6 +34,7 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
     Raises:
         MissingExtraError: If Ray is not installed.
         SpecError: If the cluster cannot be reached, or has too few CPUs.
+        TrainingError: If Ray does not start on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == LOCAL and not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
@@ -38,24 +42,10 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
             32
         )  # of this session; else Ray writes one into the home folder
     ray = optional_import("ray", extra="ray")
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    try:
-        if address == LOCAL:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-            ray.init(
-                num_cpus=workers,
-                num_gpus=0,
-                include_dashboard=False,
-                object_store_memory=_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
-        else:
-            ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SpecError(
-            f"--on {address} reaches no Ray cluster ({error}). Start one (ray start --head), name its address, or use --on local."
-        ) from None
+    if address == LOCAL:
+        _start(ray, workers)
+    else:
+        _connect(ray, address)
     try:
         free = int(ray.cluster_resources().get("CPU", 0))
         if free < workers:
@@ -65,3 +55,39 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, workers: int) -> None:
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    for attempt in range(1, _STARTS + 1):
+        try:
+            ray.init(
+                num_cpus=workers,
+                num_gpus=0,
+                include_dashboard=False,
+                object_store_memory=_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                **_QUIET,
+            )
+            return
+        except Exception as error:  # Ray raises plain ones here
+            ray.shutdown()
+            if attempt == _STARTS:
+                raise TrainingError(
+                    f"Ray did not start on this machine in {_STARTS} attempts; the last time: {first_line(error)} Is the machine "
+                    "very busy, or its memory full? Try again; Ray's logs are below its temporary folder, in session_latest/logs."
+                ) from None
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, **_QUIET)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise SpecError(
+            f"--on {address} reaches no Ray cluster ({error}). Start one (ray start --head), name its address, or use --on local."
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """What Ray says, without the pages that follow."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

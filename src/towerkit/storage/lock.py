@@ -19,17 +19,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from towerkit.core.errors import RunError
 
 _ATTEMPTS = 40
 _PAUSE_S = 0.05
+_LOOK_S = 0.01
 _CLAIM = ".claim-"
 # A holder writes its number microseconds after it creates the file; a file that stays empty before our eyes for this
 # long was left by a process that died in between. Shorter than all attempts together, so that the next writer outlasts
 # it; not told from the file's time, since the clock may have gone back.
 _UNWRITTEN_IS_STALE_AFTER_S = 1.0
 _HELD: set[str] = set()  # tokens of the locks that this process holds
+
+
+class Holder(NamedTuple):
+    """A process that holds a lock."""
+
+    host: str
+    pid: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,33 @@ def folder_lock(target: str | Path) -> Iterator[Path]:
         _HELD.discard(me.token)
 
 
+@contextlib.contextmanager
+def patiently(target: Path, seconds: float = 600.0) -> Iterator[None]:
+    """Hold the right to write a target, as soon as nobody else does.
+
+    Args:
+        target: A file or folder.
+        seconds: How long to wait.
+
+    Raises:
+        RunError: If another process holds it all the time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        lock = folder_lock(target)
+        try:
+            lock.__enter__()
+            break
+        except RunError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_S)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
 def lock_path(target: str | Path) -> Path:
     """The lock file of a folder.
 
@@ -86,6 +122,29 @@ def writer_of(target: str | Path) -> int | None:
     if holder is None or not holder.pid or holder.host != platform.node() or _is_stale(holder, {}):
         return None
     return holder.pid
+
+
+def holder_of(target: str | Path) -> Holder | None:
+    """Who holds the lock of a folder, dead or alive, on any machine; None where nobody does.
+
+    Args:
+        target: The folder that it writes.
+    """
+    holder = _read(lock_path(target))
+    return None if holder is None or not holder.pid else Holder(holder.host, holder.pid)
+
+
+def take_from(target: str | Path, gone: Holder) -> None:
+    """Remove the lock of a folder if a process has it that is gone, as the caller knows: who started it on another machine, say.
+
+    Args:
+        target: The folder that it wrote.
+        gone: The process.
+    """
+    path = lock_path(target)
+    holder = _read(path)
+    if holder is not None and (holder.host, holder.pid) == gone:
+        _remove_stale(path, holder, _Holder(os.getpid(), platform.node(), secrets.token_hex(8)), {})
 
 
 def process_is_alive(pid: int) -> bool:

@@ -15,8 +15,8 @@ from towerkit.run_writer import train_run
 from towerkit.spec import ModelingSpec
 from towerkit.storage.atomic import is_run
 from towerkit.storage.hashes import content_hash, read_bytes, read_json, write_json
+from towerkit.storage.lock import patiently
 from towerkit.training.progress import Progress, Staged
-from towerkit.tuning.journal import patiently
 from towerkit.tuning.objective import curve_hash, spec_hash
 from towerkit.tuning.problem import Problem
 from towerkit.tuning.study import Searching, SharedStudy

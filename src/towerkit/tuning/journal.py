@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from towerkit.core.errors import RunError
 from towerkit.storage.atomic import as_run_error
-from towerkit.storage.lock import folder_lock
-
-_PAUSE_S = 0.01
+from towerkit.storage.lock import patiently
 
 
 class Journal:
@@ -69,33 +64,6 @@ class Journal:
             file.write(_ending(file) + text.encode())
             file.flush()
             os.fsync(file.fileno())
-
-
-@contextmanager
-def patiently(target: Path, seconds: float = 600.0) -> Iterator[None]:
-    """Hold the right to write a target, as soon as nobody else does.
-
-    Args:
-        target: A file or folder.
-        seconds: How long to wait.
-
-    Raises:
-        RunError: If another process holds it all the time.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        lock = folder_lock(target)
-        try:
-            lock.__enter__()
-            break
-        except RunError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_PAUSE_S)
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _ending(file: Any) -> bytes:

@@ -13,9 +13,10 @@ from towerkit.data.fingerprint import fingerprint
 from towerkit.spec import plain
 from towerkit.storage.atomic import as_run_error
 from towerkit.storage.hashes import read_json, write_json
+from towerkit.storage.lock import patiently
 from towerkit.training.checkpoint import differences
 from towerkit.training.progress import Progress, Staged
-from towerkit.tuning.journal import patiently
+from towerkit.tuning.alive import bury_orphans
 from towerkit.tuning.objective import GivenUp, measure, spec_hash
 from towerkit.tuning.problem import Problem
 from towerkit.tuning.study import Claimed, Searching, SharedStudy
@@ -24,13 +25,14 @@ _PAUSE_S = 0.2
 Say = Callable[[str], None]
 
 
-def opened(folder: Path, problem: Problem, how: Searching) -> SharedStudy:
+def opened(folder: Path, problem: Problem, how: Searching, name: str | None = None) -> SharedStudy:
     """The study of a folder, begun or gone on with.
 
     Args:
         folder: Where it is.
         problem: What is searched.
         how: How.
+        name: Of this process, if its starter gave it one.
 
     Raises:
         RunError: If it is another study: other ranges, other data or another way to search; names what differs.
@@ -42,6 +44,7 @@ def opened(folder: Path, problem: Problem, how: Searching) -> SharedStudy:
     }
     with as_run_error(f"create the folder {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
+    bury_orphans(folder)
     path = folder / "study.json"
     with patiently(path):
         if not path.is_file():
@@ -51,7 +54,7 @@ def opened(folder: Path, problem: Problem, how: Searching) -> SharedStudy:
         raise RunError(
             f"{folder} holds another study: {changed}. Go on with what it was begun with, or give another --out."
         )
-    return SharedStudy(folder, problem.space, how)
+    return SharedStudy(folder, problem.space, how, name)
 
 
 def _fixed(problem: Problem) -> Any:
@@ -72,28 +75,43 @@ def search(
     """Make trials until there are enough or the time is over; wait for those of other processes, which may die.
 
     Args:
-        study: Shared with other processes.
+        study: Shared with other processes, which see that this one lives (:meth:`SharedStudy.working`).
         problem: What is searched.
         limit: Trials in all; the whole grid when not given.
         deadline: Of ``time.perf_counter``.
         progress: Told of each epoch.
         say: Told of each trial.
     """
-    with study.working(), keeping() as keeper:
+    with keeping() as keeper:
         while time.perf_counter() < deadline:
             claimed = study.claim(limit)
             if claimed is not None:
-                say(_make(study, problem, claimed, keeper, progress))
+                _make(study, problem, claimed, keeper, progress)
+                say(ending_of(study.trials()[claimed.number], problem.selection.metric))
             elif study.is_busy():
                 time.sleep(_PAUSE_S)
             else:
                 return
 
 
-def _make(study: SharedStudy, problem: Problem, claimed: Claimed, keeper: Keeper, progress: Progress) -> str:
-    """Make one trial, and say how it ended; an error is its own, and the study goes on."""
+def ending_of(trial: Any, metric: str) -> str:
+    """How a trial ended, in one line.
+
+    Args:
+        trial: As Optuna has it.
+        metric: The validation figure.
+    """
+    name, about = f"trial {trial.number}", trial.user_attrs
+    if trial.state.name == "COMPLETE":
+        return f"{name}: {metric} {trial.value:.4f} at epoch {about['best_epoch']} after {about['seconds']:.1f} s"
+    if trial.state.name == "PRUNED":
+        return f"{name}: given up after {about['seconds']:.1f} s"
+    return f"{name}: {'died' if 'died' in about else 'failed'}: {about.get('reason', '')}"
+
+
+def _make(study: SharedStudy, problem: Problem, claimed: Claimed, keeper: Keeper, progress: Progress) -> None:
+    """Make one trial; an error is its own, and the study goes on."""
     started, saved_s = time.perf_counter(), keeper.saved_s
-    name = f"trial {claimed.number}"
 
     def times() -> dict[str, float]:
         taken, saved = time.perf_counter() - started, keeper.saved_s - saved_s
@@ -103,21 +121,23 @@ def _make(study: SharedStudy, problem: Problem, claimed: Claimed, keeper: Keeper
         spec = problem.spec(claimed.values)
         study.note(claimed, {"spec": spec_hash(spec)})
         found = measure(
-            spec, problem.dataset, lambda epoch, best: study.report(claimed, epoch, best), Staged(progress, f"{name}:")
+            spec,
+            problem.dataset,
+            lambda epoch, best: study.report(claimed, epoch, best),
+            Staged(progress, f"trial {claimed.number}:"),
         )
     except GivenUp:
         study.note(claimed, times())
         study.end(claimed, "pruned")
-        return f"{name}: given up after {times()['seconds']:.1f} s"
+        return
     except Exception as error:
         reason = str(error) or type(error).__name__
         study.note(claimed, {"reason": reason, **times()})
         study.end(claimed, "fail")
-        return f"{name}: failed: {reason}"
+        return
     except BaseException:
         study.give_back(claimed)
         raise
     about = {"best_epoch": found.best_epoch, "epochs": found.epochs, "history": found.curve}
     study.note(claimed, about | times())
     study.end(claimed, "complete", found.value)
-    return f"{name}: {problem.selection.metric} {found.value:.4f} at epoch {found.best_epoch} after {times()['seconds']:.1f} s"

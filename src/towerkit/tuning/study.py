@@ -1,7 +1,7 @@
 """A study in a folder: which trials there were, are and will be. Any number of processes share it, and any of them may die.
 
-Optuna proposes and prunes; its journal is :class:`~towerkit.tuning.journal.Journal`. A process that works on trials holds a lock
-file of its own, so that the others know whether it lives: the trial of a dead one is failed and its configuration tried again.
+Optuna proposes and prunes; its journal is :class:`~towerkit.tuning.journal.Journal`. A process that works on trials is seen to
+live (:mod:`towerkit.tuning.alive`): the trial of a dead one is failed and its configuration tried again.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from towerkit.core.errors import RunError
 from towerkit.core.optional import optional_import
 from towerkit.core.random import generator, stream
 from towerkit.storage.atomic import as_run_error
-from towerkit.storage.lock import folder_lock
-from towerkit.tuning.journal import Journal, patiently
+from towerkit.storage.lock import patiently
+from towerkit.tuning.alive import JOURNAL, lives, living
+from towerkit.tuning.journal import Journal
 from towerkit.tuning.space import Space
 
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["halving", "none"]
 ETA = 3
 """Of the trials that reach a rung, one in so many goes on to the next, which is so many times as long."""
+DEATHS = 3
+"""A configuration whose process died so often is not tried again: it may be what kills them."""
 _NAME = "towerkit"
 
 
@@ -58,18 +60,19 @@ class SharedStudy:
         folder: Made if it is not there.
         space: What is searched.
         how: How.
+        name: Of this process, if its starter gave it one; see :mod:`towerkit.tuning.alive`.
     """
 
-    def __init__(self, folder: Path, space: Space, how: Searching) -> None:
+    def __init__(self, folder: Path, space: Space, how: Searching, name: str | None = None) -> None:
         self._optuna = optional_import("optuna", extra="tune")
         with as_run_error(f"create the folder {folder}"):
-            (folder / "workers").mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         self.folder, self._space, self._how = folder, space, how
-        self._token = secrets.token_hex(8)
+        self.name = name or secrets.token_hex(8)
         self._grid = _mixed(space.grid(), how.seed) if how.sampler == "grid" else []
         self._lock = folder / "study"
         with self._quiet(), patiently(self._lock):
-            self._storage = self._optuna.storages.JournalStorage(Journal(folder / "journal.jsonl"))
+            self._storage = self._optuna.storages.JournalStorage(Journal(folder / JOURNAL))
             self._study = self._optuna.create_study(
                 storage=self._storage,
                 study_name=_NAME,
@@ -83,7 +86,7 @@ class SharedStudy:
     @contextmanager
     def working(self) -> Iterator[None]:
         """Let other processes see that this one lives."""
-        with folder_lock(self._worker(self._token)):
+        with living(self.folder, self.name):
             yield
 
     def claim(self, limit: int | None) -> Claimed | None:
@@ -105,7 +108,7 @@ class SharedStudy:
             number = min((each.number for each in waiting), default=len(trials))
             self._study.sampler = self._sampler(number)
             trial = self._study.ask()
-            trial.set_user_attr("worker", self._token)
+            trial.set_user_attr("worker", self.name)
             values = self._space.suggest(trial)
             return Claimed(trial.number, values, bool(trial.user_attrs.get("default")), trial)
 
@@ -161,7 +164,8 @@ class SharedStudy:
     def give_back(self, claimed: Claimed) -> None:
         """A trial was interrupted; its configuration will be tried again."""
         with self._quiet(), patiently(self._lock):
-            self._retry(self._study.get_trials(deepcopy=False)[claimed.number], "interrupted")
+            trial = self._study.get_trials(deepcopy=False)[claimed.number]
+            self._retry(trial, "interrupted", {"deaths": trial.user_attrs.get("deaths", 0)})
 
     def trials(self) -> list[Any]:
         """All of them, as Optuna has them."""
@@ -172,29 +176,30 @@ class SharedStudy:
         """Fail the trials whose processes are gone; called with the lock, so that no trial is between two words."""
         for each in self._study.get_trials(deepcopy=False):
             if each.state.name == "RUNNING" and not self._lives(each.user_attrs.get("worker")):
-                self._retry(each, "its process ended")
+                self._bury(each)
 
-    def _retry(self, trial: Any, reason: str) -> None:
+    def _bury(self, trial: Any) -> None:
+        """The process of a trial died: try the configuration again, unless it has cost too many."""
+        deaths = trial.user_attrs.get("deaths", 0) + 1
+        if deaths < DEATHS:
+            self._retry(trial, "its process ended", {"deaths": deaths})
+            return
+        reason = (
+            f"its process ended, as {deaths - 1} did before with this configuration; is there too little memory for it?"
+        )
+        self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+        self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+
+    def _retry(self, trial: Any, reason: str, about: Mapping[str, Any]) -> None:
         self._storage.set_trial_user_attr(trial._trial_id, "died", True)
         self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
         self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
-        about = {"again": trial.user_attrs.get("again", trial.number)}
+        about = {**about, "again": trial.user_attrs.get("again", trial.number)}
         kept = {key: trial.user_attrs[key] for key in ("default",) if key in trial.user_attrs}
         self._study.enqueue_trial(trial.params, user_attrs=about | kept)
 
-    def _lives(self, token: str | None) -> bool:
-        if token == self._token:
-            return True
-        if token is None:
-            return False
-        try:
-            with folder_lock(self._worker(token)):
-                return False
-        except RunError:
-            return True
-
-    def _worker(self, token: str) -> Path:
-        return self.folder / "workers" / token
+    def _lives(self, name: str | None) -> bool:
+        return name == self.name or (name is not None and lives(self.folder, name))
 
     def _enqueue(self, values: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         self._study.enqueue_trial(self._space.parameters(values), user_attrs=dict(about))

@@ -83,7 +83,8 @@ def tune(
     problem = problem_of(spec, dataset, settings)
     how = searching(problem, sampler, pruner)
     study, told = opened(Path(out), problem, how), progress or Silent()
-    search(study, problem, limit_of(trials, sampler), deadline_of(budget_s, started), told, say)
+    with study.working():
+        search(study, problem, limit_of(trials, sampler), deadline_of(budget_s, started), told, say)
     return concluded(study, problem, how, told, say, started)
 
 

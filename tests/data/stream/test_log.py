@@ -8,7 +8,8 @@ Pinned here:
 - what is learned from: pairs by catalogue row in the order of the log, and each query's distinct candidates, ascending, however
   few queries are sorted at a time;
 - bad files are refused by file, row and column: missing keys and times, other columns or types, damage, nothing at all;
-- the encoded log is found again, made anew when a file changes or it is damaged, and absent after a stop in the middle.
+- the encoded log is found again, made anew when a file changes or it is damaged, and absent after a stop in the middle; who
+  comes while it is encoded waits for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,6 +40,7 @@ from towerkit.data.spec import DataSpec
 from towerkit.data.split_specs import GroupedSplit, PerQuerySplit, RandomSplit
 from towerkit.data.stream import arrays, files
 from towerkit.data.stream.arrays import chunks, groups_of
+from towerkit.data.stream.encoding import encode_alone
 from towerkit.data.stream.keys import Keys
 from towerkit.data.stream.learned import learned_pairs
 from towerkit.data.stream.log import Log
@@ -390,6 +395,23 @@ def test_killed_while_it_gathers(tmp_path: Path) -> None:
     assert len(learned_pairs(log).pairs) == 479
     left = [each.name for each in (tmp_path / "cache").iterdir() if ".tmp-" in each.name]
     assert left == []  # the next writer removes what a dead one left
+
+
+def test_who_comes_while_it_is_encoded_waits(tmp_path: Path) -> None:
+    spec, begun, calls = log_spec(write_log(tmp_path / "log", small_log())).data, threading.Event(), list[int]()
+
+    def encode(*given: Any) -> Any:
+        calls.append(1)
+        begun.set()
+        time.sleep(0.3)
+        return encode_alone(*given)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(open_log, spec, encode=encode)
+        assert begun.wait(20)
+        second = pool.submit(open_log, spec, encode=encode)
+    assert first.result().seal == second.result().seal
+    assert len(calls) == 1
 
 
 def test_a_file_where_the_cache_should_be(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,32 @@ def written(path: Path, dtype: Any, shape: tuple[int, ...]) -> Iterator[Append]:
 
         yield append
     assert count == shape[0], f"{path.name} got {count:,} rows of {shape[0]:,}"
+
+
+def made(path: Path, dtype: Any, shape: tuple[int, ...]) -> None:
+    """A new ``.npy`` file of zeros, to be filled by several processes with :func:`put`.
+
+    Args:
+        path: Of the file.
+        dtype: Of its numbers.
+        shape: Of the whole array.
+    """
+    np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape, version=(1, 0))
+
+
+def put(path: Path, first: int, rows: NDArray[Any]) -> None:
+    """Write some rows of a file of :func:`made`; others may be written at the same time.
+
+    Args:
+        path: Of the file.
+        first: Number of the first row.
+        rows: ``[rows, …]`` of the dtype and width of the file.
+    """
+    with path.open("r+b") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        file.seek(first * rows.nbytes // max(len(rows), 1), os.SEEK_CUR)
+        file.write(np.ascontiguousarray(rows).data)
 
 
 def opened(path: Path) -> NDArray[Any]:

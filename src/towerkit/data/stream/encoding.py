@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,16 @@ from towerkit.data.times import times_of
 _SCHEMA_ROWS = 100_000
 
 
-def encode_log(files: LogFiles, roles: Roles, split: StreamedSplit, seed: int, folder: Path) -> dict[str, Any]:
+class Encode(Protocol):
+    """How the codes of a log are made."""
+
+    def __call__(self, files: LogFiles, roles: Roles, folder: Path, /) -> list[Keys]:
+        """Write ``0.npy`` (queries), ``1.npy`` (candidates) and, where rows have one, ``time.npy``; the keys of both columns."""
+
+
+def encode_log(
+    files: LogFiles, roles: Roles, split: StreamedSplit, seed: int, folder: Path, encode: Encode | None = None
+) -> dict[str, Any]:
     """Write ``0.npy`` (queries), ``1.npy`` (candidates), ``part.npy`` and the keys as ``0.arrow`` and ``1.arrow``.
 
     Args:
@@ -33,6 +42,7 @@ def encode_log(files: LogFiles, roles: Roles, split: StreamedSplit, seed: int, f
         split: The parts.
         seed: Draws random splits.
         folder: Where to write.
+        encode: How codes are made; by this process when not given.
 
     Returns:
         What else is kept of the log: sizes of the parts and its columns.
@@ -40,11 +50,10 @@ def encode_log(files: LogFiles, roles: Roles, split: StreamedSplit, seed: int, f
     Raises:
         DataError: If a row lacks a key, a column holds one key only, or a part stays empty.
     """
-    pair = [str(roles.query), str(roles.candidate)]
-    columns = _encode(files, roles, pair, folder)
+    columns = (encode or encode_alone)(files, roles, folder)
     for place, role in enumerate(("query", "candidate")):
-        _check_distinct(files, role, pair[place], columns[place])
-        _write_keys(folder / f"{place}.arrow", columns[place].values)
+        _check_distinct(files, role, pair_of(roles)[place], columns[place])
+        write_keys(folder / f"{place}.arrow", columns[place].values)
     time_file = folder / "time.npy"
     times = opened(time_file) if time_file.exists() else None
     sizes = _write_parts(
@@ -75,12 +84,19 @@ def _check_distinct(files: LogFiles, role: str, column: str, keys: Keys) -> None
 
 
 def read_keys(path: Path) -> pa.Array:
-    """Keys that :func:`encode_log` wrote."""
+    """Keys that :func:`write_keys` wrote."""
     with pa.OSFile(str(path)) as file:
         return pa.ipc.open_file(file).read_all().column(0).combine_chunks()
 
 
-def _encode(files: LogFiles, roles: Roles, pair: list[str], folder: Path) -> list[Keys]:
+def pair_of(roles: Roles) -> list[str]:
+    """The query and the candidate column."""
+    return [str(roles.query), str(roles.candidate)]
+
+
+def encode_alone(files: LogFiles, roles: Roles, folder: Path) -> list[Keys]:
+    """One process, one pass; see :class:`Encode`."""
+    pair = pair_of(roles)
     keys = [Keys(files.schema.field(column).type) for column in pair]
     shape = (files.num_rows,)
     with ExitStack() as stack:
@@ -89,18 +105,20 @@ def _encode(files: LogFiles, roles: Roles, pair: list[str], folder: Path) -> lis
         tell_time = stack.enter_context(written(folder / "time.npy", np.float64, shape)) if with_time else None
         for table in files.batches():
             for column, own, append in zip(pair, keys, appends, strict=True):
-                append(own.add(_single(table.column(column))))
+                append(own.add(in_one(table.column(column))))
             if tell_time is not None:
                 tell_time(times_of(Table(table, files.name), str(roles.time)))
     return keys
 
 
-def _single(column: pa.ChunkedArray) -> pa.Array:
+def in_one(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
     combined = column.combine_chunks()
     return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def _write_keys(path: Path, keys: pa.Array) -> None:
+def write_keys(path: Path, keys: pa.Array) -> None:
+    """Write keys; see :func:`read_keys`."""
     table = pa.table({"key": keys})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from towerkit.core.errors import DataError
-from towerkit.data.locations import locate
-from towerkit.data.parquet import ParquetPart, common_field, empty_folder, not_usable, parquet_files
+from towerkit.data.parquet import ParquetPart, common_field, not_usable, parquet_parts
 from towerkit.data.source import SourceSpec
 from towerkit.data.stream.arrays import CHUNK_ROWS
 from towerkit.data.table import Table, plain_table, require_columns
@@ -46,16 +45,7 @@ class LogFiles:
         Raises:
             DataError: If there is no Parquet file, or one lacks a column or holds another type than the first.
         """
-        location = locate(source.path, base=base)
-        folder, name = location.path, location.name
-        if location.member is not None:
-            raise DataError(f"{name}: a stream reads files as they lie, not inside an archive; unpack it.")
-        paths = parquet_files(folder) if folder.is_dir() else [Path(folder.name)]
-        if not paths:
-            raise empty_folder(folder, name)
-        given = name if folder.is_dir() else name.removesuffix(folder.name).rstrip("/") or "."
-        root = folder if folder.is_dir() else folder.parent
-        parts = tuple(ParquetPart(root, path, given) for path in paths)
+        name, parts = source.path, tuple(parquet_parts(source.path, base))
         for part in parts:
             for column in columns:
                 if column in part.partitions:
@@ -76,9 +66,8 @@ class LogFiles:
         return sum(part.num_rows for part in self.parts)
 
     def seal(self) -> list[dict[str, Any]]:
-        """What tells each file from another: path, size, time of the last change, and the hash of its footer, which says where
-        every column of every row group lies and what its bounds are."""
-        return [_seal(part) for part in self.parts]
+        """What tells each file from another; see :func:`seal_of`."""
+        return [seal_of(part) for part in self.parts]
 
     def tables(self, most: int = CHUNK_ROWS) -> Iterator[tuple[str, int, pa.Table]]:
         """The rows in the order of the sorted paths, in pieces of a file.
@@ -93,7 +82,8 @@ class LogFiles:
             DataError: If a file cannot be read to its end.
         """
         for part in self.parts:
-            yield from self._tables(part, most)
+            for before, table in rows_of(part, self.schema, most):
+                yield part.name, before, table
 
     def batches(self, most: int = CHUNK_ROWS) -> Iterator[pa.Table]:
         """The same rows in pieces that go over from one file to the next, so that many small files cost no more than a large.
@@ -106,7 +96,7 @@ class LogFiles:
         """
         held: list[pa.Table] = []
         for name, before, table in self.tables(most):
-            _check_filled(table, name, before)
+            check_filled(table, name, before)
             held.append(table)
             if sum(map(len, held)) >= most:
                 yield pa.concat_tables(held).combine_chunks()
@@ -126,34 +116,69 @@ class LogFiles:
             row -= part.num_rows
         raise IndexError(row)
 
-    def _tables(self, part: ParquetPart, most: int) -> Iterator[tuple[str, int, pa.Table]]:
-        wanted, before = self.schema, 0
-        stored = part.stored.names
-        top = [each for each in stored if any(f"{name}.".startswith(f"{each}.") for name in wanted.names)]
-        try:
-            with pa.memory_map(str(part.folder / part.path)) as file:
-                parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False)
-                for batch in parquet.iter_batches(most, columns=top, use_threads=False):
-                    table = plain_table(pa.Table.from_batches([batch]), part.name).select(wanted.names).cast(wanted)
-                    yield part.name, before, table
-                    before += len(table)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise not_usable(part.name, "Parquet", error) from None
+
+def rows_of(
+    part: ParquetPart, wanted: pa.Schema, most: int = CHUNK_ROWS, groups: Sequence[int] | None = None
+) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of a file in its order, in pieces.
+
+    Args:
+        part: The file.
+        wanted: The columns, in plain types.
+        most: Rows of a piece.
+        groups: Neighboring row groups of it, ascending; all when not given.
+
+    Yields:
+        The number of rows of the file before the piece, and the piece.
+
+    Raises:
+        DataError: If the file cannot be read to its end.
+    """
+    stored = part.stored.names
+    top = [each for each in stored if any(f"{name}.".startswith(f"{each}.") for name in wanted.names)]
+    try:
+        with part.opened() as file:
+            parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=part.store is not None)
+            before = 0 if groups is None else _rows_before(parquet, groups[0])
+            for batch in parquet.iter_batches(most, row_groups=groups, columns=top, use_threads=False):
+                table = plain_table(pa.Table.from_batches([batch]), part.name).select(wanted.names).cast(wanted)
+                yield before, table
+                before += len(table)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise not_usable(part.name, "Parquet", error) from None
 
 
-def _seal(part: ParquetPart) -> dict[str, Any]:
-    path = part.folder / part.path
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
+def _rows_before(parquet: pyarrow.parquet.ParquetFile, group: int) -> int:
+    return sum(parquet.metadata.row_group(each).num_rows for each in range(group))
+
+
+def seal_of(part: ParquetPart) -> dict[str, Any]:
+    """What tells a file from another: path, size, time of the last change, and the hash of its footer, which says where every
+    column of every row group lies and what its bounds are.
+
+    Args:
+        part: The file.
+    """
+    with part.opened() as file:
+        size = file.size()
         file.seek(size - _FOOTER_BYTES)
         length = int.from_bytes(file.read(4), "little") + _FOOTER_BYTES
         file.seek(max(0, size - length))
         footer = sha256_bytes(file.read(length))
-    return {"path": part.path.as_posix(), "bytes": size, "changed_ns": path.stat().st_mtime_ns, "footer": footer}
+    return {"path": part.path.as_posix(), "bytes": size, "changed_ns": part.changed_ns, "footer": footer}
 
 
-def _check_filled(table: pa.Table, name: str, before: int) -> None:
-    """Every column of a stream plays a role that every row needs."""
+def check_filled(table: pa.Table, name: str, before: int) -> None:
+    """Refuse a missing or infinite value: every column of a stream plays a role that every row needs.
+
+    Args:
+        table: Some rows of a file.
+        name: The file.
+        before: Rows of the file before them.
+
+    Raises:
+        DataError: Names file, row and column.
+    """
     for column in table.column_names:
         values = table.column(column)
         if pa.types.is_floating(values.type):

@@ -13,20 +13,27 @@ from towerkit.data.dataset import Dataset, read_dataset
 from towerkit.data.roles import Roles
 from towerkit.data.schema import ColumnInfo
 from towerkit.data.spec import DataSpec
-from towerkit.data.stream.encoding import encode_log, read_keys
+from towerkit.data.stream.encoding import Encode, encode_log, read_keys
 from towerkit.data.stream.files import LogFiles
 from towerkit.data.stream.log import Log
-from towerkit.storage.atomic import atomic_folder
+from towerkit.storage.atomic import as_run_error, atomic_folder
 from towerkit.storage.hashes import content_hash
+from towerkit.storage.lock import patiently
 from towerkit.storage.manifest import Manifest, verify, write_manifest
 
 KIND = "stream"
 _FORMAT = 1
+_DAY_S = 24 * 3600.0
 Say = Callable[[str], None]
 
 
 def open_data(
-    spec: DataSpec, *, base: Path | None = None, seed: int = 0, say: Say = lambda text: None
+    spec: DataSpec,
+    *,
+    base: Path | None = None,
+    seed: int = 0,
+    say: Say = lambda text: None,
+    encode: Encode | None = None,
 ) -> Dataset | Log:
     """What a data spec describes: tables in memory, or a log that is streamed.
 
@@ -35,16 +42,24 @@ def open_data(
         base: Folder that relative paths start from.
         seed: Draws random splits.
         say: Told what a person should know.
+        encode: How a log is encoded that is new; by this process when not given.
 
     Raises:
         DataError: If a file, column or value cannot be used; the message says which.
     """
     if spec.examples.stream is None:
         return read_dataset(spec, base=base, seed=seed)
-    return open_log(spec, base=base, seed=seed, say=say)
+    return open_log(spec, base=base, seed=seed, say=say, encode=encode)
 
 
-def open_log(spec: DataSpec, *, base: Path | None = None, seed: int = 0, say: Say = lambda text: None) -> Log:
+def open_log(
+    spec: DataSpec,
+    *,
+    base: Path | None = None,
+    seed: int = 0,
+    say: Say = lambda text: None,
+    encode: Encode | None = None,
+) -> Log:
     """Encode a log, or open it as it was encoded before.
 
     Args:
@@ -52,6 +67,7 @@ def open_log(spec: DataSpec, *, base: Path | None = None, seed: int = 0, say: Sa
         base: Folder that relative paths start from.
         seed: Draws random splits.
         say: Told what a person should know.
+        encode: How a log is encoded that is new; by this process when not given.
 
     Raises:
         DataError: If a file, column or value cannot be used; the message says which.
@@ -65,7 +81,7 @@ def open_log(spec: DataSpec, *, base: Path | None = None, seed: int = 0, say: Sa
 
     def make(draft: Path) -> dict[str, Any]:
         say(f"encoding {files.num_rows:,} rows of {files.name} into {folder}")
-        return {**encode_log(files, roles, split, seed, draft), "source": about}  # type: ignore[arg-type]
+        return {**encode_log(files, roles, split, seed, draft, encode), "source": about}  # type: ignore[arg-type]
 
     manifest = kept(folder, make, say)
     return Log(
@@ -93,7 +109,7 @@ def _about(files: LogFiles, roles: Roles, split: Any, seed: int) -> dict[str, An
 
 
 def kept(folder: Path, make: Callable[[Path], dict[str, Any]], say: Say = lambda text: None) -> Manifest:
-    """A folder that is made once, all or nothing, and made again when it is damaged.
+    """A folder that is made once, all or nothing, and made again when it is damaged; who comes while it is made waits.
 
     Args:
         folder: Where it is, or will be.
@@ -103,14 +119,17 @@ def kept(folder: Path, make: Callable[[Path], dict[str, Any]], say: Say = lambda
     Raises:
         RunError: If it cannot be written.
     """
-    if folder.exists():
-        try:
-            return verify(folder)
-        except RunError as error:
-            say(f"note: what was kept of the data is damaged and is made again: {error}")
-            shutil.rmtree(folder)
-    with atomic_folder(folder, overwrite=True) as draft:
-        return write_manifest(draft, kind=KIND, extra=make(draft))
+    with as_run_error(f"create the folder {folder.parent}"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with patiently(folder.with_name(f"{folder.name}-made"), _DAY_S):
+        if folder.exists():
+            try:
+                return verify(folder)
+            except RunError as error:
+                say(f"note: what was kept of the data is damaged and is made again: {error}")
+                shutil.rmtree(folder)
+        with atomic_folder(folder, overwrite=True) as draft:
+            return write_manifest(draft, kind=KIND, extra=make(draft))
 
 
 def seal_of(manifest: Manifest) -> str:
