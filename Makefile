@@ -13,6 +13,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+AXE := $(VENV)/node_modules/axe-core/axe.min.js
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -40,10 +41,15 @@ $(STAMP): pyproject.toml constraints.txt
 	fi
 	@touch $@
 
+# What the browser tests look for barriers with. Without npm, or without its registry, these tests are skipped visibly.
+$(AXE): | $(STAMP)
+	@npm install --silent --prefix $(VENV) --no-save --no-audit --no-fund --ignore-scripts --fetch-retries 0 axe-core@4.14.1 \
+	  >/dev/null 2>&1 || echo "axe-core cannot be had from npm: tests of accessibility are skipped"
+
 demo: $(STAMP)  ## train, check and save the bundled shop's models into .out/demo-run
 	$(BIN)/towerkit demo --run .out/demo-run --overwrite
 
-test: $(STAMP)  ## unit tests and the examples in docstrings
+test: $(STAMP) $(AXE)  ## unit tests and the examples in docstrings
 	HYPOTHESIS_PROFILE=ci $(PYTEST) -n $(WORKERS) --dist loadfile --doctest-modules src/towerkit tests
 
 doctest: $(STAMP)  ## only the examples in docstrings
@@ -60,7 +66,7 @@ check: $(STAMP)  ## style, types, floors, docstrings, spelling
 	if [ $${#failed[@]} -gt 0 ]; then printf 'failed: %s\n' "$${failed[@]}" >&2; exit 1; fi
 
 # The long tests come last, so that pytest's closing line ends the log. Exit code 5 means that no test is marked so.
-ci-long: docs  ## docs, tiny benchmarks, tests marked long
+ci-long: docs $(AXE)  ## docs, tiny benchmarks, tests marked long
 	$(MAKE) bench BENCH_FLAGS=--tiny
 	HYPOTHESIS_PROFILE=ci $(PYTEST) -m long || [ $$? -eq 5 ]
 

@@ -23,7 +23,6 @@ from towerkit.spec import load_spec
 NOT_THERE = {
     "shop_ablation.yaml": "made for its planted truth",
     "emoji.yaml": "its table is made by a tool of the repository",
-    "posters_genres.yaml": "its table is made by a tool of the repository",
     "census_multitask.yaml": "as adult_multitask.yaml",
 }
 

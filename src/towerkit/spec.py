@@ -71,6 +71,7 @@ class ModelingSpec(Spec):
             _check_update(model, self.update)
         if isinstance(self.model, JointSpec):
             _check_joint(self.model, self.objective, self.evaluation)
+        _check_synergy(self)
         _check_training(self)
         if self.evaluation.select_by is not None and isinstance(self.model, LateFusionSpec) and not self.model.ranks:
             raise ValueError(
@@ -116,6 +117,25 @@ def ranks(model: AnyModelSpec) -> bool:
     return isinstance(model, TwoTowerSpec | RankerSpec | JointSpec) or (
         isinstance(model, LateFusionSpec) and model.ranks
     )
+
+
+def _check_synergy(spec: ModelingSpec) -> None:
+    """Refuse towers that are told of the other side where there is no other side, or its gradient is another."""
+    parts = {"": spec.model} if isinstance(spec.model, JointSpec) else trained_rankers(spec.model)
+    kinds = [part.kind for name, part in parts.items() if spec.objective_of(name).synergy is not None]
+    if not kinds:
+        return
+    others = [kind for kind in kinds if kind != "two_tower"]
+    if others:
+        raise ValueError(
+            f"'objective.synergy' tells the towers of a two_tower what its other side looks like; received a {others[0]}. Remove "
+            "it, or give a two_tower of a fusion its own: model.objectives."
+        )
+    if not isinstance(spec.update, TwoBackpropSpec):
+        raise ValueError(
+            f"'objective.synergy' pulls towers by gradients, and update: {{kind: {spec.update.kind}}} decides otherwise "
+            "what moves a side. Use update: {kind: two_backprop}, or remove synergy."
+        )
 
 
 def _check_joint(model: JointSpec, objective: RetrievalObjectiveSpec, evaluation: EvaluationSpec) -> None:

@@ -114,7 +114,7 @@ def test_marks_are_the_hits_of_the_query(ranking: tk.Run, pages: dict[str, str])
     assert len(cards) == 12
     found = {}
     for card in cards:
-        title = re.search(r"<h4><bdi>user_id (.*?)</bdi>", card)
+        title = re.search(r"<h[34]><bdi>user_id (.*?)</bdi>", card)
         assert title is not None
         found[title[1]] = card.split("</article>")[0].count("✓ met later")
     assert found == {query: round(10 * precision[query]) for query in found}

@@ -72,6 +72,14 @@ def test_pages(studio: Asked, page: Page, path: str, width: int, dark: bool) -> 
     assert small is None or small >= 9  # of words in drawings, in pixels
 
 
+@pytest.mark.parametrize("width", [1080, 1280])
+def test_no_column_of_the_list_is_cut_off(studio: Asked, page: Page, width: int) -> None:
+    page.open(f"http://127.0.0.1:{studio.port}/", width=width)
+    page.ask("document.querySelectorAll('#runs tbody th a').forEach(each => each.textContent = 'a-run-of-some-length')")
+    wide, seen = page.ask("(box => [box.scrollWidth, box.clientWidth])(document.getElementById('runs').parentElement)")
+    assert 0 < wide <= seen
+
+
 def test_the_list(studio: Asked, page: Page) -> None:
     page.open(f"http://127.0.0.1:{studio.port}/")
     names = "[...document.querySelectorAll('#runs tbody tr:not([hidden]) th')].map(each => each.textContent)"
@@ -124,5 +132,5 @@ def test_the_map(studio: Asked, page: Page) -> None:
     fill(page, "find", "document.querySelector('#found option').value")
     wait_for(page, "document.querySelectorAll('#point [data-place]').length === 12")
     page.ask("document.querySelector('#point [data-place]').click()")
-    wait_for(page, "!document.querySelector('#point h3').textContent.includes('p0007')")
+    wait_for(page, "!document.querySelector('#point h2').textContent.includes('p0007')")
     is_clean(page, studio)

@@ -12,6 +12,7 @@ import typer
 
 from towerkit.cli.app import app, print_json
 from towerkit.core.errors import TowerkitError
+from towerkit.guide import page_path
 
 _TURNS = "1000"
 """Of waiting threads, some microseconds. GNU's OpenMP takes 300,000 and more, unless there are more threads than cores."""
@@ -36,7 +37,7 @@ def main() -> None:
         status = app(prog_name="towerkit", standalone_mode=False) or 0
         sys.stdout.flush()
     except TowerkitError as error:
-        _fail(type(error).__name__, str(error), wants_json, status=error.status)
+        _fail(type(error).__name__, str(error), wants_json, status=error.status, page=page_path(error.page))
     except BrokenPipeError:
         _drop_output()
         sys.exit(1)
@@ -89,10 +90,12 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(kind: str, message: str, wants_json: bool, status: int = 1) -> None:
+def _fail(kind: str, message: str, wants_json: bool, status: int = 1, page: str | None = None) -> None:
     if wants_json:
         with contextlib.suppress(OSError):  # the disk is full, or nobody listens any more
-            print_json({"error": {"type": kind, "message": message}})
+            print_json({"error": {"type": kind, "message": message, **({"page": page} if page else {})}})
             sys.stdout.flush()
     typer.echo(f"error: {message}", err=True)
+    if page:
+        typer.echo(f"more:  {page}", err=True)
     sys.exit(status)

@@ -11,6 +11,13 @@ from towerkit.cli.app import AsJson, app, print_json
 from towerkit.core.errors import SpecError
 
 
+def _uses(begun: str) -> list[tuple[str, str]]:
+    """Uses that begin so, for the completion of a shell."""
+    from towerkit.gallery import uses
+
+    return [(use.name, use.title) for use in uses().values() if use.name.startswith(begun)]
+
+
 @app.command()
 def new(
     name: Annotated[
@@ -18,7 +25,8 @@ def new(
         typer.Argument(help="Folder of the new project; without it, the uses are listed.", show_default=False),
     ] = None,
     like: Annotated[
-        str | None, typer.Option("--like", help="A use of the gallery: search.", show_default=False)
+        str | None,
+        typer.Option("--like", help="A use of the gallery: search.", show_default=False, autocompletion=_uses),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

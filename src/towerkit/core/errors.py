@@ -41,38 +41,56 @@ class TowerkitError(Exception):
 
     status = 1
     """What the command line ends with."""
+    page = "quickstart"
+    """The page of docs that explains what was asked of the user; the command line names it below the message."""
 
 
 class SpecError(TowerkitError, ValueError):
     """A spec, or a setting given on the command line, is not one that towerkit knows."""
 
+    page = "specs"
+
 
 class DataError(TowerkitError, ValueError):
     """A file, column, row or value cannot be used as data."""
+
+    page = "data"
 
 
 class FetchError(TowerkitError, RuntimeError):
     """A public data set cannot be fetched, or what came is not what was promised."""
 
+    page = "data"
+
 
 class RunError(TowerkitError, ValueError):
     """A Run folder is missing, damaged, newer than this version, or cannot do what was asked."""
+
+    page = "runs"
 
 
 class IndexFileError(RunError):
     """The folder of an index is missing, damaged, newer than this version, or of another embedding space."""
 
+    page = "indexes"
+
 
 class ShapeError(TowerkitError, ValueError):
     """Two parts that meet do not have the widths they need."""
+
+    page = "specs"
 
 
 class TrainingError(TowerkitError, RuntimeError):
     """Training cannot go on, for example because a loss is not a number."""
 
+    page = "training"
+
 
 class MissingExtraError(TowerkitError, ImportError):
     """An optional package is needed; the message names the extra to install."""
+
+    page = "quickstart"
 
 
 def listed(names: Iterable[object], limit: int = 12) -> str:

@@ -52,11 +52,18 @@ def _unclosed(name: str, line: int) -> DataError:
 
 def _ragged(name: str, line: int, record: list[str], layout: Layout) -> DataError:
     few, expected, last = len(record) < len(layout.names), len(layout.names), record[-1]
+    if few:
+        mend = "Complete the row or remove it."
+    elif expected == 1:
+        mend = "If the first line is no header, remove it; it has no value of its own for each column."
+    elif not any(record[expected:]):
+        mend = "The row ends with a separator: remove it, or give the header one name more."
+    else:
+        mend = "Enclose values that hold the separator in quotes."
     columns = (
         f"no value for '{layout.names[len(record)]}'" if few else f"more values than columns, the last {shown(last)}"
     )
     return DataError(
         f"{name}, line {line}: expected {expected} values split by {spoken(layout.separator)}, found {len(record)} "
-        f"({columns}): {shown(layout.separator.join(record), 100)}. "
-        + ("Complete the row or remove it." if few else "Enclose values that hold the separator in quotes.")
+        f"({columns}): {shown(layout.separator.join(record), 100)}. {mend}"
     )

@@ -55,6 +55,8 @@ def find_layout(
     """
     sample = _Sample(head)
     with_header = header and names is None
+    if with_header:
+        _check_spreadsheet(sample.first_text(), file.name)
     chosen = separator or _find_separator(sample, file, with_header)
     first = next(iter(sample.records(chosen)), None)
     if first is None:
@@ -181,6 +183,14 @@ def _check_separator(sample: _Sample, chosen: str | None, name: str) -> None:
     other = _other(sample, chosen)
     if other:
         raise DataError(f"{name}: split by {spoken(chosen)}, the first line is a single column{other}.")
+
+
+def _check_spreadsheet(first: str, name: str) -> None:
+    """Refuse the line with which a spreadsheet tells itself the separator: the header stands below it."""
+    if re.fullmatch(r"(?i)sep=.?", first):
+        raise DataError(
+            f"{name}, line 1: {shown(first)} tells a spreadsheet how to split the file, and is no header; remove the line."
+        )
 
 
 def _other(sample: _Sample, chosen: str) -> str:

@@ -126,7 +126,8 @@ def _guess_time(columns: list[ColumnInfo], table: Table) -> Guess | None:
     guesses = []
     for column in columns:
         words = set(words_of(column.name))
-        if column.missing or words & (_KEY - {"no", "num", "number"}) or column.distinct < 2:
+        is_key = bool(words) and words <= _QUERY | _CANDIDATE
+        if column.missing or is_key or words & (_KEY - {"no", "num", "number"}) or column.distinct < 2:
             continue
         is_named = bool(words & _TIME)
         span = span_of(values_of(table.data, column.name)) if column.type in ("time", "number") else None

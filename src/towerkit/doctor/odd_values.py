@@ -22,9 +22,12 @@ _MEND_COMMA = "set decimal: ',' in the spec" if "decimal" in SourceSpec.model_fi
 _KEY_LIKE = r"^[+-]?[0-9]+$"
 _DECIMAL_COMMA = r"^[+-]?[0-9]+([. ][0-9]{3})*,[0-9]+$"
 _THOUSANDS = r"^[+-]?[0-9]{1,3}(,[0-9]{3})+$"
+_POINT_AND_THOUSANDS = r"^[+-]?[0-9]{1,3}(,[0-9]{3})+\.[0-9]+$"
 _LOCAL_DATE = (
     r"^[0-9]{1,2}[./-][0-9]{1,2}[./-]([0-9]{4}|[0-9]{2})([ T].*)?$|^[0-9]{4}[./][0-9]{1,2}[./][0-9]{1,2}([ T].*)?$"
 )
+_EXACT = 2.0**53
+"""Whole numbers beyond it have no 64-bit floating-point number of their own."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def odd_values(table: Table) -> list[OddValue]:
         if pa.types.is_string(values.type) and values.null_count < len(values):
             odd = _Text(table, name, values).look()
         elif pa.types.is_floating(values.type):
-            odd = _infinite(table, name, values)
+            odd = _infinite(table, name, values) or _rounded(table, name, values)
         else:
             odd = None
         if odd is not None:
@@ -86,6 +89,12 @@ class _Text:
                 pc.and_(comma, present),
                 f"numbers are written with {meant}, so the column is read as names; {_MEND_COMMA}",
             )
+        thousands = pc.and_(self._match(_POINT_AND_THOUSANDS), present)
+        if self._count(thousands, present) and self._count(thousands, present) + num_plain >= 0.9 * total:
+            return self._odd(
+                thousands,
+                "numbers are written with commas between thousands, so the column is read as names; write 1400.50",
+            )
         if _MOST * total <= num_plain < total:
             return self._odd(
                 pc.and_(present, pc.invert(plain)),
@@ -97,6 +106,14 @@ class _Text:
     def _dates(self, present: pa.Array, total: int) -> OddValue | None:
         iso = self._match(ISO_TIME)
         num_iso = self._count(iso, present)
+        local = pc.and_(self._match(_LOCAL_DATE), present)
+        num_local = self._count(local, present)
+        if num_iso and num_local and num_iso + num_local >= 0.9 * total:
+            return self._odd(
+                local,
+                f"dates are written in several forms ({num_iso:,} like 2024-05-31), so the column is read as names; write all "
+                "of them like 2024-05-31",
+            )
         if _MOST * total <= num_iso < total:
             return self._odd(
                 pc.and_(present, pc.invert(iso)),
@@ -105,8 +122,7 @@ class _Text:
             )
         if num_iso == total and parse_times(self.values.filter(present)) is None:
             return self._odd(self._impossible(present), "is written like a date, but there is no such day or hour")
-        local = pc.and_(self._match(_LOCAL_DATE), present)
-        if self._count(local, present) >= 0.9 * total:
+        if num_local >= 0.9 * total:
             return self._odd(local, "dates in this form are read as names, not as times; write 2024-05-31")
         return None
 
@@ -151,6 +167,19 @@ def _odd(table: Table, name: str, values: pa.Array, mask: pa.Array, why: str) ->
 def _infinite(table: Table, name: str, values: pa.Array) -> OddValue | None:
     mask = pc.fill_null(pc.is_inf(values), False)
     return _odd(table, name, values, mask, "an infinite number is refused where a tower reads the column")
+
+
+def _rounded(table: Table, name: str, values: pa.Array) -> OddValue | None:
+    """Whole numbers that floating point has rounded: long keys, as a spreadsheet writes them."""
+    mask = pc.fill_null(pc.and_(pc.greater(pc.abs(values), _EXACT), pc.is_finite(values)), False)
+    return _odd(
+        table,
+        name,
+        values,
+        mask,
+        "a number so large is rounded, and two different keys may have become one, as where a spreadsheet writes long ids "
+        "like 5.70306E+17; if these are keys, export the column as text",
+    )
 
 
 def _is_moment(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from towerkit.data.schema import Schema, infer_schema
-from towerkit.data.table import Table, values_of
+from towerkit.data.table import Table, shown, values_of
 from towerkit.doctor.moments import span_of
 from towerkit.doctor.odd_values import OddValue, odd_values
 from towerkit.doctor.pairs import pairs_of
@@ -63,6 +63,19 @@ def _notes(schema: Schema, table: Table) -> list[str]:
             )
         elif column.distinct == 1:
             notes.append(f"'{column.name}' holds one value only ({column.example}): it tells nothing")
+    names = table.data.column_names
+    if len(names) == 1:
+        notes.append(
+            f"'{names[0]}' is the only column: a ranking needs two, who and what, and a prediction a label beside what it reads; "
+            "if there should be more, set separator: to what stands between values"
+        )
+    padded = [name for name in names if name != name.strip()]
+    if padded:
+        more = f" and {len(padded) - 1:,} more names" if padded[1:] else ""
+        notes.append(
+            f"the first line has blanks around {shown(padded[0])}{more}, which a spec must repeat; remove them there, and "
+            "around values"
+        )
     repeats = _repeated_rows(schema, table.data)
     if repeats:
         notes.append(f"{repeats:,} rows repeat an earlier row exactly")

@@ -21,6 +21,7 @@ from towerkit.matching.updates import Update
 from towerkit.models.two_tower import TwoTower
 from towerkit.objectives.base import Objective
 from towerkit.objectives.distillation import Distillation
+from towerkit.objectives.synergy import Synergy, SynergySpec
 
 
 class Sampler(Protocol):
@@ -113,6 +114,7 @@ class RetrievalObjective(ComparingObjective):
         negatives: Told the positives' vectors after each step; None where nothing remembers them.
         reads_vectors: The loss reads vectors and no negatives.
         distillation: A trained model's ranking, learned beside; its term is called ``distill``.
+        synergy: Towers that are told of the other side; its term is called ``synergy``.
     """
 
     def __init__(
@@ -123,16 +125,18 @@ class RetrievalObjective(ComparingObjective):
         *,
         reads_vectors: bool = False,
         distillation: Distillation | None = None,
+        synergy: Synergy | None = None,
     ) -> None:
         super().__init__(loss, negatives)
         self.update, self.reads_vectors, self.distillation = update, reads_vectors, distillation
+        self.synergy = synergy
         self._positives: Tensor | None = None
         self._shares: Shares | None = None
 
     def __call__(self, model: TwoTower, batch: Batch) -> dict[str, Tensor]:
         """The mean loss of the batch, under the name ``retrieval``; several views of the update add up."""
-        terms, taught = [], []
-        for query, candidate in self.update.views(model, batch, *model(batch)):
+        terms, taught, encoded = [], [], model(batch)
+        for query, candidate in self.update.views(model, batch, *encoded):
             distinct = model.match.prepare(query)  # [rows, dim]
             queries = spread(distinct, batch.index[model.query_entity])  # [batch, dim]
             candidates = model.match.prepare(candidate)  # [rows, dim]
@@ -143,7 +147,11 @@ class RetrievalObjective(ComparingObjective):
             if self.distillation is not None:
                 taught.append(weighted_mean(self.distillation(model, batch, distinct, candidates), batch.weights))
         found = {"retrieval": torch.stack(terms).sum()}
-        return found | ({"distill": torch.stack(taught).sum()} if taught else {})
+        if taught:
+            found["distill"] = torch.stack(taught).sum()
+        if self.synergy is not None:
+            found["synergy"] = weighted_mean(self.synergy(model, batch, *encoded), batch.weights)
+        return found
 
     def _losses(self, model: TwoTower, batch: Batch, queries: Tensor, candidates: Tensor, positives: Tensor) -> Tensor:
         if self.reads_vectors:
@@ -293,6 +301,8 @@ class RetrievalObjectiveSpec(Spec):
     """Subtract the logarithm of how often the mixture draws a candidate; by default where that is known and uneven."""
     mask_positives: bool = True
     """A known positive of the query is no negative when another row, the queue or a shared draw brings it in."""
+    synergy: SynergySpec | None = None
+    """Of a two_tower: towers that are told of the other side."""
 
     @model_validator(mode="before")
     @classmethod
@@ -352,6 +362,7 @@ class RetrievalObjectiveSpec(Spec):
         update: Update,
         sampler: Negatives | AllCandidates | None,
         teacher: Callable[[float], Distillation] | None = None,
+        synergy: Synergy | None = None,
     ) -> RetrievalObjective:
         """The objective.
 
@@ -359,10 +370,13 @@ class RetrievalObjectiveSpec(Spec):
             update: Decides what is detached.
             sampler: Fills the pool.
             teacher: The temperature of the loss -> what is learned beside it.
+            synergy: Who is told of the other side.
         """
         reads_vectors = self.loss.reads == "vectors"
         taught = None if teacher is None else teacher(float(getattr(self.loss, "temperature", 1.0)))
-        return RetrievalObjective(self.loss.build(), update, sampler, reads_vectors=reads_vectors, distillation=taught)
+        return RetrievalObjective(
+            self.loss.build(), update, sampler, reads_vectors=reads_vectors, distillation=taught, synergy=synergy
+        )
 
 
 def _draws(loss: Any) -> str:

@@ -107,10 +107,12 @@ def section_markup(section: Section) -> Markup:
 
 def _part(part: Part) -> Markup:
     heading = [element("h3", {}, foreign(part.title))] if part.title else []
-    return joined([*heading, *(_block(block) for block in part.blocks)])
+    below = 4 if part.title else 3
+    return joined([*heading, *(_block(block, below) for block in part.blocks)])
 
 
-def _block(block: Block) -> Markup:
+def _block(block: Block, below: int) -> Markup:
+    """A block; headings in it begin at a level that skips none."""
     match block:
         case Words():
             return element("p", {"class": "note" if block.is_note else None}, foreign(block.text))
@@ -121,12 +123,12 @@ def _block(block: Block) -> Markup:
         case Folded():
             return element("details", {}, element("summary", {}, foreign(block.title)), grid_markup(block.grid))
         case Examples():
-            return element("div", {"class": "cards"}, *(_example(each) for each in block.examples))
+            return element("div", {"class": "cards"}, *(_example(each, below) for each in block.examples))
 
 
 def grid_markup(grid: Grid) -> Markup:
     """A table that is pushed sideways where it is wider than the screen."""
-    head = [element("th", {"scope": "col"}, foreign(cell)) for cell in grid.head]
+    head = [element("th", {"scope": "col"}, foreign(cell)) if cell else element("td", {}) for cell in grid.head]
     rows = [element("tr", {}, *_cells(row)) for row in grid.rows]
     caption = [element("caption", {}, foreign(grid.caption))] if grid.caption else []
     table = element("table", {}, *caption, element("thead", {}, element("tr", {}, *head)), element("tbody", {}, *rows))
@@ -157,22 +159,22 @@ def _figure(chart: Chart) -> Markup:
     )
 
 
-def _example(example: Example) -> Markup:
+def _example(example: Example, level: int) -> Markup:
     facts = [
         joined([element("dt", {"class": "muted"}, foreign(name)), element("dd", {}, foreign(value))])
         for name, value in example.facts
     ]
     told = [element("dl", {}, *facts)] if facts else []
-    lists = element("div", {"class": "lists"}, *map(_listing, example.lists))
-    return element("article", {}, element("h4", {}, foreign(example.title)), *told, lists)
+    lists = element("div", {"class": "lists"}, *(_listing(each, level + 1) for each in example.lists))
+    return element("article", {}, element(f"h{level}", {}, foreign(example.title)), *told, lists)
 
 
-def _listing(listing: Listing) -> Markup:
+def _listing(listing: Listing, level: int) -> Markup:
     items = [
         element("li", {}, foreign(item.text), *([text(" "), _tag(item)] if item.tag else [])) for item in listing.items
     ]
     kind = "ol" if listing.is_ordered else "ul"
-    return element("div", {}, element("h5", {}, foreign(listing.title)), element(kind, {}, *items))
+    return element("div", {}, element(f"h{level}", {}, foreign(listing.title)), element(kind, {}, *items))
 
 
 def _tag(item: Item) -> Markup:

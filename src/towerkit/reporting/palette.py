@@ -86,7 +86,7 @@ header{padding-top:24px}
 h1{font-size:1.6rem;line-height:1.25;margin:0 0 8px;overflow-wrap:anywhere}
 h2{font-size:1.3rem;margin:40px 0 12px;padding-top:12px;border-top:1px solid;overflow-wrap:anywhere}
 h3{font-size:1.05rem;margin:24px 0 8px;overflow-wrap:anywhere}
-h4{font-size:1rem;margin:0 0 4px;overflow-wrap:anywhere}
+h4,article h3{font-size:1rem;margin:0 0 4px;overflow-wrap:anywhere}
 p{margin:8px 0;max-width:78ch;overflow-wrap:anywhere}
 p.note{padding:8px 12px;border-left:3px solid}
 nav ul{list-style:none;padding:0;margin:8px 0;display:flex;flex-wrap:wrap;gap:2px 18px}
@@ -114,7 +114,7 @@ summary{cursor:pointer;font-size:.875rem;padding:4px 0}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr));gap:16px}
 .lists{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,200px),1fr));gap:0 20px}
 article{padding:12px 16px;border:1px solid;border-radius:6px;font-size:.875rem;overflow-wrap:anywhere;min-width:0}
-article h5{font-size:.875rem;margin:8px 0 2px}
+article div>h4,article h5{font-size:.875rem;margin:8px 0 2px}
 article ol,article ul{margin:2px 0;padding-left:1.6em}
 article dl{margin:4px 0;display:grid;grid-template-columns:minmax(5em,auto) 1fr;gap:2px 10px}
 article dd{margin:0;min-width:0}

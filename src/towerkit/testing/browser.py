@@ -6,7 +6,6 @@ It drives Debian's ``chromium`` over a pair of pipes with the DevTools protocol,
 from __future__ import annotations
 
 import base64
-import fcntl
 import json
 import os
 import shutil
@@ -33,10 +32,24 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 _PATIENCE_S = 60.0
+_KEYS = {
+    "Tab": (9, ""),
+    "Enter": (13, "\r"),
+    " ": (32, " "),
+    "ArrowLeft": (37, ""),
+    "ArrowUp": (38, ""),
+    "ArrowRight": (39, ""),
+    "ArrowDown": (40, ""),
+    "+": (187, "+"),
+    "-": (189, "-"),
+}
+"""Key -> its number, and what it types."""
 
 
 def program() -> str | None:
-    """The path of a browser; None where none is installed."""
+    """The path of a browser; None where none is installed, or none can be handed a pair of pipes (Windows)."""
+    if not hasattr(os, "posix_spawn"):
+        return None
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
@@ -75,12 +88,24 @@ class Page:
         """The value of an expression in the page.
 
         Args:
-            script: JavaScript; its value must be plain data.
+            script: JavaScript; its value, or what it promises, must be plain data.
         """
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True)
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in found:
             raise RuntimeError(f"the page cannot say {script!r}: {found['exceptionDetails']}")
         return found["result"].get("value")
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after the other, as a reader without a mouse does.
+
+        Args:
+            *keys: Names as ``KeyboardEvent.key`` has them: ``Tab``, ``Enter``, ``ArrowLeft``, or one character.
+        """
+        for key in keys:
+            code, text = _KEYS.get(key, (ord(key.upper()) if len(key) == 1 else 0, key if len(key) == 1 else ""))
+            about = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+            self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
+            self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """Write what is seen as PNG.
@@ -132,6 +157,8 @@ class _Pipes:
     """A browser process and the two pipes to it; a message ends with a zero byte."""
 
     def __init__(self, path: str, folder: str) -> None:
+        import fcntl  # there is none on Windows, where program() finds no browser
+
         (read_here, write_there), (read_there, write_here) = os.pipe(), os.pipe()
         # The browser reads from descriptor 3 and writes to 4: first out of the way of these numbers.
         theirs = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 10) for each in (read_there, write_there)]

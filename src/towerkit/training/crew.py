@@ -219,6 +219,11 @@ def _check_sums(state: TrainState) -> None:
             "training.distill ranks the candidates of a whole batch as its teacher does, and each worker has only some of them; "
             "remove it, or train without --workers."
         )
+    if isinstance(state.objective, RetrievalObjective) and state.objective.synergy is not None:
+        raise SpecError(
+            "objective.synergy looks at what single towers say, and workers exchange only the merged vectors of a side; remove "
+            "it, or train without --workers."
+        )
     if isinstance(state.objective, RetrievalObjective) and state.objective.reads_vectors:
         raise SpecError(
             "This loss compares all vectors of a batch with each other, and each worker has only its part of them; use a loss with "

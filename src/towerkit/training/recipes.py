@@ -105,11 +105,14 @@ class RetrievalRecipe:
             training: The loop's settings.
         """
         sampler = self.objective.sampler(material)
-        objective = self.objective.build(update, sampler, self._distillation(encoded, model, training))
+        told = self.objective.synergy
+        synergy = None if told is None else told.build(model)
+        objective = self.objective.build(update, sampler, self._distillation(encoded, model, training), synergy)
         optimizer = training.optimizer.build([*trainable, *objective.parameters()], training.total_steps(len(rows)))
         apply_rates(optimizer, model)
-        taught = {} if training.distill is None else {"distill": training.distill.weight}
-        balancer = FixedBalanceSpec().build({"retrieval": 1.0, **taught})
+        beside = {"distill": training.distill, "synergy": told}
+        weights = {name: own.weight for name, own in beside.items() if own is not None}
+        balancer = FixedBalanceSpec().build({"retrieval": 1.0, **weights})
         forward = forward_of(model, precision=training.precision, chunk=training.chunk)
         state = TrainState(model, objective, balancer, update, optimizer, forward=forward)
         prepared = Prepared(state, encoded, sampler, (model.query_entity, model.candidate_entity))

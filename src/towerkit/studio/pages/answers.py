@@ -27,7 +27,7 @@ def answers_part(opened: Opened, ranking: str, question: Question) -> Markup:
     answer = answered(engine, question)
     model: Any = live.model
     link = element("a", {"href": run_address(opened.entry.id)}, foreign(opened.entry.name))
-    parts = [element("h3", {}, link)]
+    parts = [element("h2", {"class": "small"}, link)]
     if question.query is not None:
         parts.append(_known(live, model, str(question.query)))
     parts += [note(each) for each in answer["notes"]]

@@ -69,7 +69,7 @@ def predictions_part(opened: Opened, asked: Row) -> Markup:
 
 
 def _task(task: str, labels: Labels, now: NDArray[np.float64], before: NDArray[np.float64] | None) -> Markup:
-    heading = element("h3", {}, foreign(task), text(f" ({labels.kind})"))
+    heading = element("h2", {"class": "small"}, foreign(task), text(f" ({labels.kind})"))
     if not labels.classes:
         was = "" if before is None else f", and {before[0]:.4g} when all may speak"
         return joined([heading, element("p", {}, text(f"{now[0]:.4g}{was}"))])

@@ -81,6 +81,8 @@ _SORTED = {
 _NUMBERS = ("Value", "Seconds", "Size")
 _NARROW = ("Kind", "Best baseline", "Trained", "Seconds", "Size")
 """Columns that a phone leaves out."""
+_WRAPPED = ("Best baseline", "Trained")
+"""Columns that take two lines before the table is wider than its page."""
 
 
 def _table(entries: Sequence[Entry], metric: str) -> Markup:
@@ -103,8 +105,8 @@ def _head(name: str, place: int) -> Markup:
 
 
 def _style(name: str) -> str | None:
-    found = [*(["number"] if name in _NUMBERS else []), *(["drop-narrow"] if name in _NARROW else [])]
-    return " ".join(found) or None
+    styles = {"number": _NUMBERS, "drop-narrow": _NARROW, "wraps": _WRAPPED}
+    return " ".join(style for style, names in styles.items() if name in names) or None
 
 
 def _row(entry: Entry, metric: str, axes: Mapping[str, Axis]) -> Markup:

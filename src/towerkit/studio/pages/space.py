@@ -124,9 +124,9 @@ def point_part(space: Space, place: int) -> Markup:
     how = "negative squared distance" if space.near == "euclidean" else "cosine"
     return joined(
         [
-            element("h3", {}, foreign(space.names[place])),
+            element("h2", {"class": "small"}, foreign(space.names[place])),
             element("dl", {"class": "facts"}, *listed),
-            element("h4", {}, text(f"Nearest, by {how}")),
+            element("h3", {"class": "small"}, text(f"Nearest, by {how}")),
             element("ol", {"class": "near"}, *near),
         ]
     )

@@ -14,7 +14,7 @@ from towerkit.studio.trainings import Training
 def training_card(training: Training) -> Markup:
     """A training in a few lines."""
     link = element("a", {"href": f"/training/{quote(training.id, safe='~')}"}, foreign(training.name))
-    return element("article", {}, element("h4", {}, link), *_state(training))
+    return element("article", {}, element("h3", {}, link), *_state(training))
 
 
 def training_page(training: Training) -> View:
