@@ -13,8 +13,8 @@ from towerkit.core.errors import SpecError, TrainingError
 from towerkit.core.optional import optional_import
 
 LOCAL = "local"
-_STARTS = 3
-"""Ray gives a node 30 seconds to start, which a busy machine may not keep to."""
+_STARTS = 2
+"""Ray gives a node 30 seconds, which a busy machine may not keep to; what was started of one stays until this process ends."""
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 _STORE_BYTES = 200 << 20
 """Of the object store: workers read the data themselves, and nothing large goes through it."""
