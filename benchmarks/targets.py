@@ -166,6 +166,19 @@ def first_answer(lines: Sequence[Line]) -> Figure | None:
     return Figure(side["median_s"], side["q1_s"], side["q3_s"], beside)
 
 
+def page_of_studio(lines: Sequence[Line]) -> Figure | None:
+    """Seconds until the slowest large page of the studio answers, the first time that it is asked for."""
+    line = line_of(lines, "studio")
+    if line is None or not line["sides"]:
+        return None
+    first = {name: side["median_s"] for name, side in line["sides"].items() if name.endswith(", first")}
+    name = max(first, key=lambda each: first[each])
+    later = name.removesuffix("first") + "again"
+    return Figure(
+        first[name], first[name], first[name], f"{_side(line, name)}, {_side(line, later)}; load {line['load']}"
+    )
+
+
 def told_ratio(benchmark: str, name: str, over: str, under: str) -> Callable[[Sequence[Line]], Figure | None]:
     """One of several ratios of a line, for vectors of width 64."""
 
@@ -403,5 +416,13 @@ TARGETS = (
         True,
         "x",
         best_ratio("service, events", "bare, 100 a", "service, 100 a", most=True),
+    ),
+    Target(
+        "studio-interactive",
+        "the studio: seconds until 1,000 Runs or a map of 50,000 points answer the first touch, asked for the first time",
+        2.0,
+        False,
+        " s",
+        page_of_studio,
     ),
 )

@@ -71,7 +71,6 @@ STATES = {
         "/",
         ["document.querySelectorAll('#runs tbody tr').length === 3 && document.querySelector('.alive') !== null"],
     ),
-    "compare": ("/compare/shop/shop-ids", ["document.getElementById('specs') !== null"]),
     "towers": (
         "/runs/reviews/towers",
         ["document.querySelector('figure.plan svg').textContent.includes('without it')"],

@@ -18,6 +18,7 @@ from towerkit.artifact.catalogues import check_titles, load_catalogue, load_know
 from towerkit.artifact.events import load_events, save_events
 from towerkit.artifact.known import RETRIEVER_KEYS, RETRIEVER_OPTIONAL_KEYS
 from towerkit.artifact.pretrained import load_pretrained, save_pretrained
+from towerkit.artifact.shapes import shapes_of
 from towerkit.artifact.space import aligned_with
 from towerkit.core.errors import RunError, listed
 from towerkit.core.spec import Spec, parse, short
@@ -236,9 +237,7 @@ def built(folder: Path, build: Callable[[], M]) -> M:
     path = folder / "weights.safetensors"
     stored = tensor_shapes(path)
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"):
-            wanted = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
-        _check_weights(path, wanted, stored)
+        _check_weights(path, shapes_of(build), stored)
         model = build()
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in load_tensors(path).items()})
     return model.eval()

@@ -132,7 +132,7 @@ def grid_markup(grid: Grid) -> Markup:
     rows = [element("tr", {}, *_cells(row)) for row in grid.rows]
     caption = [element("caption", {}, foreign(grid.caption))] if grid.caption else []
     table = element("table", {}, *caption, element("thead", {}, element("tr", {}, *head)), element("tbody", {}, *rows))
-    about: dict[str, object] = {"class": "scroll", "tabindex": 0, "role": "region"}
+    about: dict[str, object] = {"class": "scroll", "tabindex": 0, "role": "group"}
     return element("div", about | {"aria-label": grid.caption or " · ".join(filter(None, grid.head))}, table)
 
 
@@ -147,7 +147,7 @@ def _figure(chart: Chart) -> Markup:
     drawing = chart.inline()
     if is_wide:
         drawing = element(
-            "div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": chart.title}, drawing
+            "div", {"class": "scroll", "tabindex": 0, "role": "group", "aria-label": chart.title}, drawing
         )
     return element(
         "figure",

@@ -91,7 +91,7 @@ def _table(entries: Sequence[Entry], metric: str) -> Markup:
     rows = [_row(each, metric or each.headline, axes) for each in entries]
     body = element("tbody", {}, *rows)
     table = element("table", {"class": "wide", "id": "runs"}, element("thead", {}, head), body)
-    return element("div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": "Runs"}, table)
+    return element("div", {"class": "scroll", "tabindex": 0, "role": "group", "aria-label": "Runs"}, table)
 
 
 def _head(name: str, place: int) -> Markup:

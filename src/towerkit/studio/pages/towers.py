@@ -51,7 +51,7 @@ def towers_page(opened: Opened, root: Path) -> View:
 
 def _figure(chart: Chart) -> Markup:
     drawing = element(
-        "div", {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": chart.title}, chart.inline()
+        "div", {"class": "scroll", "tabindex": 0, "role": "group", "aria-label": chart.title}, chart.inline()
     )
     table = element("details", {}, element("summary", {}, text("The same as a table")), grid_markup(chart.table))
     return element("figure", {"class": "plan"}, drawing, element("p", {}, foreign(chart.about)), table)
