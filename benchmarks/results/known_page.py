@@ -92,12 +92,15 @@ def towers(found: Mapping[str, Any], when: str) -> list[str]:
     ]
     for name, own in found["towers"].items():
         cells = [gap(own["without"].get(metric)) for metric in metrics]
-        cells += [
-            f"{signed(each['value'])} {interval(each)}" if (each := own["shapley"].get(m)) else "" for m in metrics
-        ]
+        cells += [worth(own["shapley"].get(metric)) for metric in metrics]
         share = "" if own["share"] is None else f"{100 * own['share']:.0f} %"
         lines.append(f"| `{name}` | {' | '.join(cells)} | {own['parameters']:,} | {share} |")
     return lines
+
+
+def worth(found: Mapping[str, Any] | None) -> str:
+    """A Shapley value with its interval."""
+    return "" if found is None else f"{signed(found['value'])} [{signed(found['low'])}, {signed(found['high'])}]"
 
 
 def folds(found: Mapping[str, Any], metrics: tuple[str, ...]) -> list[str]:
