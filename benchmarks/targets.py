@@ -179,6 +179,16 @@ def page_of_studio(lines: Sequence[Line]) -> Figure | None:
     )
 
 
+def bytes_at_home(lines: Sequence[Line]) -> Figure | None:
+    """Bytes of an epoch where queries move without a gradient and stay at home, by those of gradients for everything."""
+    line = line_of(lines, "scale, shared, 2 workers")
+    if line is None or line["dim"] != 64:
+        return None
+    cells = {name: cell["bytes"] for name, cell in line["cells"].items()}
+    share = cells["one_backprop, query"] / cells["two_backprop, rows"]
+    return Figure(share, share, share, ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in cells.items()))
+
+
 def told_ratio(benchmark: str, name: str, over: str, under: str) -> Callable[[Sequence[Line]], Figure | None]:
     """One of several ratios of a line, for vectors of width 64."""
 
@@ -424,5 +434,14 @@ TARGETS = (
         False,
         " s",
         page_of_studio,
+    ),
+    Target(
+        "scale-bytes",
+        "bytes that two workers exchange in an epoch of Gowalla (d 64, 1,024 shared candidates): `one_backprop` with queries "
+        "at home against `two_backprop` without",
+        0.6,
+        False,
+        "x",
+        bytes_at_home,
     ),
 )

@@ -9,7 +9,6 @@ Invariants:
 from __future__ import annotations
 
 import importlib.util
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -37,8 +36,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head with one CPU, on the loopback interface."""
     from ray.cluster_utils import Cluster
 
+    from towerkit.scale.session import token
+
     for name, value in {
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_AUTH_TOKEN": token(),
         "GLOO_SOCKET_IFNAME": "lo",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_BACKEND_LOG_LEVEL": "fatal",

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from towerkit.core.errors import SpecError, TrainingError
@@ -38,9 +39,7 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address == LOCAL and not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(
-            32
-        )  # of this session; else Ray writes one into the home folder
+        os.environ["RAY_AUTH_TOKEN"] = token()
     ray = optional_import("ray", extra="ray")
     if address == LOCAL:
         _start(ray, workers)
@@ -55,6 +54,15 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+@cache
+def token() -> str:
+    """What guards the clusters that this process starts: else Ray would write one into the home folder.
+
+    One for all of them, because Ray remembers the first that it reads, and waits without end where a cluster has another.
+    """
+    return secrets.token_hex(32)
 
 
 def _start(ray: Any, workers: int) -> None:
