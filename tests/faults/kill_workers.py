@@ -105,7 +105,12 @@ def main(kills: int, seed: int) -> int:
     from ray.cluster_utils import Cluster
 
     draw, done, failures, worst = random.Random(seed), list[Place](), 0, {"weight": 0.0, "figure": 0.0}
-    here = {"num_cpus": 2, "num_gpus": 0, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
+    here = {
+        "num_cpus": 2,
+        "num_gpus": 0,
+        "include_dashboard": False,
+        "node_ip_address": "127.0.0.2",
+    }  # 127.0.0.1 would be taken for the address on the network
     cluster = Cluster(initialize_head=True, head_node_args={**here, "object_store_memory": 200 << 20})
     try:
         with tempfile.TemporaryDirectory() as folder:

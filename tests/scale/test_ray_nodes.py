@@ -28,7 +28,8 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # Ray's own
     pytest.mark.timeout(900),
 ]
-NODE = {"num_cpus": 1, "num_gpus": 0, "node_ip_address": "127.0.0.1", "object_store_memory": 100 << 20}
+NODE = {"num_cpus": 1, "num_gpus": 0, "node_ip_address": "127.0.0.2", "object_store_memory": 100 << 20}
+"""Ray takes 127.0.0.1 for the address of this machine on its network when it connects, where a loopback cluster does not listen."""
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.progress import Progress
 
 _LOOK_S = 0.5
+_PATIENCE_S = 30.0
+"""Until a worker that finds no CPU is one too many; a lost node is noticed within some ten seconds."""
 
 
 def train_on(
@@ -75,14 +77,14 @@ def train_on(
     job = Job.of(spec, place, run, overwrite=overwrite, workers=workers)
     with (
         python_random_kept(),  # Ray draws names
-        ray_session(address, workers) as ray,
+        ray_session(address, workers),
         _followed(checkpoints.folder / "history.jsonl", spec, dataset, progress) as tell_rest,
     ):
         for attempt in range(restarts + 1):
-            started, able = time.monotonic(), min(workers, int(ray.cluster_resources().get("CPU", 0)))
+            started, able = time.monotonic(), _able(workers) if attempt else workers
             if able < workers:
                 say(f"The cluster has {able} CPUs left: {able} workers go on with the work of {workers}.")
-            failed = _attempt(job, max(1, able))
+            failed = _attempt(job, able)
             if failed is None:
                 tell_rest(run / "history.jsonl")
                 return Run.load(run)
@@ -97,6 +99,19 @@ def train_on(
         f"Workers died {restarts + 1} times, the last time: {failed}. {_lost(checkpoints, 0.0)} The same command with "
         "--resume continues; Ray's logs are below its temporary folder, in session_latest/logs."
     )
+
+
+def _able(workers: int) -> int:
+    """How many workers find a CPU each: asked for, because a node that was lost is still counted for a while."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    for number in range(workers, 1, -1):
+        places = placement_group([{"CPU": 1}] * number)
+        found = places.wait(_PATIENCE_S)
+        remove_placement_group(places)
+        if found:
+            return number
+    return 1
 
 
 def _attempt(job: Job, workers: int) -> str | None:
