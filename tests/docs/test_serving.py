@@ -75,6 +75,8 @@ def sent(asked: Any, line: str) -> Any:
 
 
 def test_every_call_of_the_page_is_answered(asked: Any) -> None:
+    from towerkit.serving import requests
+
     found = {line: sent(asked, line) for line in CURL.findall(PAGE)}
     assert len(found) >= 18
     by_path = {path: [content for line, content in found.items() if path in line] for path in ("users", "items", ":")}
@@ -87,6 +89,11 @@ def test_every_call_of_the_page_is_answered(asked: Any) -> None:
     assert ruled["items"][1]["item"] == "p0009"
     swaps = [content for line, content in found.items() if "/models/shop:" in line]
     assert swaps[0]["model_version"] == swaps[1]["previous_version"] != swaps[1]["model_version"]
+    shadow = re.search(r"^```json\n(\{\"candidate\".*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+    assert shadow is not None
+    assert requests.Swap.model_validate_json(shadow[1]).shadow == requests.Shadow(
+        share=0.1
+    )  # the others as they are by default
     block = re.search(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert block is not None
     script = block[1].replace("127.0.0.1:8000", f"127.0.0.1:{asked.port}")

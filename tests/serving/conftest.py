@@ -132,9 +132,10 @@ class Asked:
 
 def started(paths: dict[str, Path], settings: Any, pipelines: Any = None, indexes: Any = None) -> Asked:
     """Serve Runs in a thread, ready to be asked; it waits long, for the machine of a test may be busy."""
-    from towerkit.serving.fleet import Fleet, Source
+    from towerkit.serving.fleet import Fleet
     from towerkit.serving.journal import Journal
     from towerkit.serving.server import server_of
+    from towerkit.serving.sources import Source
 
     settings = replace(settings, limits=replace(settings.limits, deadline_s=100.0, body_s=100.0))
     journal = None if settings.events is None else Journal(settings.events)
@@ -147,7 +148,7 @@ def started(paths: dict[str, Path], settings: Any, pipelines: Any = None, indexe
     until = time.monotonic() + 120
     while not (address and service.ready) and thread.is_alive() and time.monotonic() < until:
         time.sleep(0.01)
-    assert service.ready, service.meters.failed
+    assert service.ready, service.failed
     return Asked(server, thread, address, service)
 
 

@@ -220,7 +220,7 @@ def test_a_swap_in_two_steps_would_be_noticed(
     seen, switch = Seen(), Fleet.switch
 
     def by_halves(fleet: Fleet, name: str, fresh: Any) -> Any:
-        fleet.engines[name].version = fresh[0][0].version  # the version first,
+        fleet.engines[name].version = fresh[0].engine.version  # the version first,
         until = len(seen.answers) + 4
         while len(seen.answers) < until:
             time.sleep(0.01)
@@ -256,14 +256,14 @@ def test_a_bad_candidate_leaves_the_old_one(serve: Any, runs: Mapping[str, Run],
 
 
 def test_a_much_worse_candidate_is_refused(serve: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from towerkit.serving import fleet
+    from towerkit.serving import candidates
 
     service = serve("shop", candidates=folder, admin_token=ADMIN)
-    monkeypatch.setattr(fleet, "LEAST_QUALITY", 50.0)
+    monkeypatch.setattr(candidates, "LEAST_QUALITY", 50.0)
     status, content = swapped(service, "good")
     assert (status, "ndcg" in content["error"]["rule"]) == (409, True), content
-    monkeypatch.setattr(fleet, "LEAST_QUALITY", 0.0)
-    monkeypatch.setattr(fleet, "LEAST_RECALL", 1.1)
+    monkeypatch.setattr(candidates, "LEAST_QUALITY", 0.0)
+    monkeypatch.setattr(candidates, "LEAST_RECALL", 1.1)
     status, content = swapped(service, "good")
     assert (status, "recall" in content["error"]["rule"]) == (409, True), content
 

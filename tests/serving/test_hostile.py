@@ -173,8 +173,8 @@ def test_no_json_is_answered_with_a_failure(service: Asked, call: str, body: Any
 
 def test_settings_refuse_what_is_not_safe() -> None:
     from towerkit.core.errors import SpecError
-    from towerkit.serving.fleet import source_of
     from towerkit.serving.settings import Settings
+    from towerkit.serving.sources import source_of
 
     with pytest.raises(SpecError, match=r"needs a token; received the host '0\.0\.0\.0'"):
         Settings(host="0.0.0.0")  # noqa: S104 - that is what is refused

@@ -5,7 +5,9 @@ Invariants:
   coming, and a log that is opened again says the same (also in PostgreSQL, where a server is installed);
 - a process that is killed at any moment loses no event and no item that it acknowledged and invents none; a writer that
   acknowledges before it writes (the control) is caught;
-- what is forgotten is in no byte of the files; what is compacted counts no more, and its ids still count as told;
+- what is forgotten is in no byte of the files; what is compacted counts no more, its ids still count as told, and the items that a
+  query met stay; a log that cannot be compacted stays as it is;
+- what happens as it comes is never earlier than what came before, also where the clock goes back, and counts for a forgotten query;
 - when the disk is full nothing is half written, and afterwards writing goes on;
 - two processes cannot own one log; a file that was taken away is not written, and a server that went is written again when it is
   back, by its owner only.
@@ -109,7 +111,7 @@ def check_log(where: str) -> None:
     journal = Journal(where)
     check_forgotten(journal)
     assert journal.compact("shop", keep=1) == 1
-    assert ids(journal) == ["e2"]
+    assert [(event.id, event.time) for event in journal.read("shop")] == [("e1", None), ("e2", 2.0)]
     assert journal.append([happened(1)]) == [None]
     assert journal.append([happened(5)])[0].place == 5  # type: ignore[union-attr]
     journal.close()
@@ -189,9 +191,13 @@ def test_a_log_has_one_owner_and_a_good_address(tmp_path: Path) -> None:
     from towerkit.serving.journal import Journal
 
     journal = Journal(str(tmp_path / "events.db"))
-    with pytest.raises(RunError, match="lock"):
-        Journal(str(tmp_path / "events.db"))
+    (tmp_path / "link.db").symlink_to(tmp_path / "events.db")
+    for name in ("events.db", "link.db"):
+        with pytest.raises(RunError, match=r"has one owner; received .*events\.db, which a running service owns"):
+            Journal(str(tmp_path / name))
     journal.close()
+    # What a killed process of another machine, or container, left does not keep the next one out.
+    (tmp_path / ".events.db.lock").write_text('{"pid": 1, "host": "another", "token": "abc"}')
     Journal(str(tmp_path / "events.db")).close()
     with pytest.raises(DataError, match="SQLite file or a PostgreSQL"):
         Journal(str(tmp_path))
@@ -378,3 +384,100 @@ def test_a_database_that_goes_and_comes_back(postgres: str) -> None:
         journal.close()
     finally:
         wire.close()
+
+
+def told(journal: Any, *events: tuple[str, float | None], query: str = "u1") -> list[Any]:
+    """Events of a query: items and times."""
+    from towerkit.serving.journal import Happened
+
+    start = journal._last
+    return journal.append(  # type: ignore[no-any-return]
+        [Happened("shop", f"x{n}", query, item, time) for n, (item, time) in enumerate(events, start=start)]
+    )
+
+
+def test_what_is_compacted_was_still_met(tmp_path: Path) -> None:
+    from towerkit.serving.journal import Journal
+
+    journal = Journal(str(tmp_path / "events.db"))
+    told(journal, ("a", 1.0), ("b", 2.0), ("a", 3.0), ("late", 99.0), ("c", 4.0), ("d", 5.0), ("e", 6.0))
+    told(journal, ("a", 1.0), query="u2")
+    for _ in range(2):  # twice changes nothing
+        journal.compact("shop", keep=2)
+        found = [(event.query, event.item, event.time) for event in journal.read("shop")]
+        # The last two that came, the last two that happened; of the others the items, each once.
+        kept = [("b", None), ("a", None), ("late", 99.0), ("c", None), ("d", 5.0), ("e", 6.0)]
+        assert found == [("u1", *each) for each in kept] + [("u2", "a", 1.0)]
+    told(journal, ("b", 7.0), ("f", 8.0), ("g", 9.0))
+    journal.compact("shop", keep=2)
+    met = [(event.item, event.time) for event in journal.read("shop") if event.query == "u1"]
+    assert met == [
+        ("a", None),
+        ("late", 99.0),
+        ("c", None),
+        ("d", None),
+        ("e", None),
+        ("b", None),
+        ("f", 8.0),
+        ("g", 9.0),
+    ]
+    assert journal.forget("shop", "u1") == 10
+    journal.close()
+
+
+def test_a_log_that_cannot_be_compacted_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from towerkit.serving.journal import Journal
+
+    journal = Journal(str(tmp_path / "events.db"))
+    told(journal, *((f"i{number}", float(number)) for number in range(20)))
+    before = journal.read("shop")
+    with journal._store.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+        assert journal.compact("shop", keep=2) == 0
+        assert journal.read("shop") == before
+        assert "cannot be compacted now" in caplog.text
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+    assert journal.compact("shop", keep=2) == 18
+    journal.close()
+
+
+def test_a_clock_that_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from towerkit.serving import journal as module
+
+    journal = module.Journal(str(tmp_path / "events.db"))
+    clock = iter([1_000.0, 400.0, 400.0, 300.0, 2_000.0])
+    monkeypatch.setattr(module, "now", lambda: next(clock))
+    told(journal, ("a", None), ("b", None))
+    assert journal.forget("shop", "u2") == 0  # at 400
+    told(journal, ("a", None), query="u2")
+    told(journal, ("c", None))
+    times = [event.time for event in journal.read("shop")]
+    assert times == [1_000.0, 1_000.0, 1_000.0, 2_000.0]
+    journal.close()
+
+
+def test_whoever_is_forgotten_may_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from towerkit.serving import journal as module
+
+    journal = module.Journal(str(tmp_path / "events.db"))
+    clock = iter([1_000.0, 500.0, 500.0])
+    monkeypatch.setattr(module, "now", lambda: next(clock))
+    told(journal, ("a", 9e10))
+    assert journal.forget("shop", "u1") == 1  # at 1000; what happened up to 9e10 is not taken again
+    old, new = told(journal, ("a", 9e10), ("b", None))
+    assert "forgotten after" in old
+    assert new.time > 9e10
+    assert [event.item for event in journal.read("shop")] == ["b"]
+    journal.close()
+
+
+@pytest.mark.parametrize("content", [b"these are no events\n" * 100, b"SQLite format 3\x00" + b"\xff" * 5_000])
+def test_a_file_that_is_no_log_is_told_so(tmp_path: Path, content: bytes) -> None:
+    from towerkit.serving.journal import Journal
+
+    path = tmp_path / "events.db"
+    path.write_bytes(content)
+    for _ in range(2):  # the lock was let go
+        with pytest.raises(DataError, match="SQLite file or a PostgreSQL database that can be written"):
+            Journal(str(path))
+    assert path.read_bytes() == content

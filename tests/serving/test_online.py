@@ -6,7 +6,8 @@ Invariants:
   knows of its events and leaves their items out;
 - where towers read histories, the answer is the one of the Run for the stored history and the events behind it;
 - the shares of the events sum to the share of the tower that averages them;
-- a service that is started again, also after a kill, answers as before; an event that is sent again changes nothing;
+- a service that is started again, also after a kill, answers as before, after more events than count too; an event that is sent
+  again changes nothing; one that comes while a vector is made is in the next answer;
 - a forgotten user is served as before the first event, and stays forgotten after a new start, also if the events are sent again;
   what happens later counts;
 - Runs that do not learn from events refuse them, as does a service without a log; events of unknown items are kept;
@@ -219,3 +220,43 @@ def test_what_weighs_nothing_is_taken_out_of_the_log(serve: Any, tmp_path: Path)
     assert len(again.service.fleet.journal.read("shop")) == keep
     np.testing.assert_allclose(vector(again, "u4"), before, atol=2e-4)
     assert tell(again, "u4", ["i0"]) == ["repeated"]
+
+
+def test_what_was_met_long_ago_is_left_out_after_a_new_start(serve: Any, tmp_path: Path) -> None:
+    log = str(tmp_path / "events.db")
+    service = serve("pool", events=log)  # reads six events
+    events = [
+        {"id": f"e{n}", "query": "newcomer", "item": f"i{n}", "time": 1_000.0 + (50 if n == 3 else n)}
+        for n in range(20)
+    ]
+    service.post("/v1/events", events=events)
+    before = service.post("/v1/recommend", query="newcomer", k=40)
+    assert len(before["items"]) == 20
+    for _ in range(2):
+        service.stop()
+        service = serve("pool", events=log)
+        assert service.post("/v1/recommend", query="newcomer", k=40) == before
+
+
+def test_an_event_that_comes_while_a_vector_is_made(runs: Mapping[str, Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    from towerkit.serving.live import Live
+    from towerkit.serving.users import OnlineUsers
+
+    model: Any = runs["pool"].model
+    live, users = Live(runs["pool"], model), OnlineUsers(model, None)
+    for number in range(users.keep):
+        users.apply(live, "u5", f"i{number}", 2e9 + number)
+    parts = OnlineUsers.parts
+
+    def slow(self: OnlineUsers, live: Live, user: Any) -> Any:
+        found = parts(self, live, user)
+        monkeypatch.setattr(OnlineUsers, "parts", parts)
+        self.apply(live, "u5", "i30", 3e9)
+        return found
+
+    monkeypatch.setattr(OnlineUsers, "parts", slow)
+    old = users.vector(live, "u5")
+    new = users.vector(live, "u5")
+    users.apply(live, "u6", "i30", 1.0)  # nobody else's vector is made again
+    assert not np.array_equal(old, new)
+    np.testing.assert_array_equal(users.vector(live, "u5"), new)

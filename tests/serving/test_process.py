@@ -165,7 +165,8 @@ def test_two_stages(serve: Any, runs: Mapping[str, Run], tmp_path: Path) -> None
     assert service.send("GET", "/v1/models")[1]["models"][-1]["kind"] == "pipeline"
     assert service.refused("/v1/recommend", model="home", history=["i1"])[0] == 422
     (tmp_path / "p.yaml").write_text("pipelines: {home: {retrieve: nobody, rerank: second}}")
-    from towerkit.serving.fleet import Fleet, Source
+    from towerkit.serving.fleet import Fleet
+    from towerkit.serving.sources import Source
 
     with pytest.raises(SpecError, match="nobody"):
         Fleet([Source("shop", runs["shop"].path)], None, read_pipelines(tmp_path / "p.yaml")).load()

@@ -1,13 +1,13 @@
 """The service under faults and load for minutes, as a process of its own; `make soak` runs it, and each test prints its figures.
 
 Invariants:
-- a hundred swaps under fifty requests a second: every answer is a success whose items are those of its version, and memory does not
-  grow;
-- four times as much as it can do, for a minute: every answer is a success or a refusal that says when to come back; what is let
-  in is answered within twice the deadline; afterwards it answers again, and memory does not grow;
+- a hundred swaps under fifty requests a second, one a second: every answer is a success whose items are those of its version, and
+  memory does not grow;
+- four times as much as it can do, for a minute: every answer is a success or a refusal that says when to come back, half of these
+  within 50 ms; what is let in is answered within twice the deadline; two seconds later it answers again, and memory does not grow;
 - SIGTERM with 64 requests under way: each is answered or refused with 503, and the status is 0; a kill (the control) answers none;
-- killed again and again while events and items are written, it comes back with all that it acknowledged, and answers from its index
-  as without one;
+- killed a thousand times while events and items are written, it comes back with all that it acknowledged and nothing else, and
+  answers from its index as without one;
 - ten minutes of everything: no failure, no growth.
 
 ``TOWERKIT_SOAK=0.1`` makes all of them ten times shorter.
@@ -121,17 +121,20 @@ def test_a_hundred_swaps_under_load(runs: Mapping[str, Run], candidates: Path, t
         Load(process.url, 4, 50.0, lambda _: {"query": "u5"}) as load,
     ):
         for number in range(swaps):
+            until = time.monotonic() + 1.0
             told = admin.recommend(query="u5")
             right[told["model_version"]] = told["items"]
             admin.swap("shop", "good") if number % 2 == 0 else admin.rollback("shop")
             if number == swaps // 5:
                 before = process.resident_mb
+            time.sleep(max(0.0, until - time.monotonic()))
         told = admin.recommend(query="u5")
         right[told["model_version"]] = told["items"]
         after = process.resident_mb
     assert process.end(signal.SIGTERM)[0] == 0
     print(f"{swaps} swaps, {len(load.answers):,} answers; memory {before:.0f} -> {after:.0f} MB")
     assert (load.statuses(), load.broken, len(right)) == ({200}, [], 2)
+    assert len(load.answers) > 10 * swaps
     assert all(content["items"] == right[content["model_version"]] for _, _, content in load.answers)
     assert after < 1.05 * before
 
@@ -166,8 +169,9 @@ def test_overload(runs: Mapping[str, Run]) -> None:
     assert load.statuses() == {200, 429} or load.statuses() == {200, 429, 503}
     assert load.broken == []
     assert quantile(taken, 0.99) <= 4.0  # twice the deadline of two seconds
-    assert recovery < 10.0
-    assert after < 1.2 * before
+    assert quantile(refused, 0.5) < 0.05
+    assert recovery < 2.0
+    assert after < 1.05 * before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -201,37 +205,41 @@ def test_the_end_with_64_under_way(runs: Mapping[str, Run], number: signal.Signa
 
 def test_kills_of_the_service(runs: Mapping[str, Run], tmp_path: Path) -> None:
     from towerkit.serving.client import Client
+    from towerkit.serving.journal import Journal
 
     path = tmp_path / "shop"
     shutil.copytree(runs["shop"].path, path)
     Run.load(path).index(out=tmp_path / "shop.index")
     words = [f"shop={path}", "--events", str(tmp_path / "e.db")]
-    draw, number, rounds = random.Random(5), itertools.count(), max(2, int(20 * SCALE))
-    events, items = list[str](), list[str]()
+    draw, number, rounds = random.Random(5), itertools.count(), max(5, int(1_000 * SCALE))
+    events, items, sent = list[str](), list[str](), set[str]()
+
+    def write(url: str) -> None:
+        with Client(url) as client:
+            while True:
+                n = next(number)
+                try:
+                    sent.add(f"e{n}")
+                    client.events([{"id": f"e{n}", "query": "newcomer", "item": f"i{n % 40}", "time": n}])
+                    events.append(f"e{n}")
+                    row = {"item": f"new-{n % 50}", "name": f"New {n}", "price": float(n), "kind": "book"}
+                    client.items([row])
+                    items.append(row["item"])
+                except (OSError, http.client.HTTPException):  # it was killed
+                    return
+
     for _ in range(rounds):
         process = Process(*words, "--index", f"shop={tmp_path / 'shop.index'}")
         wait_until_ready(process.url).close()
-        ending = threading.Event()
-
-        def write(url: str, ending: threading.Event) -> None:
-            with Client(url) as client:
-                while not ending.is_set():
-                    n = next(number)
-                    try:
-                        client.events([{"id": f"e{n}", "query": "newcomer", "item": f"i{n % 40}", "time": n}])
-                        events.append(f"e{n}")
-                        row = {"item": f"new-{n % 50}", "name": f"New {n}", "price": float(n), "kind": "book"}
-                        client.items([row])
-                        items.append(row["item"])
-                    except Exception:
-                        return
-
-        writer = threading.Thread(target=write, args=(process.url, ending))
+        writer = threading.Thread(target=write, args=(process.url,))
+        wanted = len(items) + draw.randint(1, 20)
         writer.start()
-        time.sleep(draw.uniform(0.2, 1.0))
+        while len(items) < wanted and writer.is_alive():
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0.0, 0.02))
         assert process.end(signal.SIGKILL)[0] == -signal.SIGKILL
-        ending.set()
         writer.join(60)
+    assert len(items) >= rounds
     found = []
     for index in (["--index", f"shop={tmp_path / 'shop.index'}"], []):
         process = Process(*words, *index)
@@ -242,6 +250,9 @@ def test_kills_of_the_service(runs: Mapping[str, Run], tmp_path: Path) -> None:
                 assert {each["status"] for each in told} == {"repeated"}
             found.append(client.recommend(query="newcomer", k=200, exclude_seen=False)["items"])
         assert process.end(signal.SIGTERM)[0] == 0
+    journal = Journal(str(tmp_path / "e.db"))
+    assert {event.id for event in journal.read("shop")} <= sent
+    journal.close()
     names = [[item["item"] for item in each] for each in found]
     print(f"{rounds} kills, {len(events):,} events and {len(items):,} items acknowledged")
     assert set(items) <= set(names[0])

@@ -30,8 +30,9 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("fastapi") is None, rea
 WITHOUT_TORCH = """
 import asyncio, json, sys
 from towerkit.serving.app import make_app
-from towerkit.serving.fleet import Fleet, Source
+from towerkit.serving.fleet import Fleet
 from towerkit.serving.settings import Limits, Settings
+from towerkit.serving.sources import Source
 from pathlib import Path
 
 async def ask(app, **body):
@@ -110,8 +111,9 @@ def test_whatever_else_is_asked_wakes_the_model(asleep: Asked, path: str, body: 
 
 
 def test_what_loads_the_model_at_once(runs: Mapping[str, Run], index: Path, tmp_path: Path) -> None:
-    from towerkit.serving.fleet import Fleet, Source
+    from towerkit.serving.fleet import Fleet
     from towerkit.serving.journal import Happened, Journal
+    from towerkit.serving.sources import Source
 
     sources = [Source("shop", runs["shop"].path)]
     runs["shop"].index(out=tmp_path / "without", with_queries=False)
@@ -136,13 +138,21 @@ def test_what_cannot_be_served_from_vectors(
     with pytest.raises(RunError, match=r"finds 0\.98 of the exact answers; that of 'shop' finds 0\.500"):
         model._check_recall(model.index)
 
+    tried, wake = [], asleep.service.fleet.wake
+
     def broken(_: Any) -> None:
+        tried.append(1)
         raise RunError("nothing there")
 
     monkeypatch.setattr(asleep.service.fleet, "wake", broken)
-    status, error = asleep.refused("/v1/similar", item="i3")
-    assert (status, error["rule"]) == (503, "The model of 'shop' must be loaded for this.")
+    for _ in range(3):
+        status, error = asleep.refused("/v1/similar", item="i3")
+        assert (status, error["rule"]) == (503, "The model of 'shop' must be loaded for this.")
     assert asleep.post("/v1/recommend", query="u5")["items"]
+    assert len(tried) == 1  # what takes seconds is not tried again for everyone who asks
+    monkeypatch.setattr(asleep.service.fleet, "wake", wake)
+    asleep.service._not_before.clear()
+    assert asleep.post("/v1/similar", item="i3")["items"]
 
 
 def test_behind_faiss_everything_else_holds(serve: Any, runs: Mapping[str, Run], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Invariants:
   when it is empty again requests are let in;
 - what has waited too long is not computed, and is answered with 503;
 - a request that cannot be computed spoils no other: its own answer is the failure, the others get theirs;
+- what nobody waits for is computed when nothing else is there, takes no room in the queue and is not refused by it;
 - on a stop what waits is answered, and what comes later is refused.
 """
 
@@ -135,5 +136,27 @@ def test_a_stop_answers_what_waits() -> None:
         compute.go.set()
         assert await asyncio.gather(*tasks) == [f"answer {n}" for n in range(4)]
         await stopping
+
+    asyncio.run(main())
+
+
+def test_what_nobody_waits_for_comes_last() -> None:
+    async def main() -> None:
+        held, one = Held(), worker()
+        first = asyncio.ensure_future(asked(one, held, "a", 0))
+        while not held.begun.is_set():
+            await asyncio.sleep(0.001)
+        spare = asyncio.ensure_future(one.ask("s", held, "spare", spare=True))
+        await asyncio.sleep(0)
+        others = [asyncio.ensure_future(asked(one, held, "a", number)) for number in range(1, 5)]
+        await asyncio.sleep(0)
+        assert one.depth == 4  # a full queue, which the spare one is no part of
+        more = asyncio.ensure_future(one.ask("s", held, "more", spare=True))
+        await asyncio.sleep(0)
+        held.go.set()
+        assert await asyncio.gather(first, *others) == [f"answer {number}" for number in range(5)]
+        assert await asyncio.gather(spare, more) == ["answer spare", "answer more"]
+        assert held.batches == [[0], [1, 2, 3], [4], ["spare"], ["more"]]
+        one.stop()
 
     asyncio.run(main())

@@ -1,5 +1,7 @@
 """Write events and items into a log until killed, and tell each one that is acknowledged; ``early`` tells it a commit too early.
 
+In between the log is compacted.
+
 Run as ``python write_events.py LOG early|late``; for each number on its standard input it forks a writer that begins there, and
 tells its process, so that a thousand writers cost one start of Python. test_journal.py starts it.
 """
@@ -39,6 +41,8 @@ def write(path: str, first: int, when: str) -> None:
         waiting = (events, items)
         if when == "late":
             tell(*told)
+            if number % 5 == 0:
+                journal.compact("shop", keep=2)  # all items differ: of each event something stays
         number += len(numbers)
 
 

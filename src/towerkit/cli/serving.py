@@ -51,6 +51,15 @@ def serve(
     watch: Annotated[
         bool, typer.Option("--watch", help="Swap when the link that a RUN is points to another Run.")
     ] = False,
+    shadow: Annotated[
+        float,
+        typer.Option(
+            "--shadow", min=0.0, max=1.0, help="Share of requests that a candidate answers beside, before a swap."
+        ),
+    ] = 0.0,
+    overlap: Annotated[
+        float, typer.Option("--overlap", min=0.0, max=1.0, help="Share of the served answers that it must give then.")
+    ] = 0.1,
     waiting: Annotated[int, typer.Option("--waiting", min=1, max=100_000, help="Requests that may wait.")] = 256,
     deadline: Annotated[float, typer.Option("--deadline", min=0.01, help="Seconds that one may wait.")] = 2.0,
     as_json: AsJson = False,
@@ -60,9 +69,11 @@ def serve(
 
     for package in ("fastapi", "uvicorn", "prometheus_client", "orjson", *(() if events is None else ("sqlalchemy",))):
         optional_import(package, extra="serve")
-    from towerkit.serving.fleet import Fleet, source_of
+    from towerkit.serving.fleet import Fleet
+    from towerkit.serving.requests import Shadow
     from towerkit.serving.server import serve as serve_until_stopped
     from towerkit.serving.settings import Limits, Settings
+    from towerkit.serving.sources import source_of
 
     settings = Settings(
         host=host,
@@ -73,6 +84,7 @@ def serve(
         events=events,
         candidates=candidates,
         watch=watch,
+        shadow=Shadow(share=shadow, overlap=overlap) if shadow else None,
         limits=Limits(waiting=waiting, deadline_s=deadline),
     )
     sources = [source_of(text) for text in runs]

@@ -129,12 +129,21 @@ class Models(_Answer):
     models: list[dict[str, Any]]
 
 
+class Shadowed(_Answer):
+    """What copies of requests have shown of a candidate."""
+
+    compared: int
+    overlap: float
+    slowdown: float
+
+
 class Swapped(_Answer):
     """What is served now, and what was before."""
 
     model: str
     model_version: str
     previous_version: str
+    shadow: Shadowed | None = None
 
 
 class Health(_Answer):

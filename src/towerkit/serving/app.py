@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 
 from towerkit._version import __version__
+from towerkit.core.errors import TowerkitError
 from towerkit.serving import answers, requests
 from towerkit.serving.fleet import Fleet
 from towerkit.serving.guard import PARSED, Guard
@@ -23,6 +25,7 @@ from towerkit.serving.quick import Call, Quick
 from towerkit.serving.routes import add_changes, add_looks, add_questions
 from towerkit.serving.service import Service
 from towerkit.serving.settings import Settings
+from towerkit.serving.sources import Source
 
 _LOG = logging.getLogger("towerkit.serving")
 _WATCHED_EVERY_S = 2.0
@@ -45,8 +48,8 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(fleet: Fleet, settings: Settings) -> Callable[..., Awaitable[None]]:
-    """The service as an ASGI application.
+def make_app(fleet: Fleet, settings: Settings) -> Guard:
+    """The service as an ASGI application; its ``state`` is the :class:`towerkit.serving.service.Service`.
 
     Args:
         fleet: The models; loaded when it starts.
@@ -87,15 +90,17 @@ def make_app(fleet: Fleet, settings: Settings) -> Callable[..., Awaitable[None]]
         "/v1/recommend": Call(TypeAdapter(requests.Recommend), service.recommend),
         "/v1/events": Call(TypeAdapter(requests.Events), service.events),
     }
-    return Guard(service.meters.around(Quick(app, calls)), settings, service)
+    return Guard(service.meters.around(Quick(app, calls)), settings, service, service.meters.refused)
 
 
 async def _started(service: Service) -> None:
     try:
         await service.start()
+    except TowerkitError as error:
+        service.failed = error
     except Exception as error:
         _LOG.exception("the service cannot start")
-        service.meters.failed = error
+        service.failed = error
 
 
 class _Parsed(Request):
@@ -117,19 +122,33 @@ class _Route(APIRoute):
 
 async def _watch(service: Service) -> None:
     """Take in a Run when the link that stands for it points elsewhere."""
-    seen = {source.name: source.path.resolve() for source in service.fleet.sources}
+    tried: dict[str, Path] = dict(service.fleet.paths)
+    told: dict[str, str] = {}
     while True:
         await asyncio.sleep(_WATCHED_EVERY_S)
         for source in service.fleet.sources:
-            path = source.path.resolve()
-            if not service.ready or path == seen[source.name]:
-                continue
-            seen[source.name] = path  # tried once, whether it can be taken or not
             try:
-                told = await service.swap(source.name, path)
-                service.audit("swap", candidate=path.name, client="watch", **told)
-            except Problem as problem:
-                service.audit("swap refused", model=source.name, candidate=path.name, client="watch", why=problem.rule)
+                await _look_at_link(service, source, tried)
+                told.pop(source.name, None)
+            except Exception as error:  # whatever is wrong with a link or a folder, the next one is looked at
+                if told.get(source.name) != str(error):
+                    _LOG.error("the link of '%s' cannot be followed: %s", source.name, error)
+                told[source.name] = str(error)
+
+
+async def _look_at_link(service: Service, source: Source, tried: dict[str, Path]) -> None:
+    path = source.folder() if service.ready else None
+    if path is None or path == tried.setdefault(source.name, service.fleet.paths[source.name]):
+        return
+    try:
+        told = await service.swap(source.name, path)
+        service.audit("swap", candidate=path.name, client="watch", **told)
+    except Problem as problem:
+        if problem.status == 503:  # nothing is wrong with the candidate
+            return
+        why = {"why": problem.rule, "received": problem.received}
+        service.audit("swap refused", model=source.name, candidate=path.name, client="watch", **why)
+    tried[source.name] = path  # once, whether it can be taken or not
 
 
 async def _told(_: Request, error: Exception) -> Response:

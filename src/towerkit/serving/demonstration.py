@@ -34,9 +34,10 @@ def show_service(run: Run, show: Callable[[str, pa.Table], None]) -> tuple[str, 
         optional_import(package, extra="serve")
     from towerkit.serving.background import serving
     from towerkit.serving.client import Client
-    from towerkit.serving.fleet import Fleet, Source
+    from towerkit.serving.fleet import Fleet
     from towerkit.serving.journal import Journal
     from towerkit.serving.settings import Settings
+    from towerkit.serving.sources import Source
 
     with tempfile.TemporaryDirectory(prefix="towerkit-demo-") as folder:
         events = str(Path(folder) / "events.db")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -30,6 +30,30 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How good a Run was found to be."""
+
+    rows: Any
+    """Which rows it was measured on."""
+    name: str
+    value: float
+
+    @classmethod
+    def of(cls, run: Run) -> Measured | None:
+        """The first figure of its evaluation that tells of the order of answers; None where there is none.
+
+        Args:
+            run: A verified Run.
+        """
+        try:
+            found = vars(run).get("evaluation") or replace(run).evaluation  # whose tables are not kept
+        except RunError:
+            return None
+        name = next((each for each in found.metrics if each.startswith("ndcg")), None)
+        return None if name is None else cls(found.protocol.get("rows"), name, found.metrics[name].value)
+
+
 @dataclass(eq=False)
 class Engine:
     """A loaded Run under a name. Asked by the inference thread only; ``live`` is replaced whole."""
@@ -43,6 +67,10 @@ class Engine:
     users: OnlineUsers | None = None
     index: Index | None = None
     """Searched in place of all candidates, where one was given; row ``i`` is candidate ``i``."""
+    index_path: Path | None = None
+    """Where it came from."""
+    measured: Measured | None = None
+    """Read when it was loaded: its folder may be another Run's by the time that somebody compares."""
 
     @classmethod
     def load(cls, name: str, run: Run, index: Path | None = None) -> Engine:
@@ -56,14 +84,13 @@ class Engine:
         Raises:
             RunError: If it cannot be loaded, or the index is one of other candidates or of another space.
         """
-        model = run.model
+        model, spec = run.model, run.spec  # all of it now: the folder may be gone when it is asked for
         live = Live(run, model) if isinstance(model, RankingModel) else None
         users = None
         if isinstance(model, Retriever) and model.takes_history:
-            users = OnlineUsers(model, beta_of(run.spec))
-        return cls(
-            name, version_of(run.manifest), run, live, users, None if index is None else _index_of(run, live, index)
-        )
+            users = OnlineUsers(model, beta_of(spec))
+        opened = None if index is None else _index_of(run, live, index)
+        return cls(name, version_of(run.manifest), run, live, users, opened, index, Measured.of(run))
 
     def describe(self) -> dict[str, Any]:
         """What it is, for a list of models."""

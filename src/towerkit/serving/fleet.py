@@ -4,51 +4,56 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from towerkit.core.errors import RunError, SpecError, TowerkitError, listed
 from towerkit.serving.problems import Problem
-from towerkit.serving.requests import Recommend
-from towerkit.serving.settings import check_name
-from towerkit.serving.stored import LEAST_RECALL, StoredModel
+from towerkit.serving.sources import Source
+from towerkit.serving.stored import StoredModel
 
 if TYPE_CHECKING:  # a service that answers from stored vectors loads none of these
-    from towerkit.serving.engine import Engine
+    from towerkit.run import Run
+    from towerkit.serving.engine import Engine, Measured
     from towerkit.serving.journal import Journal
     from towerkit.serving.pipelines import Pipeline, PipelineSpec
 
 _LOG = logging.getLogger("towerkit.serving")
-_GATE_QUERIES, _GATE_K = 32, 10
-LEAST_QUALITY = 0.9
-"""Share of the measured figure of the model that is served, which a candidate must reach."""
+
+
+@dataclass(eq=False)
+class Behind:
+    """A model, and how much of the log it has taken in."""
+
+    engine: Engine
+    place: int = 0
+    """Of the last event."""
+    item_changes: int = -1
+    """Of the log, as it was then."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A Run that the service was started with."""
+class Former:
+    """A model that was served before another one: its Run stays loaded, and nothing of what users did."""
 
     name: str
-    path: Path
+    run: Run
+    index: Path | None
+    measured: Measured | None
 
+    def loaded(self) -> Engine:
+        """The model once more."""
+        from towerkit.serving.engine import Engine
 
-def source_of(text: str) -> Source:
-    """``NAME=FOLDER``, or a folder that gives its own name.
-
-    Raises:
-        SpecError: If the name is none.
-
-    Example:
-        >>> source_of("runs/shop").name, source_of("home=runs/shop-7").name
-        ('shop', 'home')
-    """
-    name, sign, folder = text.partition("=")
-    if not sign:
-        name, folder = Path(text).name, text
-    return Source(check_name(name), Path(folder))
+        try:
+            found = Engine.load(self.name, self.run, self.index)
+        except TowerkitError as error:
+            if self.index is None:
+                raise
+            _LOG.warning("'%s' goes back without its index, and ranks all candidates: %s", self.name, error)
+            found = Engine.load(self.name, self.run)
+        return replace(found, measured=self.measured)
 
 
 class Fleet:
@@ -76,7 +81,13 @@ class Fleet:
         """Replaced whole, so that whoever asks sees all of one state or all of another."""
         self.stored: Mapping[str, StoredModel] = {}
         """Those that answer from stored vectors, their models not loaded; replaced whole."""
-        self._previous: dict[str, list[Engine]] = {}
+        self.paths: dict[str, Path] = {}
+        """Name of a source -> its folder, where a link pointed when it was loaded."""
+        self.following: Sequence[Behind] = ()
+        """Models that may take the place of others, and take in the log meanwhile."""
+        self._previous: dict[str, list[Former]] = {}
+        self._source_of: dict[str, str] = {}
+        """Name of a model -> that of the source it is one of; a joint one has several."""
         self._stages, self._indexes = dict(pipelines or {}), dict(indexes or {})
         unknown = sorted(self._indexes.keys() - set(names))
         if unknown:
@@ -90,12 +101,14 @@ class Fleet:
         Raises:
             RunError: If one cannot be loaded.
         """
+        self.paths = {source.name: source.folder() for source in self.sources}
+        self._source_of = {}
         engines: dict[str, Engine] = {}
         stored: dict[str, StoredModel] = {}
         for source in self.sources:
             vectors = self._stored(source)
             if vectors is not None:
-                stored[source.name] = vectors
+                stored[source.name], self._source_of[source.name] = vectors, source.name
             else:
                 engines |= self._loaded(source)
         for name, stages in self._stages.items():
@@ -110,9 +123,16 @@ class Fleet:
         from towerkit.run import Run
         from towerkit.serving.engine import engines_of
 
-        engines = engines_of(source.name, Run.load(source.path), self._indexes.get(source.name))
+        engines = engines_of(source.name, Run.load(self.paths[source.name]), self._indexes.get(source.name))
         for engine in engines:
-            self._catch_up(engine, 0)
+            if self._source_of.setdefault(engine.name, source.name) != source.name:
+                raise SpecError(
+                    f"Served models have names that differ; received '{engine.name}', which is a ranking of a joint model "
+                    "too. Say NAME=FOLDER."
+                )
+            if self.journal is not None and engine.users is not None:
+                self.journal.compact(engine.name, engine.users.keep)
+            self.catch_up(Behind(engine))
         return {engine.name: engine for engine in engines}
 
     def _stored(self, source: Source) -> StoredModel | None:
@@ -122,7 +142,7 @@ class Fleet:
             return None
         if self.journal is not None and self.journal.knows(source.name):
             return None
-        return StoredModel.open(source.name, source.path, index)
+        return StoredModel.open(source.name, self.paths[source.name], index)
 
     def stored_model(self, name: str | None) -> StoredModel | None:
         """The model of that name, or the first one, if it answers from stored vectors."""
@@ -157,8 +177,8 @@ class Fleet:
 
     def _place(self, name: str) -> int:
         """Of the Run of a model, among those that the service was started with; a pipeline comes behind them."""
-        of = (name == source.name or name.startswith(f"{source.name}.") for source in self.sources)
-        return next((place for place, is_of in enumerate(of) if is_of), len(self.sources))
+        names = [source.name for source in self.sources]
+        return names.index(self._source_of[name]) if name in self._source_of else len(names)
 
     def pipeline(self, name: str | None) -> Pipeline | None:
         """The pipeline of that name, with the models that are served now."""
@@ -188,25 +208,27 @@ class Fleet:
             raise Problem(404, f"The models here are {known}.", name, "Name one of these, or none.")
         return self.engines[name]
 
-    def _catch_up(self, engine: Engine, after: int) -> int:
-        """Take in what the log has of a model behind a place; the place of the last one."""
-        if self.journal is None or engine.live is None:
-            return after
-        if after == 0:
-            rows = self.journal.items(engine.name)
+    def catch_up(self, behind: Behind, *, items: bool = True) -> None:
+        """Let a model take in what the log has and it has not; with a log in the thread that writes it.
+
+        Args:
+            behind: The model.
+            items: Also candidates that came, changed or went. Not so while the model is asked: an index is not written then.
+        """
+        engine, journal = behind.engine, self.journal
+        if journal is None or engine.live is None:
+            return
+        if items and behind.item_changes != journal.item_changes:
+            rows, removed = journal.items(engine.name), journal.removed(engine.name)
             if rows:
-                engine.install(engine.with_items(rows))
-            removed = self.journal.removed(engine.name)
+                _install(engine, rows)
             if removed:
                 engine.install(engine.live.without(removed))
-            if engine.users is not None:
-                self.journal.compact(engine.name, engine.users.keep)
-        events = self.journal.read(engine.name, after)
+            behind.item_changes = journal.item_changes
         if engine.users is not None:
-            from towerkit.serving.users import replay
-
-            replay(engine.users, engine.live, events)
-        return max((event.place for event in events), default=after)
+            for event in journal.read(engine.name, behind.place):
+                engine.users.take(engine.live, event)
+                behind.place = event.place
 
     # One in the place of another ------------------------------------------------------------------------------------
 
@@ -216,14 +238,14 @@ class Fleet:
         Raises:
             Problem: If there are none of that name.
         """
-        found = [each for each in self.engines.values() if each.name == name or each.name.startswith(f"{name}.")]
-        if name not in [source.name for source in self.sources] or not found:
+        found = [each for each in self.engines.values() if self._source_of[each.name] == name]
+        if not found:
             raise Problem(
                 404, f"The models here are {listed(s.name for s in self.sources)}.", name, "Name one of these."
             )
         return found
 
-    def candidate(self, name: str, path: Path) -> list[Engine]:
+    def candidate(self, name: str, path: Path) -> list[Behind]:
         """Load a candidate and look at it; nothing changes yet.
 
         Args:
@@ -233,51 +255,42 @@ class Fleet:
         Raises:
             Problem: With the reason why it cannot take that place.
         """
-        old = self.current(name)
-        from towerkit.run import Run
-        from towerkit.serving.engine import engines_of
+        from towerkit.serving.candidates import loaded
 
-        try:
-            run = Run.load(path)
-            index = path.with_name(f"{path.name}.index")
-            fresh = engines_of(name, run, index if index.is_dir() else None)
-        except TowerkitError as error:
-            told = str(error).replace(str(path), f"the candidate '{path.name}'")
-            raise Problem(409, "A candidate is a whole Run that answers its golden request.", told, _STAYS) from None
-        if [engine.name for engine in old] != [engine.name for engine in fresh]:
-            names = listed(engine.name for engine in fresh)
-            raise Problem(409, f"A candidate answers as {listed(e.name for e in old)} does.", names, _STAYS)
-        for before, after in zip(old, fresh, strict=True):
-            _check_same_questions(before, after)
-            _check_quality(before, after)
-        return fresh
+        return [Behind(engine) for engine in loaded(name, path, self.current(name))]
 
-    def caught_up(self, fresh: Sequence[Engine], journal: Journal) -> list[tuple[Engine, int]]:
-        """Take in the log, in the thread that writes it; with the place up to which each did."""
-        del journal
-        return [(engine, self._catch_up(engine, 0)) for engine in fresh]
+    def follow(self, fresh: Sequence[Behind]) -> None:
+        """Take in the log from now on, and forget whom the service forgets; with a log in the thread that writes it.
 
-    def switch(self, name: str, fresh: Sequence[tuple[Engine, int]]) -> list[Engine]:
+        Args:
+            fresh: Models that may take the place of others.
+        """
+        self.following = list(fresh)
+        for each in fresh:
+            self.catch_up(each)
+
+    def switch(self, name: str, fresh: Sequence[Behind]) -> list[Engine]:
         """Put loaded models in the place of others, at once; with a log in the thread that writes it.
 
         Args:
             name: Of the Run.
-            fresh: The models, and the place in the log up to which each has taken in.
+            fresh: The models.
 
         Returns:
             Those that were served before.
         """
         old = self.current(name)
-        for engine, place in fresh:
-            if place >= 0:
-                self._catch_up(engine, max(place, 1))
-        taken = {engine.name: engine for engine, _ in fresh}
+        for each in fresh:
+            self.catch_up(each)
+        taken = {each.engine.name: each.engine for each in fresh}
         self.engines = {key: taken.get(key, engine) for key, engine in self.engines.items()}
-        self._previous[name] = old
+        self._previous[name] = [Former(engine.name, engine.run, engine.index_path, engine.measured) for engine in old]
         return old
 
-    def previous(self, name: str) -> list[Engine]:
-        """The models that were served before the last switch.
+    def previous(self, name: str) -> list[Behind]:
+        """The models that were served before the last switch, loaded anew: what was told since then counts too.
+
+        An index that is not there any more, or is another one by now, is left out: its Run then ranks all candidates.
 
         Raises:
             Problem: If there was none.
@@ -285,102 +298,22 @@ class Fleet:
         self.current(name)
         if name not in self._previous:
             raise Problem(409, "One can go back after a swap.", "no swap so far", "Nothing changed.")
-        return self._previous[name]
+        return [Behind(each.loaded()) for each in self._previous[name]]
 
 
-_STAYS = "The model that is served stays."
-
-
-def _check_same_questions(old: Engine, new: Engine) -> None:
-    """Whoever asks must not notice anything but other answers."""
-    if (old.live is None) != (new.live is None) or (old.live is None and old.run.tasks != new.run.tasks):
-        raise Problem(409, f"A candidate answers what a {old.run.kind} answers.", new.run.kind, _STAYS)
-    if old.live is not None and new.live is not None:
-        before, after = (_entities(each) for each in (old, new))
-        if before != after:
-            raise Problem(409, f"A candidate ranks {before[1]} for {before[0]}.", f"{after[1]} for {after[0]}", _STAYS)
-        if old.users is not None and new.users is None:
-            raise Problem(409, "A candidate learns from events as the served model does.", "one that does not", _STAYS)
-
-
-def _entities(engine: Engine) -> tuple[str, str]:
-    model = engine.ranking("rank").model
-    return model.query_entity, model.candidate_entity
-
-
-def _check_quality(old: Engine, new: Engine) -> None:
-    """A candidate that was measured on the same rows must not be much worse."""
-    try:
-        before, after = old.run.evaluation, new.run.evaluation
-    except RunError:
+def _install(engine: Engine, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Candidates of the log, those left out that this model has no columns for: they were told to another one."""
+    fresh = engine.guarded(engine.with_items, rows)
+    if not isinstance(fresh, Problem):
+        engine.install(fresh)
         return
-    if before.protocol.get("rows") != after.protocol.get("rows"):
-        return
-    name = next((each for each in before.metrics if each.startswith("ndcg")), None)
-    if name is None or name not in after.metrics:
-        return
-    was, is_ = before.metrics[name].value, after.metrics[name].value
-    if is_ < LEAST_QUALITY * was:
-        raise Problem(409, f"A candidate's {name} is at least {LEAST_QUALITY:.0%} of {was:.4f}.", f"{is_:.4f}", _STAYS)
-
-
-def check_answers(engine: Engine) -> None:
-    """Ask a loaded model through the service and its Run directly, and compare; in the inference thread.
-
-    Args:
-        engine: Not yet served.
-
-    Raises:
-        Problem: If the answers differ by more than an index may, repeat a candidate, or hold a score that is no number.
-    """
-    from towerkit.serving.engine import Engine
-    from towerkit.serving.recommending import recommend, warm
-
-    warm(engine)
-    if engine.live is None:
-        return
-    keys = list(engine.live.query_rows)[:_GATE_QUERIES]
-    # Only what both know: candidates that came later, and what queries met since, the Run knows nothing of.
-    plain = engine
-    if engine.users or engine.live.changes:
-        plain = Engine.load(engine.name, engine.run)
-        plain.index = engine.index
-    served = recommend(plain, [Recommend(query=key, k=_GATE_K) for key in keys])
-    shares = []
-    for key, answer in zip(keys, served, strict=True):
-        if isinstance(answer, Problem):
-            raise Problem(409, "A candidate answers known queries.", answer.rule, _STAYS)
-        items = [item["item"] for item in answer["items"]]
-        if len(set(items)) < len(items) or not np.isfinite([item["score"] for item in answer["items"]]).all():
-            raise Problem(409, "A candidate names each item once, with a score.", f"for {key}: {items[:3]}", _STAYS)
-        exact = engine.run.recommend(key, k=_GATE_K)
-        column = next(name for name in exact.column_names if name not in ("query", "rank", "score", "cold", "title"))
-        right = set(exact.column(column).to_pylist())
-        shares.append(len(right & set(items)) / max(len(right), 1))
-    if shares and float(np.mean(shares)) < LEAST_RECALL:
-        raise Problem(
-            409,
-            f"A candidate's answers have a recall of {LEAST_RECALL} of the exact ones.",
-            f"{np.mean(shares):.3f}",
-            _STAYS,
-        )
-
-
-def folder_of(candidates: Path | None, name: str) -> Path:
-    """The folder of a candidate inside the one that the service was started with.
-
-    Args:
-        candidates: That folder.
-        name: A checked name, never a path.
-
-    Raises:
-        Problem: If there is no such folder, or none was given at the start.
-    """
-    if candidates is None:
-        raise Problem(
-            409, "Candidates stand in the folder of --candidates.", "the service has none", "Start it with one."
-        )
-    folder = candidates / name
-    if not folder.is_dir() or folder.parent.resolve() != candidates.resolve():
-        raise Problem(404, "A candidate is a folder in that of --candidates.", name, "Put it there first.")
-    return folder
+    for row in rows:
+        fresh = engine.guarded(engine.with_items, [row])
+        if isinstance(fresh, Problem):
+            key = row.get(engine.ranking("have candidates").model.candidate.key)
+            _LOG.warning(
+                "'%s' does not take the item %r of the log in: %s Received %s.",
+                engine.name, key, fresh.rule, fresh.received,
+            )  # fmt: skip
+        else:
+            engine.install(fresh)

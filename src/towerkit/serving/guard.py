@@ -30,7 +30,9 @@ SECURITY_HEADERS = (
 PARSED = "towerkit.json"
 """Where a scope keeps the checked value of its body."""
 _OPEN = ("/health/live", "/health/ready")
-_MOST_HEADER_BYTES, _LONGEST_PATH = 16_384, 1_024
+MOST_HEADER_BYTES = 16_384
+_LONGEST_PATH = 4_096
+"""Room for a key of 256 characters, each of four bytes of which each takes three signs."""
 _DRAINED_BYTES, _DRAINED_S = 32_000_000, 2.0
 """How much of a body that is too long is still read, and thrown away: whoever sends first and reads then gets the answer."""
 
@@ -42,11 +44,15 @@ class Guard:
         app: The service.
         settings: Whom it trusts.
         state: What a test wants to look at.
+        refused: Called with the path and status of what it refuses.
     """
 
-    def __init__(self, app: App, settings: Settings, state: Any = None) -> None:
+    def __init__(
+        self, app: App, settings: Settings, state: Any = None, refused: Callable[[str, int], None] = lambda *_: None
+    ) -> None:
         self.state = state
-        self.app, self.settings = app, settings
+        self.app, self.settings, self._refused = app, settings, refused
+        self._under_way = 0
         self._hosts = {*LOOPBACK, *(name.lower() for name in settings.hosts), settings.host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,28 +70,40 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *SECURITY_HEADERS]}
             await send(message)
 
+        self._under_way += 1
         try:
             headers = self._headers(scope)
             self._check_where_from(headers)
+            self._check_room(scope["path"])
             self._check_token(scope["path"], headers)
             body = await self._body(scope, headers, receive)
             if body:
                 scope[PARSED] = parse_strictly(body)
             await self.app(scope, _replayed(body, receive), guarded)
         except Problem as problem:
+            self._refused(scope["path"], problem.status)
             await _answer(guarded, problem, receive if problem.status == 413 else None)
         except Exception:
-            _LOG.exception("%s %s failed", scope["method"], scope["path"][:100])
+            _LOG.exception("%s %r failed", scope["method"], scope["path"][:100])
             if not began:
                 await _answer(guarded, Problem(500, "The service failed to answer.", "", "Its log says where."))
+        finally:
+            self._under_way -= 1
+
+    def _check_room(self, path: str) -> None:
+        """Whoever asks whether the service lives is answered however many others there are."""
+        most = self.settings.limits.connections
+        if self._under_way > most and path not in _OPEN:
+            known = f"At most {most:,} requests are under way."
+            raise Problem(503, known, "one more", "Ask again later.", {"Retry-After": "1"})
 
     def _headers(self, scope: Scope) -> dict[bytes, bytes]:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         size = 0
         for name, value in headers:
             size += len(name) + len(value)
-        if size > _MOST_HEADER_BYTES:
-            raise Problem(431, f"Headers have {_MOST_HEADER_BYTES:,} bytes at most.", "more", "Send fewer.")
+        if size > MOST_HEADER_BYTES:
+            raise Problem(431, f"Headers have {MOST_HEADER_BYTES:,} bytes at most.", "more", "Send fewer.")
         if len(scope.get("raw_path") or scope["path"].encode()) > _LONGEST_PATH or len(scope["query_string"]) > 0:
             raise Problem(
                 404, "Calls have short paths and no query string.", "another one", "Put what is asked into the body."

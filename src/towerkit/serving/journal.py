@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from towerkit.serving.store import Store
+from towerkit.serving.store import Store, cannot_be_opened
 
+_LOG = logging.getLogger("towerkit.serving")
 _META = sa.MetaData()
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # the one that SQLite counts up by itself
 EVENTS = sa.Table(
@@ -32,7 +34,7 @@ EVENTS = sa.Table(
     sa.UniqueConstraint("model", "id"),
     sa.Index("towerkit_events_of_query", "model", "query"),
 )
-"""An event that counts no more keeps its id and nothing of what happened."""
+"""An event that weighs nothing any more has no time, and keeps its item as long as no later event has the same one."""
 ITEMS = sa.Table(
     "towerkit_items",
     _META,
@@ -65,7 +67,9 @@ class Happened:
     id: str
     query: str
     item: str
-    time: float
+    time: float | None
+    """Seconds since 1970. None of one that is told: it happens as it comes. None of one in the log: its item was met, and
+    that is all that counts of it."""
     place: int = 0
     """Its place in the log."""
 
@@ -84,10 +88,16 @@ class Journal:
     def __init__(self, where: str) -> None:
         self._store = Store(where)
         self._missed: list[Happened] = []
+        self._clock = -math.inf
+        self.item_changes = 0
+        """How often candidates came, changed or went since the log was opened."""
         try:
             _META.create_all(self._store.engine)
             with self._store.writing() as connection:
                 self._look(connection)
+        except sa.exc.SQLAlchemyError as error:
+            self._store.close()
+            raise cannot_be_opened(where, error) from None
         except BaseException:
             self._store.close()
             raise
@@ -128,11 +138,11 @@ class Journal:
             fresh: list[Happened] = []
             for event in events:
                 before = known.get((event.model, event.id))
-                if self._is_forgotten(event):
+                forgotten = self._forgotten_until(event)
+                if event.time is not None and event.time <= forgotten:
                     found.append(f"the query was forgotten after the event {event.id!r} happened")
                 elif before is None:
-                    place = self._last + len(fresh) + 1
-                    placed = Happened(event.model, event.id, event.query, event.item, event.time, place)
+                    placed = replace(event, time=self._time(event, forgotten), place=self._last + len(fresh) + 1)
                     known[event.model, event.id] = placed
                     fresh.append(placed)
                     found.append(placed)
@@ -145,10 +155,17 @@ class Journal:
         self._last += len(fresh)
         return found
 
-    def _is_forgotten(self, event: Happened) -> bool:
+    def _forgotten_until(self, event: Happened) -> float:
         if not self._forgotten:
-            return False
-        return event.time <= self._forgotten.get((event.model, _hidden(event.query)), -math.inf)
+            return -math.inf
+        return self._forgotten.get((event.model, _hidden(event.query)), -math.inf)
+
+    def _time(self, event: Happened, forgotten: float) -> float:
+        """When it happened. What happens as it comes is never earlier than what came before, wherever the clock went."""
+        if event.time is not None:
+            return event.time
+        self._clock = max(now(), self._clock)
+        return max(self._clock, math.nextafter(forgotten, math.inf))
 
     @staticmethod
     def _known(connection: sa.Connection, events: Sequence[Happened]) -> dict[tuple[str, str], Happened]:
@@ -203,27 +220,26 @@ class Journal:
         return int(gone.rowcount)
 
     def compact(self, model: str, keep: int) -> int:
-        """Take out of old events what happened; their ids stay, so that none counts again.
+        """Take out of old events what happened; their ids stay, so that none counts again, and which items a query met.
 
         Args:
             model: Its name.
-            keep: How many events of each query go on counting.
+            keep: How many events of each query go on counting, of the last that came and of the last that happened.
 
         Returns:
-            How many count no more.
+            How many count no more; 0 where the log cannot be written now, for nothing depends on it.
         """
-        newest = sa.func.row_number().over(partition_by=EVENTS.c.query, order_by=EVENTS.c.place.desc())
-        ranked = sa.select(EVENTS.c.place, newest.label("age")).where(
-            EVENTS.c.model == model, EVENTS.c.item.is_not(None)
-        )
-        old = ranked.subquery()
-        places = sa.select(old.c.place).where(old.c.age > keep)
-        with self._store.writing() as connection:
-            change = sa.update(EVENTS).where(EVENTS.c.place.in_(places)).values(item=None, time=None)
-            count = int(connection.execute(change).rowcount)
-        if count:
-            self._store.write_back()
-        return count
+        try:
+            with self._store.writing() as connection:
+                count = sum(connection.execute(change).rowcount for change in _compactions(model, keep))
+            if count:
+                self._store.write_back()
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            _LOG.warning(
+                "the log of events cannot be compacted now, and stays as it is: %s", str(error).splitlines()[0]
+            )
+            return 0
+        return int(count)
 
     def put_items(self, model: str, rows: Iterable[tuple[str, dict[str, Any]]]) -> None:
         """Keep the rows of new candidates; one of a key that is there changes the columns that it names.
@@ -241,6 +257,7 @@ class Journal:
                 content = json.dumps(whole, ensure_ascii=True, allow_nan=False)
                 connection.execute(sa.insert(ITEMS), {"model": model, "key": key, "content": content})
                 connection.execute(sa.delete(REMOVED).where(REMOVED.c.model == model, REMOVED.c.key == key))
+        self.item_changes += 1
 
     def items(self, model: str) -> list[dict[str, Any]]:
         """The rows of new candidates."""
@@ -258,6 +275,7 @@ class Journal:
         with self._store.writing() as connection:
             connection.execute(sa.delete(REMOVED).where(REMOVED.c.model == model, REMOVED.c.key == key))
             connection.execute(sa.insert(REMOVED), {"model": model, "key": key})
+        self.item_changes += 1
 
     def removed(self, model: str) -> list[str]:
         """The keys of candidates that are answers no more."""
@@ -270,8 +288,31 @@ class Journal:
         self._store.close()
 
 
+def _compactions(model: str, keep: int) -> list[sa.Update]:
+    """First those that weigh nothing any more lose their time, then those whose item came again lose that too."""
+
+    def number(of: Sequence[sa.ColumnElement[Any]], first: Sequence[sa.ColumnElement[Any]]) -> sa.ColumnElement[int]:
+        return sa.func.row_number().over(partition_by=of, order_by=first)
+
+    known = (EVENTS.c.model == model, EVENTS.c.item.is_not(None))
+    latest, last = EVENTS.c.place.desc(), EVENTS.c.time.desc()
+    ages = [
+        number([EVENTS.c.query], [latest]).label("came"),
+        number([EVENTS.c.query], [last, latest]).label("happened"),
+    ]
+    timed = sa.select(EVENTS.c.place, *ages).where(*known, EVENTS.c.time.is_not(None)).subquery()
+    old = sa.select(timed.c.place).where(timed.c.came > keep, timed.c.happened > keep)
+    again = number([EVENTS.c.query, EVENTS.c.item], [latest]).label("again")
+    met = sa.select(EVENTS.c.place, EVENTS.c.time, again).where(*known).subquery()
+    repeated = sa.select(met.c.place).where(met.c.time.is_(None), met.c.again > 1)
+    return [
+        sa.update(EVENTS).where(EVENTS.c.place.in_(old)).values(time=None),
+        sa.update(EVENTS).where(EVENTS.c.place.in_(repeated)).values(item=None),
+    ]
+
+
 def _happened(row: Any) -> Happened:
-    return Happened(row.model, row.id, row.query, row.item or "", row.time or 0.0, row.place)
+    return Happened(row.model, row.id, row.query, row.item or "", row.time, row.place)
 
 
 def _hidden(query: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from towerkit.serving.journal import Happened, Journal, now
+from towerkit.serving.journal import Happened, Journal
 from towerkit.serving.problems import Problem
 from towerkit.serving.requests import Events
 from towerkit.serving.worker import Worker
@@ -47,11 +47,7 @@ class Keeper:
         Raises:
             Problem: If they cannot be kept; then none of them is.
         """
-        came = now()
-        events = [
-            Happened(name, event.id, str(event.query), str(event.item), came if event.time is None else event.time)
-            for event in told.events
-        ]
+        events = [Happened(name, event.id, str(event.query), str(event.item), event.time) for event in told.events]
         found: list[dict[str, str]] = await self.worker.ask(_APPEND, self._append, events)
         return found
 
@@ -90,7 +86,7 @@ class Keeper:
         engine = self._engine_of(event.model)
         if engine.users is None or engine.live is None:
             return False
-        return engine.users.apply(engine.live, event.query, event.item, event.time, event.place)
+        return engine.users.take(engine.live, event)
 
 
 class _unusable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -12,32 +11,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
-from towerkit.core.errors import DataError, nearest
 from towerkit.data.alike import read_alike, source_like
 from towerkit.data.table import Table, values_of
-from towerkit.features.encoded import Catalogue
 from towerkit.index.ranker import Ranker
 from towerkit.index.vectors import VectorRanker
 from towerkit.models.answer import Retriever
 from towerkit.recommend import Choice, choice_of
 from towerkit.run import Run
+from towerkit.serving.growth import grown, whole_row
 from towerkit.serving.problems import Problem
 from towerkit.storage.hashes import content_hash
 from towerkit.trained import RankingModel, ranker_of
 
 _CONDITIONS_KEPT = 128
-_OF_ALL_CANDIDATES = (
-    "query_rows",
-    "query_keys",
-    "candidate_rows",
-    "keys",
-    "titles",
-    "ranker",
-    "likeness",
-    "query_likeness",
-)
+_OF_ALL_QUERIES = ("query_rows", "query_keys", "query_likeness")
+_OF_ALL_CANDIDATES = (*_OF_ALL_QUERIES, "candidate_rows", "keys", "titles", "ranker", "likeness")
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,28 +224,16 @@ class Live:
             DataError: If a value is of another kind.
         """
         model = self.retriever("new candidates are embedded")
-        catalogue = model.candidate
-        merged = {str(row.get(catalogue.key)): row for row in map(self._merged, rows)}
-        fresh = _typed(list(merged.values()), catalogue)
-        vectors = model.vectors_of(model.model.candidate, model.candidate_entity, fresh)[1:]
-        known = len(catalogue.keys)
-        places, number = [], known
-        for key in merged:
-            row = self.candidate_rows.get(key, 0)
-            places.append(row - 1 if row else number)
-            number += not row
-        order = np.arange(number)
-        order[places] = known + np.arange(len(places))  # row of both tables, one behind the other
-        data = pa.concat_tables([catalogue.table.data, fresh.data]).take(pa.array(order)).combine_chunks()
-        all_vectors = np.concatenate([model.candidate_vectors[1:], vectors])[order]
-        keys = values_of(data, catalogue.key)
-        grown = Catalogue(catalogue.key, keys, number, replace(catalogue.table, data=data))
-        seen = csr_array((model.seen.data, model.seen.indices, model.seen.indptr), shape=(model.seen.shape[0], number))
-        other = replace(model, candidate=grown, seen=seen)
-        vars(other)["query_vectors"] = model.query_vectors  # what is worked out once stays
-        vars(other)["candidate_vectors"] = np.concatenate([model.candidate_vectors[:1], all_vectors])
-        hashes = {key: content_hash(str(row)) for key, row in zip(merged, fresh.data.to_pylist(), strict=True)}
-        return Live(self.run, other, {**self.changed, **hashes}, self.removed - merged.keys())
+        whole = [whole_row(model, self.candidate_rows, row) for row in rows]
+        by_key = {str(row.get(model.candidate.key)): row for row in whole}
+        other, hashes = grown(model, self.candidate_rows, by_key)
+        live = Live(self.run, other, {**self.changed, **hashes}, self.removed - by_key.keys())
+        vars(live).update(self._known(_OF_ALL_QUERIES))
+        return live
+
+    def _known(self, names: Sequence[str]) -> dict[str, Any]:
+        """What was worked out so far, of some of it."""
+        return {name: value for name, value in vars(self).items() if name in names}
 
     def without(self, keys: Iterable[str]) -> Live:
         """The same with some candidates that are answers no more; what is known of them stays.
@@ -265,46 +242,8 @@ class Live:
             keys: As texts; unknown ones change nothing.
         """
         other = replace(self, removed=self.removed | (set(keys) & self.candidate_rows.keys()))
-        kept = {name: value for name, value in vars(self).items() if name in _OF_ALL_CANDIDATES}
-        vars(other).update(kept)  # they are the same for it
+        vars(other).update(self._known(_OF_ALL_CANDIDATES))  # they are the same for it
         return other
-
-    def keyed(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row of a candidate with its key in the column of the keys, also where it came under the entity's name.
-
-        Args:
-            row: As it was told.
-        """
-        key, entity, given = self.model.candidate.key, self.model.candidate_entity, dict(row)
-        if key not in given and entity in given:
-            given[key] = given.pop(entity)
-        return given
-
-    def _merged(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        catalogue, model = self.model.candidate, self.retriever("new candidates are embedded")
-        given = self.keyed(row)
-        key = given.get(catalogue.key)
-        if key is None or isinstance(key, bool | float | list) or not str(key):
-            raise Problem(422, f"A candidate has a key in the column '{catalogue.key}'.", repr(key), "Give it one.")
-        table = catalogue.table.data
-        for name in given:
-            if name not in table.column_names and name != catalogue.key:
-                known = f"Candidates have the columns {', '.join(table.column_names[:20])}{nearest(name, table.column_names)}"
-                raise Problem(422, known, name, "Leave it out.")
-        place = self.candidate_rows.get(str(key), 0)
-        if place:
-            stored = table.slice(place - 1, 1).to_pylist()[0]
-            return stored | given | {catalogue.key: catalogue.keys[place - 1].as_py()}
-        lacking = [name for name in model.encoder.columns(model.candidate_entity) if name not in given]
-        lacking = [name for name in lacking if name != catalogue.key]
-        if lacking:
-            raise Problem(
-                422,
-                "A new candidate has all columns that the model reads.",
-                f"none called '{lacking[0]}'",
-                "Add it; null is fine.",
-            )
-        return given
 
 
 def table_of_rows(run: Run, rows: Sequence[Mapping[str, Any]], entity: str | None) -> Table:
@@ -320,29 +259,6 @@ def table_of_rows(run: Run, rows: Sequence[Mapping[str, Any]], entity: str | Non
     """
     return replace(
         read_alike([dict(row) for row in rows], source_like(run.spec.get("data"), entity)), name="the request"
-    )
-
-
-def _typed(rows: list[dict[str, Any]], catalogue: Catalogue) -> Table:
-    """Rows in the types of a catalogue."""
-    columns = {}
-    schema = catalogue.table.data.schema
-    names = schema.names if catalogue.key in schema.names else [catalogue.key, *schema.names]
-    for name in names:
-        kind = catalogue.keys.type if name == catalogue.key else schema.field(name).type
-        values = [row.get(name) for row in rows]
-        if name == catalogue.key and pa.types.is_string(kind):
-            values = [str(value) for value in values]
-        try:
-            columns[name] = pa.array(values, kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-            wrong = json.dumps(values[0], default=str)
-            raise DataError(
-                f"The column '{name}' holds {kind}; received {wrong}. {str(error).split('.')[0]}."
-            ) from None
-    return Table(
-        pa.table(columns).select(schema.names) if set(schema.names) == set(columns) else pa.table(columns),
-        "the request",
     )
 
 

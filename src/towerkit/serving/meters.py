@@ -41,13 +41,21 @@ class Meters:
         waiting.set_function(lambda: worker.depth)
         batches = Gauge("towerkit_batches", "Batches that were computed.", registry=self.registry)
         batches.set_function(lambda: worker.batches)
-        self.failed: Exception | None = None
         self._answered: dict[tuple[str, int], Counter] = {}
         self._took = {call: self.seconds.labels(call) for call in (*_CALLS, "other")}
 
     def page(self) -> bytes:
         """All of it."""
         return generate_latest(self.registry)
+
+    def refused(self, path: str, status: int) -> None:
+        """A request that never reached a call.
+
+        Args:
+            path: Whatever was asked for.
+            status: Of the answer.
+        """
+        self._count(_call_of(path), status, 0.0)
 
     def _count(self, call: str, status: int, seconds: float) -> None:
         counter = self._answered.get((call, status))
@@ -63,7 +71,7 @@ class Meters:
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
-            call, began = scope["path"] if scope["path"] in _CALLS else "other", time.perf_counter()
+            call, began = _call_of(scope["path"]), time.perf_counter()
 
             async def told(message: MutableMapping[str, Any]) -> None:
                 if message["type"] == "http.response.start":
@@ -73,3 +81,7 @@ class Meters:
             await app(scope, receive, told)
 
         return counted
+
+
+def _call_of(path: str) -> str:
+    return path if path in _CALLS else "other"

@@ -201,7 +201,24 @@ class Items(Body):
     items: Annotated[list[Row], Field(min_length=1, max_length=MOST_ROWS)]
 
 
+class Shadow(_Strict):
+    """Let a candidate answer copies of requests before it answers any, and say what it must reach."""
+
+    share: Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(_a_number)]
+    """Of the requests for recommendations that a copy is made of; 0 makes none."""
+    requests: Annotated[int, Field(ge=1, le=10_000), BeforeValidator(_a_number)] = 100
+    """So many copies are compared."""
+    seconds: Annotated[float, Field(gt=0.0, le=600.0), BeforeValidator(_a_number)] = 60.0
+    """Time in which they must have come."""
+    overlap: Annotated[float, Field(ge=0.0, le=1.0), BeforeValidator(_a_number)] = 0.1
+    """Share of the answers of the served model that the candidate must give too, the mean over the copies."""
+    slowdown: Annotated[float, Field(ge=1.0, le=1_000.0), BeforeValidator(_a_number)] = 3.0
+    """So many times as long as the served model may the candidate work for an answer, by the medians."""
+
+
 class Swap(_Strict):
     """Put another Run in the place of the one that is served."""
 
     candidate: ModelName
+    shadow: Shadow | None = None
+    """As the service was started, when not given."""

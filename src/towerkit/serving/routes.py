@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI, Request, Response
 
 from towerkit.serving import answers, requests
-from towerkit.serving.fleet import folder_of
 from towerkit.serving.problems import Problem
 from towerkit.serving.service import Service, client_of, json_answer
+from towerkit.serving.sources import folder_of
 
 
 def add_questions(app: FastAPI, service: Service) -> None:
@@ -62,9 +62,17 @@ def add_changes(app: FastAPI, service: Service) -> None:
         service.check_admin(request)
         client = client_of(request)
         try:
-            told = await service.swap(name, folder_of(service.settings.candidates, body.candidate))
+            folder = folder_of(service.settings.candidates, body.candidate)
+            told = await service.swap(name, folder, body.shadow)
         except Problem as problem:
-            service.audit("swap refused", model=name, candidate=body.candidate, client=client, why=problem.rule)
+            service.audit(
+                "swap refused",
+                model=name,
+                candidate=body.candidate,
+                client=client,
+                why=problem.rule,
+                received=problem.received,
+            )
             raise
         service.audit("swap", candidate=body.candidate, client=client, **told)
         return json_answer(told)
@@ -72,8 +80,13 @@ def add_changes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/models/{name}:rollback", response_model=answers.Swapped)
     async def rollback(name: requests.ModelName, request: Request) -> Response:
         service.check_admin(request)
-        told = await service.back(name)
-        service.audit("rollback", client=client_of(request), **told)
+        client = client_of(request)
+        try:
+            told = await service.back(name)
+        except Problem as problem:
+            service.audit("rollback refused", model=name, client=client, why=problem.rule, received=problem.received)
+            raise
+        service.audit("rollback", client=client, **told)
         return json_answer(told)
 
 
@@ -87,6 +100,7 @@ def add_looks(app: FastAPI, service: Service) -> None:
 
     @app.get("/health/live", response_model=answers.Health)
     async def live() -> Response:
+        service.check_alive()
         return json_answer({"status": "alive"})
 
     @app.get("/health/ready", response_model=answers.Health)

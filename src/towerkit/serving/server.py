@@ -9,9 +9,11 @@ from typing import Any
 
 import uvicorn
 
-from towerkit.core.errors import RunError
+from towerkit.core.errors import RunError, TowerkitError
 from towerkit.serving.app import make_app
+from towerkit.serving.connections import connections_of
 from towerkit.serving.fleet import Fleet
+from towerkit.serving.service import Service
 from towerkit.serving.settings import Settings
 
 
@@ -21,11 +23,35 @@ class Server(uvicorn.Server):
     Args:
         config: Of uvicorn.
         announce: Called with the address once it listens.
+        service: What is served; a server of something else has none.
     """
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[str], None], service: Service | None = None) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._announce, self._service = announce, service
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end; also where the service cannot start."""
+        has_failed = self._service is not None and self._service.failed is not None
+        return await super().on_tick(counter) or has_failed
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is under way."""
+        if self._service is not None:
+            self._service.end()
+        await super().shutdown(sockets)
+
+    def check_started(self) -> None:
+        """Say why the service could not start, if it could not.
+
+        Raises:
+            RunError: If it could not.
+        """
+        failed = None if self._service is None else self._service.failed
+        if isinstance(failed, TowerkitError):
+            raise failed
+        if failed is not None:
+            raise RunError("The service cannot start; its log says where it failed.") from failed
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen."""
@@ -45,7 +71,8 @@ def server_of(fleet: Fleet, settings: Settings, announce: Callable[[str], None] 
         settings: Of the process.
         announce: Called with the address once it listens.
     """
-    return Server(config_of(make_app(fleet, settings), settings), announce)
+    app = make_app(fleet, settings)
+    return Server(config_of(app, settings), announce, app.state)
 
 
 def config_of(app: Callable[..., Awaitable[None]], settings: Settings) -> uvicorn.Config:
@@ -64,11 +91,10 @@ def config_of(app: Callable[..., Awaitable[None]], settings: Settings) -> uvicor
         log_level="warning",
         server_header=False,
         proxy_headers=False,
+        http=connections_of(limits),
         ws="none",
-        limit_concurrency=limits.connections,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(limits.drain_s),
-        h11_max_incomplete_event_size=32_768,
     )
 
 
@@ -81,7 +107,7 @@ def serve(fleet: Fleet, settings: Settings, announce: Callable[[str], None]) -> 
         announce: Called with the address once it listens.
 
     Raises:
-        RunError: If it cannot listen there.
+        RunError: If it cannot listen there, or an index finds too little.
     """
     run_until_stopped(server_of(fleet, settings, announce), "The service", settings)
 
@@ -103,6 +129,7 @@ def run_until_stopped(server: Server, what: str, settings: Settings) -> None:
     }
     try:
         server.run()
+        server.check_started()
     except SystemExit as ended:  # it could not listen, and has said so on standard error
         if ended.code:
             raise RunError(

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import orjson
 from fastapi import Request, Response
 
-from towerkit.core.errors import TowerkitError
+from towerkit.core.errors import RunError, TowerkitError
 from towerkit.serving import requests
-from towerkit.serving.fleet import Fleet, check_answers
+from towerkit.serving.fleet import Fleet
 from towerkit.serving.guard import bearer
 from towerkit.serving.meters import Meters
 from towerkit.serving.problems import Problem
 from towerkit.serving.settings import Settings, same_token
 from towerkit.serving.stored import StoredModel
+from towerkit.serving.swaps import Swaps
 from towerkit.serving.worker import Worker
 
 if TYPE_CHECKING:  # a service that answers from stored vectors loads no model, and one without a log no database
@@ -30,7 +32,10 @@ if TYPE_CHECKING:  # a service that answers from stored vectors loads no model, 
 
 _AUDIT = logging.getLogger("towerkit.audit")
 _LOG = logging.getLogger("towerkit.serving")
+T = TypeVar("T")
 Asked = Literal["similar", "score", "predict", "embed"]
+_TRIED_AGAIN_AFTER_S = 10.0
+_LATER = {"Retry-After": "10"}
 _AS_BEFORE = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -54,9 +59,14 @@ class Service:
             self.keeper = Keeper(fleet.journal, lambda name: fleet.engine(name), self.log)
         self.meters = Meters(self.worker)
         self.ready = False
+        self.failed: Exception | None = None
+        """Why it could not start."""
         self.changing = asyncio.Lock()
-        """Held by whoever changes which models are served, or their candidates."""
+        """Held by whoever changes which models are served, or their candidates; never for long."""
         self._waking = asyncio.Lock()
+        self._not_before: dict[str, float] = {}
+        """Name of a model that could not be loaded -> when it is tried again, by the clock that only goes forward."""
+        self.swaps = Swaps(fleet, self.worker, self.changing, self._in_log)
 
     async def start(self) -> None:
         """Load everything, answer once, be ready."""
@@ -71,11 +81,24 @@ class Service:
         self.ready = True
 
     async def _look_at(self, engine: Engine) -> None:
-        """Warm a model up; one with an index is asked the same as its Run."""
-        from towerkit.serving.recommending import warm
+        """Warm a model up; one with an index is asked the same as its Run.
 
-        check = check_answers if engine.index is not None else warm
-        await self.worker.ask(object(), partial(_each, check), engine, must=True)
+        Raises:
+            RunError: If the index finds too little.
+        """
+        if engine.index is None:
+            from towerkit.serving.recommending import warm
+
+            await self.worker.ask(object(), partial(_each, warm), engine, must=True)
+            return
+        try:
+            await self.swaps.through_the_gate(engine)
+        except Problem as problem:
+            told = f"{problem.rule} Received {problem.received}"
+            raise RunError(
+                f"The index of '{engine.name}' must answer as its Run does. {told}. Build it with more effort (--ef-search, "
+                "--nprobe, --recall), or serve without."
+            ) from None
 
     async def awake(self, name: str | None) -> None:
         """Load the model behind stored vectors, if these are all there is so far: something is asked that needs it.
@@ -92,15 +115,23 @@ class Service:
             stored = self.fleet.stored_model(name)
             if stored is None:  # while we waited, somebody else did it
                 return
+            known = f"The model of '{stored.name}' must be loaded for this."
+            cannot = Problem(503, known, "one that cannot be", "Its log says why; ask with a known key.", _LATER)
+            if time.monotonic() < self._not_before.get(stored.name, 0.0):
+                raise cannot
             try:
                 engines = await asyncio.to_thread(self.fleet.wake, stored)
-            except TowerkitError:
-                _LOG.exception("the model behind the vectors of '%s' cannot be loaded", stored.name)
-                known = f"The model of '{stored.name}' must be loaded for this."
-                raise Problem(503, known, "one that cannot be", "Its log says why; ask with a known key.") from None
-            for engine in engines:
-                await self._look_at(engine)
+                for engine in engines:
+                    await self._look_at(engine)
+            except TowerkitError as error:
+                _LOG.error("the model behind the vectors of '%s' cannot be loaded: %s", stored.name, error)
+                self._not_before[stored.name] = time.monotonic() + _TRIED_AGAIN_AFTER_S
+                raise cannot from None
             self.fleet.woken(engines)
+
+    def end(self) -> None:
+        """Take note that the process was told to end: what is under way is answered, and no candidate is looked at any longer."""
+        self.swaps.end()
 
     async def stop(self) -> None:
         """Answer what waits, then end."""
@@ -119,6 +150,15 @@ class Service:
         if not self.ready:
             raise Problem(503, "The service answers when it is ready.", "not yet", "Ask again.", {"Retry-After": "1"})
 
+    def check_alive(self) -> None:
+        """Say so if the thread that computes is gone: then only another process helps.
+
+        Raises:
+            Problem: If it is.
+        """
+        if self.ready and not self.worker.is_alive:
+            raise Problem(503, "A service that lives computes.", "one whose thread has ended", "Start it again.")
+
     async def recommend(self, body: requests.Recommend) -> Response:
         """Ask the model or pipeline that a request names, together with others that wait."""
         self.check_ready()
@@ -132,7 +172,9 @@ class Service:
         from towerkit.serving.recommending import recommend
 
         engine = self.fleet.engine(body.model)
-        return json_answer(await self.worker.ask(id(engine), partial(recommend, engine), body))
+        answer = await self.worker.ask(id(engine), partial(recommend, engine), body)
+        self.swaps.offer(engine.name, body)
+        return json_answer(answer)
 
     async def ask(self, body: requests.Body, question: Asked) -> Response:
         """Ask the model that a request names something else.
@@ -172,11 +214,11 @@ class Service:
         self.check_ready()
         for name in list(self.fleet.stored):
             await self.awake(name)
-        engines = [engine for engine in self.fleet.engines.values() if engine.users is not None]
 
         def remove(journal: Journal | None) -> int:
+            engines = [engine for engine in self.fleet.engines.values() if engine.users is not None]
             gone = sum(journal.forget(engine.name, query) for engine in engines) if journal is not None else 0
-            for engine in engines:
+            for engine in (*engines, *(each.engine for each in self.fleet.following)):
                 if engine.users is not None:
                     engine.users.forget(query)
             return gone
@@ -190,11 +232,13 @@ class Service:
         self.check_ready()
         await self.awake(body.model)
         async with self.changing:
+            from towerkit.serving.growth import keyed
+
             engine = self.fleet.engine(body.model)
             grown = partial(_each, lambda rows: engine.guarded(engine.with_items, rows))
             fresh = await self.worker.ask(object(), grown, body.items, must=True)
             if self.keeper is not None:
-                key, kept = fresh.model.candidate.key, [fresh.keyed(row) for row in body.items]
+                key, kept = fresh.model.candidate.key, [keyed(fresh.model, row) for row in body.items]
                 rows = [(str(row[key]), row) for row in kept]
                 await self.keeper.run(lambda journal: journal.put_items(engine.name, rows))
             await self.worker.ask(object(), partial(_each, engine.install), fresh, must=True)
@@ -222,39 +266,24 @@ class Service:
         live = engine.ranking("have candidates")
         return json_answer(told | {"candidates": live.num_offered, "durable": self.keeper is not None})
 
-    async def swap(self, name: str, path: Path) -> dict[str, str]:
-        """Load a candidate, look at it, and put it in the place of what is served."""
+    async def swap(self, name: str, path: Path, shadow: requests.Shadow | None = None) -> dict[str, Any]:
+        """Put a candidate in the place of what is served; see :meth:`towerkit.serving.swaps.Swaps.swap`."""
         self.check_ready()
         await self.awake(name)
-        async with self.changing:
-            fresh = await asyncio.to_thread(self.fleet.candidate, name, path)
-            if self.keeper is not None:
-                placed = await self.keeper.run(lambda journal: self.fleet.caught_up(fresh, journal))
-            else:
-                placed = [(engine, -1) for engine in fresh]
-            for engine in fresh:
-                await self.worker.ask(object(), partial(_each, check_answers), engine, must=True)
-            return await self._switch(name, placed)
+        return await self.swaps.swap(name, path, self.settings.shadow if shadow is None else shadow)
 
-    async def back(self, name: str) -> dict[str, str]:
+    async def back(self, name: str) -> dict[str, Any]:
         """Serve again what was served before the last swap."""
         self.check_ready()
         await self.awake(name)
-        from towerkit.serving.engine import Engine
+        return await self.swaps.back(name)
 
-        async with self.changing:
-            old = self.fleet.previous(name)
-            fresh = [Engine.load(engine.name, engine.run) for engine in old]  # what was told since then counts too
-            if self.keeper is None:
-                return await self._switch(name, [(engine, -1) for engine in fresh])
-            return await self._switch(name, await self.keeper.run(lambda j: self.fleet.caught_up(fresh, j)))
-
-    async def _switch(self, name: str, placed: list[tuple[Engine, int]]) -> dict[str, str]:
+    async def _in_log(self, job: Callable[[], T]) -> T:
+        """Have something done in the thread that writes the log, if there is one."""
         if self.keeper is None:
-            old = self.fleet.switch(name, placed)
-        else:
-            old = await self.keeper.run(lambda _: self.fleet.switch(name, placed))
-        return {"model": name, "model_version": placed[0][0].model_version, "previous_version": old[0].model_version}
+            return job()
+        found: T = await self.keeper.run(lambda _: job())
+        return found
 
     def check_admin(self, request: Request) -> None:
         """Let administrators pass.

@@ -7,8 +7,12 @@ import hmac
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from towerkit.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from towerkit.serving.requests import Shadow
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What a model, a candidate or a pipeline may be called; the whole of it."""
@@ -20,8 +24,12 @@ class Limits:
     """How much one request, and all of them together, may ask for."""
 
     body_bytes: int = 1_000_000
+    headers_s: float = 10.0
+    """Time in which the headers of a request must have come, the first ones after a connection was made."""
     body_s: float = 10.0
     """Time in which a body must have come."""
+    unread_s: float = 30.0
+    """Time for which a caller may leave its answers unread."""
     waiting: int = 256
     """Requests that wait for the inference thread; the next one is told to come back (429)."""
     batch: int = 64
@@ -29,6 +37,7 @@ class Limits:
     deadline_s: float = 2.0
     """A request that has waited so long is answered with 503 in place of being computed."""
     connections: int = 512
+    """As many requests may be under way, and connections be open; of more, the one that has been idle for longest is closed."""
     drain_s: float = 20.0
     """Time for what is under way when the process is told to stop."""
 
@@ -51,6 +60,8 @@ class Settings:
     """The folder whose Runs may take the place of one that is served."""
     watch: bool = False
     """Take a Run in when the link that the service was started with points to another one."""
+    shadow: Shadow | None = None
+    """What a candidate must show on copies of requests, where a swap says nothing of it; None shows it none."""
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:

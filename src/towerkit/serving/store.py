@@ -10,8 +10,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
-from towerkit.core.errors import DataError, TowerkitError, redacted
-from towerkit.storage.lock import folder_lock
+from towerkit.core.errors import DataError, RunError, TowerkitError, redacted
+from towerkit.storage.lock import folder_lock, lock_path
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has none
+    fcntl = None  # type: ignore[assignment]
 
 _PATIENCE = {"connect_timeout": 3, "tcp_user_timeout": 5_000}
 """Seconds, and milliseconds, after which PostgreSQL counts as gone."""
@@ -41,10 +46,7 @@ class Store:
             raise
         except (sa.exc.SQLAlchemyError, ModuleNotFoundError, OSError, ValueError) as error:
             self._held.close()
-            raise DataError(
-                f"The log of events must be a SQLite file or a PostgreSQL database that can be written; received "
-                f"{redacted(where)!r}. {type(error).__name__}: {redacted(str(error)).splitlines()[0]}"
-            ) from None
+            raise cannot_be_opened(where, error) from None
         except BaseException:
             self._held.close()
             raise
@@ -53,7 +55,7 @@ class Store:
         if self.is_sqlite:
             self._path = Path(where).absolute()
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._held.enter_context(folder_lock(where))
+            self._held.enter_context(_only_owner(self._path))
             settings: dict[str, Any] = {"connect_args": {"check_same_thread": False}, "poolclass": StaticPool}
             self.engine = sa.create_engine(sa.URL.create("sqlite", database=where), **settings)
             sa.event.listen(self.engine, "connect", _durable)
@@ -124,9 +126,49 @@ class Store:
         self._held.close()
 
 
+@contextlib.contextmanager
+def _only_owner(path: Path) -> Iterator[None]:
+    """Hold the only right to write a file.
+
+    The system takes it back when the process ends, however that happens: the next one may have another host's name, as containers
+    do, and could not tell whether the one that wrote its number into a lock still lives.
+
+    Raises:
+        RunError: If somebody else holds it.
+    """
+    path = path.resolve()  # whatever link it was reached by
+    if fcntl is None:  # pragma: no cover - Windows
+        with folder_lock(path):
+            yield
+        return
+    with open(lock_path(path), "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"A log of events has one owner; received {path}, which a running service owns (lock: {file.name}). "
+                "Stop that one first, or give this one a log of its own."
+            ) from None
+        yield
+
+
 def _durable(connection: Any, _record: Any) -> None:
     """A commit is on disk when it returns, also where the power fails, and what is deleted is overwritten."""
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "busy_timeout=2000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def cannot_be_opened(where: str, error: Exception) -> DataError:
+    """What is told of a place that is no log.
+
+    Args:
+        where: As it was given.
+        error: What the database says.
+    """
+    told = f"{type(error).__name__}: {redacted(str(error)).splitlines()[0]}"
+    return DataError(
+        "The log of events must be a SQLite file or a PostgreSQL database that can be written; received "
+        f"{redacted(where)!r}. {told}"
+    )

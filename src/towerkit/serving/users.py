@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,9 @@ from towerkit.data.table import Table
 from towerkit.features.history import Events
 from towerkit.models.answer import Retriever, bags, longest
 from towerkit.serving.live import Live
+
+if TYPE_CHECKING:  # a service without a log needs no database
+    from towerkit.serving.journal import Happened
 
 _FORGOTTEN_BELOW = 1e-4
 """Weight of all older events together at which they count no more."""
@@ -38,6 +40,8 @@ class OnlineUser:
     """``[dim]`` its id vector, which each event moves; empty before the first one that the model knows."""
     averaged: int = 0
     """Events that moved it."""
+    counted: int = 0
+    """Events that were taken in by this process."""
     place: int = 0
     """In the log, of the last event that is counted in."""
     vector: NDArray[np.float32] | None = None
@@ -93,16 +97,37 @@ class OnlineUsers:
             return False
         model = live.retriever("queries learn")
         with self._lock:
-            user = self._users.get(key)
-            if user is None:
-                user = self._users[key] = OnlineUser(live.query_rows.get(key, 0), deque(maxlen=self.keep))
+            user = self._user(live, key)
             _put(user.met, item, time)
             user.seen.add(item)
             if self.averages:
                 self._move(user, model.candidate_vectors[row])
-            user.place = max(user.place, place)
+            user.place, user.counted = max(user.place, place), user.counted + 1
             user.vector = user.ids if self._is_plain and self.averages else None
         return True
+
+    def take(self, live: Live, event: Happened) -> bool:
+        """Take an event of a log in; whether the model knows its candidate.
+
+        Args:
+            live: The model with its candidates.
+            event: The event; one without a time says no more than that its item was met.
+        """
+        if event.time is not None:
+            return self.apply(live, event.query, event.item, event.time, event.place)
+        if not live.candidate_rows.get(event.item, 0):
+            return False
+        with self._lock:
+            user = self._user(live, event.query)
+            user.seen.add(event.item)
+            user.place = max(user.place, event.place)
+        return True
+
+    def _user(self, live: Live, key: str) -> OnlineUser:
+        user = self._users.get(key)
+        if user is None:
+            user = self._users[key] = OnlineUser(live.query_rows.get(key, 0), deque(maxlen=self.keep))
+        return user
 
     def _move(self, user: OnlineUser, target: NDArray[np.float32]) -> None:
         assert self.beta is not None
@@ -137,7 +162,7 @@ class OnlineUsers:
             known = replace(user, met=deque(user.met))
         vector = _merged(live, self.parts(live, known))
         with self._lock:
-            if user.averaged == known.averaged and len(user.met) == len(known.met) and not self._is_plain:
+            if user.counted == known.counted and not self._is_plain:  # else somebody came in between
                 user.vector = vector
         return vector
 
@@ -273,17 +298,6 @@ def beta_of(spec: Any) -> float | None:
     """
     update = spec.get("update") or {}
     return float(update["beta"]) if update.get("kind") == "one_backprop" else None
-
-
-def replay(users: OnlineUsers, live: Live, events: Sequence[Any]) -> int:
-    """Take in events of a log; how many the model knows the candidate of.
-
-    Args:
-        users: Whose.
-        live: The model.
-        events: Oldest first.
-    """
-    return sum(users.apply(live, event.query, event.item, event.time, event.place) for event in events)
 
 
 def unknown_columns(model: Retriever) -> Columns:

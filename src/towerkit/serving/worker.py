@@ -48,6 +48,7 @@ class Worker:
     ) -> None:
         self.waiting, self.batch, self.deadline_s, self._clock = waiting, batch, deadline_s, clock
         self._jobs: deque[_Job] = deque()
+        self._spare: deque[_Job] = deque()
         self._wake = threading.Condition()
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -71,7 +72,14 @@ class Worker:
         """How many requests wait."""
         return len(self._jobs)
 
-    async def ask(self, group: Hashable, compute: Compute, asked: Any, *, must: bool = False) -> Any:
+    @property
+    def is_alive(self) -> bool:
+        """Whether somebody computes."""
+        return self._thread is not None and self._thread.is_alive()
+
+    async def ask(
+        self, group: Hashable, compute: Compute, asked: Any, *, must: bool = False, spare: bool = False
+    ) -> Any:
         """Have something computed.
 
         Args:
@@ -79,6 +87,7 @@ class Worker:
             compute: Answers requests of that group.
             asked: This request.
             must: It is no request of a stranger: let it in however many wait, and let it wait.
+            spare: Nobody waits for it: compute it when there is nothing else to do.
 
         Returns:
             The answer.
@@ -92,11 +101,11 @@ class Worker:
         with self._wake:
             if self._stopped:
                 raise Problem(503, "The service is stopping.", "", "Ask again in a moment.", {"Retry-After": "1"})
-            if len(self._jobs) >= self.waiting and not must:
+            if len(self._jobs) >= self.waiting and not (must or spare):
                 raise Problem(
                     429, f"At most {self.waiting} requests wait.", "one more", "Ask again later.", {"Retry-After": "1"}
                 )
-            self._jobs.append(job)
+            (self._spare if spare else self._jobs).append(job)
             self._wake.notify()
         answer = await job.future
         if isinstance(answer, Problem):
@@ -106,11 +115,11 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._wake:
-                while not self._jobs and not self._stopped:
+                while not (self._jobs or self._spare or self._stopped):
                     self._wake.wait()
-                if not self._jobs:
+                if not (self._jobs or self._spare):
                     return
-                jobs = self._together()
+                jobs = self._together() if self._jobs else [self._spare.popleft()]
             self._deliver(jobs, self._answers(jobs))
 
     def _together(self) -> list[_Job]:
