@@ -104,7 +104,7 @@ def test_vectors_that_workers_write(tmp_path: Path) -> None:
     run, table = train_alone(tmp_path / "run"), read_table("builtin:shop-small/products").data
     (tmp_path / "rows").mkdir()
     for place in range(4):
-        pq.write_table(table.slice(30 * place, 30), tmp_path / "rows" / f"{place}.parquet")
+        pq.write_table(table.slice(20 * place, 20), tmp_path / "rows" / f"{place}.parquet")
     words = ["embed", str(run.path), str(tmp_path / "rows"), "--side", "candidate", "--json", "--out"]
     alone = CliRunner().invoke(app, [*words, str(tmp_path / "alone")])
     assert alone.exit_code == 0, alone.output
