@@ -200,7 +200,7 @@ def test_recommend_chooses_and_tells_why_there_are_fewer(call: Call, runs: Path,
     status, _, err = call("recommend", one, "--query", "u1", "--allow", "nowhere.csv")
     assert status == 1 and "there is no file 'nowhere.csv'" in err
     status, _, err = call("recommend", one, "--query", "u1", "--where", "color = 'red'")
-    assert status == 1 and "character 7: two values are compared with ==" in err and err.splitlines()[-1] == "        ^"
+    assert status == 1 and "character 7: two values are compared with ==" in err and "        ^" in err.splitlines()
     status, _, err = call("recommend", one, "--candidates", "newcomers.csv", "--where", "color == 'red'")
     assert status == 1 and "--candidates asks for queries" in err
 
