@@ -22,11 +22,12 @@ check -m long tests/kernels
 say "killed after each step and resumed under the compiled engines: every bit as in the uninterrupted training"
 $python tests/faults/kill_each_step.py --threads 1 2 --case "compiled, one_backprop" "compiled, shared"
 
-say "the table: each row beside its own baseline"
+say "the table: each row beside its own baseline (those of indexes and services are in 7.sh, of several workers in 8.sh)"
+own=(compile epoch evaluation machine memory peers quality ranking softmax start streaming training)
 if [ -z "${QUICK:-}" ]; then
-  $python benchmarks/suite.py --peers --quality
+  $python benchmarks/suite.py --peers --quality --only "${own[@]}"
 else
-  $python benchmarks/suite.py
+  $python benchmarks/suite.py --only "${own[@]}"
 fi
 
 data=${TOWERKIT_DATA:-../shared/data}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fusion_rows import ROWS, Row
-from shown import short, spread
+from shown import signed, spread
 
 HEAD = """
 ## Many towers and fusion
@@ -104,8 +104,3 @@ def gaps(found: list[dict[str, Any]]) -> str:
     """One difference for each seed."""
     told = [f"{signed(each['difference'])} [{signed(each['low'])}, {signed(each['high'])}]" for each in found]
     return ", ".join(f"**{text}**" if each["clear"] else text for text, each in zip(told, found, strict=True))
-
-
-def signed(value: float) -> str:
-    """A number with its sign, without the zero in front."""
-    return f"{'−' if value < 0 else '+'}{short(abs(value))}"

@@ -26,3 +26,8 @@ def interval(value: dict[str, float]) -> str:
 def short(value: float) -> str:
     """Four places, without the zero in front."""
     return f"{value:.4f}".lstrip("0")
+
+
+def signed(value: float) -> str:
+    """A number with its sign, without the zero in front."""
+    return f"{'−' if value < 0 else '+'}{short(abs(value))}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_page import fusion_part
+from known_page import known_part
 from shown import interval, short, spread
 from specs import BETA, DATA, EXAMPLES, LR, VARIANTS, Example
 
@@ -24,6 +25,7 @@ Every figure has an interval and stands beside baselines on the same rows. First
 [two backpropagations or one](#two-backpropagations-or-one), on three sets of ratings and visits; then
 [prediction and search](#prediction-and-search), on reviews and abstracts; then
 [many towers and fusion](#many-towers-and-fusion), on films, emoji, people and comments; then
+[what the Runs say of themselves](#what-the-runs-say-of-themselves), tower by tower; then
 [a preset](#from-pairs-alone-a-preset), which chooses its own settings.
 
 ## Two backpropagations or one
@@ -55,6 +57,8 @@ def main() -> None:
     text += examples_part(json.loads(examples.read_text())) if examples.exists() else ""
     fusion = HERE / "fusion.json"
     text += fusion_part(json.loads(fusion.read_text())) if fusion.exists() else ""
+    known = HERE / "known.json"
+    text += known_part(json.loads(known.read_text())) if known.exists() else ""
     presets = HERE / "presets.json"
     text += presets_part(json.loads(presets.read_text())) if presets.exists() else ""
     if options.check:

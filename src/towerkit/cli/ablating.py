@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from towerkit.cli.app import AsJson, RunPath, app, print_json
+from towerkit.cli.app import AsJson, Base, RunPath, app, print_json
 from towerkit.core.errors import SpecError
 
 
@@ -41,9 +41,7 @@ def ablate(
         Path | None,
         typer.Option("--out", help="Keep what is found in this .json; trainings again are kept beside it."),
     ] = None,
-    base: Annotated[
-        Path, typer.Option("--base", help="The folder that relative paths of the Run's data start from.")
-    ] = Path(),
+    base: Base = Path(),
     as_json: AsJson = False,
 ) -> None:
     """Measure a Run without each of its towers and every subset: what each adds, what it costs, and a verdict for each."""

@@ -26,6 +26,7 @@ app = typer.Typer(
 RunPath = Annotated[Path, typer.Argument(help="A Run folder.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Write the rows to this .parquet, .csv or .arrow file.")]
+Base = Annotated[Path, typer.Option("--base", help="The folder that relative paths of the Run's data start from.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing Run.")]
 
 
@@ -53,6 +54,30 @@ def described(run: Any) -> dict[str, Any]:
         "baselines": {name: evaluation.as_dict()["metrics"] for name, evaluation in run.baselines.items()},
         **({} if run.fusions is None else {"fusions": run.fusions.as_dict()}),
     }
+
+
+def run_and_data(run: Path, base: Path, in_python: str) -> tuple[Any, Any]:
+    """A Run, and the data that its spec says, read again.
+
+    Args:
+        run: Its folder.
+        base: The folder that relative paths of the data start from.
+        in_python: What takes tables in memory.
+
+    Raises:
+        SpecError: If the Run was trained on a table in memory.
+    """
+    from towerkit.core.errors import SpecError
+    from towerkit.core.spec import parse
+    from towerkit.data.dataset import read_dataset
+    from towerkit.run import Run
+    from towerkit.spec import ExperimentSpec
+
+    opened = Run.load(run)
+    if "data" not in opened.spec:
+        raise SpecError(f"{run} was trained on a table in memory; use {in_python} in Python.")
+    spec = parse(ExperimentSpec, dict(opened.spec), str(run / "spec.json"))
+    return opened, read_dataset(spec.data, base=base.resolve(), seed=spec.training.seed)
 
 
 def show_run(run: Any) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from towerkit.cli.app import AsJson, Overwrite, RunPath, app, print_json
-from towerkit.core.errors import SpecError
+from towerkit.cli.app import AsJson, Base, Overwrite, RunPath, app, print_json, run_and_data
 
 if TYPE_CHECKING:
     from towerkit.realignment import Realigned
@@ -23,27 +22,19 @@ def realign(
         Literal["auto", "procrustes", "least_squares"],
         typer.Option("--method", help="A rotation, any linear map, or whichever misses less."),
     ] = "auto",
-    base: Annotated[
-        Path, typer.Option("--base", help="The folder that relative paths of the Run's data start from.")
-    ] = Path(),
+    base: Base = Path(),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Put the query side of another Run before the candidates of this one, whose index and its id stay as they are."""
     from towerkit import console
-    from towerkit.core.spec import parse
-    from towerkit.data.dataset import read_dataset
     from towerkit.realignment import realign as put
     from towerkit.run import Run
-    from towerkit.spec import ExperimentSpec
     from towerkit.storage.atomic import check_target
 
     check_target(out, overwrite)
-    opened, other = Run.load(run), Run.load(new)
-    if "data" not in opened.spec:
-        raise SpecError(f"{run} was trained on a table in memory; use towerkit.realignment.realign in Python.")
-    spec = parse(ExperimentSpec, dict(opened.spec), str(run / "spec.json"))
-    dataset = read_dataset(spec.data, base=base.resolve(), seed=spec.training.seed)
+    other = Run.load(new)
+    opened, dataset = run_and_data(run, base, "towerkit.realignment.realign")
     found = put(out, opened, other, dataset, method=method, overwrite=overwrite)
     if as_json:
         print_json(found.as_dict())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from towerkit.cli.app import AsJson, Overwrite, RunPath, app, described, print_json, show_run
+from towerkit.cli.app import AsJson, Base, Overwrite, RunPath, app, described, print_json, run_and_data, show_run
 from towerkit.cli.presets import preset_spec, seconds_of, train_preset
 from towerkit.cli.scaling import train_by_workers
 
@@ -147,28 +147,17 @@ def replace_one(
         Path, typer.Argument(help="A file with the spec of a member, or a trained Run.", show_default=False)
     ],
     out: Annotated[Path, typer.Option("--run", help="The Run folder to write.", show_default=False)],
-    base: Annotated[
-        Path, typer.Option("--base", help="The folder that relative paths of the Run's data start from.")
-    ] = Path(),
+    base: Base = Path(),
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Put another member into a late fusion: the others stay byte for byte, only what combines them is fitted again."""
     from towerkit import console
-    from towerkit.core.errors import SpecError
-    from towerkit.core.spec import parse
-    from towerkit.data.dataset import read_dataset
     from towerkit.replacement import member_from, replace_member
-    from towerkit.run import Run
-    from towerkit.spec import ExperimentSpec
     from towerkit.storage.atomic import check_target
 
     check_target(out, overwrite)
-    opened = Run.load(run)
-    if "data" not in opened.spec:
-        raise SpecError(f"{run} was trained on a table in memory; use towerkit.replacement.replace_member in Python.")
-    spec = parse(ExperimentSpec, dict(opened.spec), str(run / "spec.json"))
-    dataset = read_dataset(spec.data, base=base.resolve(), seed=spec.training.seed)
+    opened, dataset = run_and_data(run, base, "towerkit.replacement.replace_member")
     with console.ConsoleProgress() as progress:
         found = replace_member(out, opened, member, member_from(new), dataset, progress, overwrite=overwrite)
     written, outcome = found

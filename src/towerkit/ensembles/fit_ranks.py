@@ -191,21 +191,22 @@ class Trial:
         asked = asked[np.unique(np.linspace(0, len(asked) - 1, min(room, len(asked))).astype(np.int64))]
         if len(asked) < 2:
             return None
-        before, plain = replace(self.fusion, weights=weights), self.values(replace(self.fusion, weights=weights).ranker)
-        gain = 0.0
-        for learned, other in ((asked[::2], asked[1::2]), (asked[1::2], asked[::2])):
-            gated = self.values(replace(before, gate=self._fitted(learned, weights, l2)).ranker)
-            gain += float((gated - plain)[other].sum())
-        return self._fitted(asked, weights, l2) if gain > 0 else None
-
-    def _fitted(self, asked: NDArray[np.int64], weights: Mapping[str, float], l2: float) -> Gate:
-        """The gate that learned from some of the queries, by their place in the task."""
-        names, queries = sorted(self.fusion.members), self.task.queries[asked]
+        names, queries = sorted(weights), self.task.queries[asked]
         known = [self.fusion.members[name].ranker.scores(queries)[:, 1:] for name in names]
         signals = signals_of(known, self.fusion.counts[queries])
         scores = [standardized(each, each).astype(np.float32) for each in known]
+        positives, excluded = self.task.positives[asked], self.task.exclude[asked]
         start = [weights[name] for name in names]
-        return fit_gate(scores, signals, self.task.positives[asked], self.task.exclude[asked], start, l2)
+
+        def learned(of: slice) -> Gate:
+            return fit_gate([each[of] for each in scores], signals[of], positives[of], excluded[of], start, l2)
+
+        before = replace(self.fusion, weights=weights)
+        plain, gain = self.values(before.ranker), 0.0
+        for half, other in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
+            gated = self.values(replace(before, gate=learned(half)).ranker)
+            gain += float((gated - plain)[asked[other]].sum())
+        return learned(slice(None)) if gain > 0 else None
 
     def figure(self, ranker: Ranker) -> float:
         """How well a ranker does; the higher the better."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,12 +179,7 @@ class XgboostSpec(Spec):
 
 
 def _xgboost() -> ModuleType:
-    """The package, imported when first used; a package that it imports draws from Python's global random state."""
-    state = random.getstate()
-    try:
-        return optional_import("xgboost", extra="trees")
-    finally:
-        random.setstate(state)
+    return optional_import("xgboost", extra="trees")
 
 
 def _matrix(

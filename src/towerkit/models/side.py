@@ -59,7 +59,7 @@ class Side(nn.Module):
 
     def parts(self, columns: Columns) -> dict[str, Tensor]:
         """Tower name -> ``[rows, dim_i]``."""
-        found = {name: tower(columns) for name, tower in self.each()}
+        found = {name: tower.vectors(columns) for name, tower in self.each()}
         if self.absent is not None:
             for name in self.absent.towers:
                 found[name] = self.absent.fill(name, found[name], self.absent.gone(name, columns))

@@ -84,10 +84,11 @@ class TowerModel(nn.Module):
         entity = self.entities[name]
         columns, index = batch.columns[entity], batch.index[entity]
         if self.absent is None:
-            return spread(self.towers[name](columns), index)
+            return spread(self._tower(name).vectors(columns), index)
         if left_out:
             return self.absent.vector(name).expand(len(index), -1)
-        return self.absent.fill(name, spread(self.towers[name](columns), index), self.absent.gone(name, columns, index))
+        vectors = spread(self._tower(name).vectors(columns), index)
+        return self.absent.fill(name, vectors, self.absent.gone(name, columns, index))
 
     def part(self, name: str, columns: Columns) -> Tensor:
         """``[rows, dim_i]`` what one tower says of some rows of its entity, its learned vector where it has nothing to say.
@@ -96,7 +97,7 @@ class TowerModel(nn.Module):
             name: The tower.
             columns: Encoded columns of the rows.
         """
-        vectors: Tensor = self.towers[name](columns)
+        vectors = self._tower(name).vectors(columns)
         return vectors if self.absent is None else self.absent.fill(name, vectors, self.absent.gone(name, columns))
 
     def merged(self, parts: Mapping[str, Tensor], task: str) -> Tensor:
@@ -108,6 +109,11 @@ class TowerModel(nn.Module):
         """
         logits: Tensor = self.heads[task](self.backbone.of_task(self.backbone(parts), task))
         return logits
+
+    def _tower(self, name: str) -> Tower:
+        tower = self.towers[name]
+        assert isinstance(tower, Tower)
+        return tower
 
     def last_shared(self) -> list[nn.Parameter]:
         """The weights of the backbone, or of the towers where it has none: the last that all tasks share."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from towerkit.core.errors import TrainingError
+from towerkit.core.optional import python_random_kept
 from towerkit.data.dataset import Dataset
 from towerkit.data.stream.log import Log
 from towerkit.experiment import checkpoints_of
@@ -71,6 +72,7 @@ def train_on(
     error_of(run)  # of an earlier training
     job = Job.of(spec, place, run, overwrite=overwrite, workers=workers)
     with (
+        python_random_kept(),  # Ray draws names
         ray_session(address, workers) as ray,
         _followed(checkpoints.folder / "history.jsonl", spec.training.epochs, progress) as tell_rest,
     ):
@@ -91,8 +93,7 @@ def train_on(
                 )
     raise TrainingError(
         f"Workers died {restarts + 1} times, the last time: {failed}. {_lost(checkpoints, 0.0)} The same command with "
-        f"--resume continues; "
-        "Ray's logs are in /tmp/ray/session_latest/logs."
+        "--resume continues; Ray's logs are below its temporary folder, in session_latest/logs."
     )
 
 

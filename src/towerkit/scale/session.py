@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import secrets
 from collections.abc import Iterator
 from typing import Any
@@ -39,7 +38,6 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
             32
         )  # of this session; else Ray writes one into the home folder
     ray = optional_import("ray", extra="ray")
-    drawn_from = random.getstate()  # Ray draws names from Python's global generator
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
         if address == LOCAL:
@@ -67,4 +65,3 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-        random.setstate(drawn_from)

@@ -109,7 +109,20 @@ def serve(fleet: Fleet, settings: Settings, announce: Callable[[str], None]) -> 
     Raises:
         RunError: If it cannot listen there, or an index finds too little.
     """
-    server = server_of(fleet, settings, announce)
+    run_until_stopped(server_of(fleet, settings, announce), "The service", settings)
+
+
+def run_until_stopped(server: Server, what: str, settings: Settings) -> None:
+    """Run a server until SIGTERM or SIGINT, and come back.
+
+    Args:
+        server: Not yet running.
+        what: Its name in a message.
+        settings: Where it listens.
+
+    Raises:
+        RunError: If it cannot listen there.
+    """
     # The server raises the signals that it got once more at its end; without these, that would end the process by a signal.
     before: dict[int, Any] = {
         number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)
@@ -120,7 +133,7 @@ def serve(fleet: Fleet, settings: Settings, announce: Callable[[str], None]) -> 
     except SystemExit as ended:  # it could not listen, and has said so on standard error
         if ended.code:
             raise RunError(
-                f"The service cannot listen on {settings.host}:{settings.port}; another process may. Choose another --port."
+                f"{what} cannot listen on {settings.host}:{settings.port}; another process may. Choose another --port."
             ) from None
     finally:
         for number, handler in before.items():

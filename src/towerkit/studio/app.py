@@ -26,8 +26,8 @@ from towerkit.studio.pages.training import training_page, training_part
 from towerkit.studio.routes import add_maps, add_runs, add_service, add_tries
 from towerkit.studio.state import Show, Studio
 
-LIMITS = Limits(body_bytes=12_000_000)
-"""A picture that is tried out comes as text in JSON."""
+LIMITS = Limits(body_bytes=12_000_000, drain_s=2)
+"""A picture that is tried out comes as text in JSON, and no page is worth a long wait at the end."""
 _GUESS_S = 0.5
 """Whoever shows a wrong token waits so long."""
 

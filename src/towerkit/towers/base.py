@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from towerkit.core.spec import Spec
-from towerkit.data.batch import Columns
+from towerkit.data.batch import Columns, dense
 from towerkit.data.schema import Schema
 from towerkit.features.base import Feature, FeatureSpec
 from towerkit.features.encoder import Encoder
@@ -32,6 +32,25 @@ class Tower(nn.Module):
     """Lists of parts whose members stand beside each other; the members of other lists come one after the other."""
     reach: Reach | None = None
     """How far its histories go back; None for a tower that reads none."""
+    still: bool = False
+    """It stays as it is while others are trained, so nothing of it is left to chance: it has no dropout."""
+    computed: str | None = None
+    """The column that has its vectors where they were computed before."""
+
+    def vectors(self, columns: Columns) -> Tensor:
+        """``[rows, out_dim]`` what :meth:`forward` gives, taken from where it was computed before.
+
+        Args:
+            columns: Encoded columns of some rows of one entity.
+        """
+        if self.computed is not None and self.computed in columns:
+            return dense(columns, self.computed)
+        found: Tensor = self(columns)
+        return found
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch modes, unless it is still."""
+        return super().train(mode and not self.still)
 
     def forward(self, columns: Columns) -> Tensor:
         """Turn rows into vectors.

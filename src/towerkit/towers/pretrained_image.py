@@ -53,7 +53,7 @@ class TrainedPictures(nn.Module):
         super().train(mode)
         self.module.eval()
         for part in self._trained:
-            part.train(mode)
+            part.train(self.training)
         for norm in self.module.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.eval()

@@ -126,7 +126,7 @@ class TokensTower(TextTower):
         super().train(mode)
         self.module.eval()
         for part in self._trained:
-            part.train(mode)
+            part.train(self.training)
         return self
 
     def rates(self) -> Iterator[tuple[nn.Parameter, float]]:

@@ -46,6 +46,7 @@ class RankerRecipe:
         if self.base is not None:
             self.base.carry(model)
         starts.begin(model)
+        encoded = starts.computed(model, encoded)
         sampler = self.objective.sampler(material_of(encoded, rows, entities, training))
         objective = PairsObjective(self.objective.loss.build(), sampler, entities[1])
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]

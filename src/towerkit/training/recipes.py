@@ -71,6 +71,7 @@ class RetrievalRecipe:
         if self.base is not None:
             self.base.carry(model)
         starts.begin(model)
+        encoded = starts.computed(model, encoded)
         update = self.update.build()
         trainable = list(update.trainable(model))
         update.begin(model, encoded, rows)
@@ -157,6 +158,7 @@ class PredictionRecipe:
         if self.base is not None:
             self.base.carry(model)
         starts.begin(model)
+        encoded = starts.computed(model, encoded)
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         reached = Reached(tuple(trainable), tuple(model.last_shared()), training.seed)
         balancer = self.balance.build({task: head.weight for task, head in self.model.heads.items()}, reached)

@@ -19,16 +19,18 @@ from towerkit.artifact.rankers import load_pair_scorer
 from towerkit.core.errors import RunError, SpecError, listed, nearest
 from towerkit.data.dataset import Dataset
 from towerkit.features.base import FeatureSpec
+from towerkit.features.encoded import Encoded
 from towerkit.features.encoder import Encoder, Fitted
-from towerkit.models.side import side_reads
+from towerkit.models.side import side_reads, towers_of
 from towerkit.models.tower_model import MergedSpec
 from towerkit.models.two_tower import TwoTower, TwoTowerSpec
 from towerkit.storage.manifest import verify
-from towerkit.towers import IdTower, SpectralTower, Tower
+from towerkit.towers import IdTower, SpectralTower, Tower, TowerSpec
 from towerkit.training.carry import Base, grown_feature, take_weights
 from towerkit.training.depths import Unfreezing, scale_towers
 from towerkit.training.optimizers import Optimizer
 from towerkit.training.spec import TrainingSpec
+from towerkit.training.still import with_vectors
 from towerkit.training.tower_spec import TowerStartSpec, TowerTrainingSpec
 
 _LOADERS = {"two_tower": load_retriever, "tower_model": load_predictor, "ranker": load_pair_scorer}
@@ -54,6 +56,8 @@ class Starts:
     settings: Mapping[str, TowerTrainingSpec]
     reads: Mapping[str, tuple[str, list[FeatureSpec]]]
     """Tower -> its entity and what it reads of it."""
+    specs: Mapping[str, TowerSpec]
+    """Tower -> its spec."""
     donors: Mapping[str, Donor]
 
     @classmethod
@@ -73,7 +77,7 @@ class Starts:
             RunError: If a Run, or a tower of it, is not there.
         """
         if not training.towers:
-            return cls({}, {}, {})
+            return cls({}, {}, {}, {})
         reads = reads_of(model, dataset)
         for name, own in training.towers.items():
             if name not in reads:
@@ -86,7 +90,7 @@ class Starts:
                     "the two."
                 )
         donors = {name: donor_of(own.start, name) for name, own in training.towers.items() if own.start is not None}
-        return cls(training.towers, reads, donors)
+        return cls(training.towers, reads, specs_of(model), donors)
 
     def grown(self, encoder: Encoder) -> Encoder:
         """The encoder with the vocabularies and statistics of the donors, new values behind theirs.
@@ -126,6 +130,18 @@ class Starts:
                 _start(towers[name], self.donors[name], name, project=project)
             if own.freeze:
                 towers[name].requires_grad_(False)
+                towers[name].still = True
+
+    def computed(self, model: nn.Module, encoded: Encoded) -> Encoded:
+        """The arrays with the vectors of frozen towers, which are the same in every step.
+
+        Args:
+            model: Whose towers have begun.
+            encoded: What they read.
+        """
+        towers = towers_in(model)
+        frozen = {name: towers[name] for name, own in self.settings.items() if own.freeze}
+        return with_vectors(encoded, frozen, self.reads, self.specs)
 
     def pace(self, optimizer: Optimizer, model: nn.Module) -> None:
         """Let the optimizer move towers at their own pace.
@@ -163,6 +179,18 @@ def reads_of(model: TwoTowerSpec | MergedSpec, dataset: Dataset) -> dict[str, tu
         for side, spec, entity in sides
         for name, features in side_reads(spec, dataset, entity).items()
     }
+
+
+def specs_of(model: TwoTowerSpec | MergedSpec) -> dict[str, TowerSpec]:
+    """Tower -> its spec, by the names of :func:`reads_of`.
+
+    Args:
+        model: Its spec.
+    """
+    if isinstance(model, MergedSpec):
+        return dict(model.towers)
+    sides = {"query": model.query, "candidate": model.candidate}
+    return {f"{side}.{name}": tower for side, each in sides.items() for name, tower in towers_of(each).items()}
 
 
 def towers_in(model: nn.Module) -> dict[str, Tower]:

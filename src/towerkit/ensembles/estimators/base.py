@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,12 +81,8 @@ class EstimatorSpec(Spec):
 
 
 def from_sklearn(module: str) -> ModuleType:
-    """A module of scikit-learn, imported when first used; what it imports may draw from Python's global random state."""
-    state = random.getstate()
-    try:
-        return optional_import(f"sklearn.{module}", extra="sklearn")
-    finally:
-        random.setstate(state)
+    """A module of scikit-learn, imported when first used."""
+    return optional_import(f"sklearn.{module}", extra="sklearn")
 
 
 @contextmanager
