@@ -2,7 +2,7 @@
 
     python benchmarks/results/gallery.py [--only gate synergy] [--seeds 3]
 
-Each training is the command ``towerkit train SPEC --set …`` with a seed of its own for start, order and random splits, on one
+Each training is the command ``towerkit train SPEC --set …`` with a seed of its own, which random splits follow too, on one
 thread. A line is a model: the mean over the seeds of its figure on test rows, with the least and the most. Questions about real
 data are left out visibly where ``TOWERKIT_DATA`` does not lead to it.
 """
@@ -34,8 +34,6 @@ class Question:
     models: dict[str, list[str]] = field(default_factory=dict)
     """Name -> settings of the spec that make it; one with a minus takes a tower out."""
     real: bool = False
-    split_by_seed: bool = False
-    """The split is random, so that each seed has its own."""
 
 
 AS_IT_IS: dict[str, list[str]] = {"as it is": []}
@@ -55,18 +53,18 @@ TOLD = {
     "the same towers, not told": ["objective.synergy=null"],
 }
 QUESTIONS = {
-    "sentiment": Question("shop_sentiment", ("auc", "log_loss"), SENTIMENT, split_by_seed=True),
-    "topics": Question("airline_topics", ("accuracy", "f1_macro"), COMBINED, real=True, split_by_seed=True),
-    "topics-shop": Question("shop_topics", ("accuracy", "f1_macro"), COMBINED, split_by_seed=True),
+    "sentiment": Question("shop_sentiment", ("auc", "log_loss"), SENTIMENT),
+    "topics": Question("airline_topics", ("accuracy", "f1_macro"), COMBINED, real=True),
+    "topics-shop": Question("shop_topics", ("accuracy", "f1_macro"), COMBINED),
     "gate": Question("ml100k_gate", ("ndcg@20", "recall@20"), GATED, real=True),
     "gate-shop": Question("shop_gate", ("ndcg@10", "recall@20"), GATED),
     "synergy": Question("ml100k_synergy", ("ndcg@20", "recall@20"), TOLD, real=True),
     "synergy-shop": Question("shop_synergy", ("ndcg@10", "recall@20"), TOLD),
     "newcomers": Question("shop_newcomers", ("ndcg@10", "recall@20"), AS_IT_IS),
     "snacks": Question("shop_joint", ("product_id/ndcg@10", "snack_id/ndcg@10"), AS_IT_IS),
-    "pictures": Question("shop_pictures", ("accuracy",), AS_IT_IS, split_by_seed=True),
-    "hybrid": Question("shop_hybrid", ("accuracy",), AS_IT_IS, split_by_seed=True),
-    "tags": Question("shop_tags", ("tags/f1_micro", "stars/mae"), AS_IT_IS, split_by_seed=True),
+    "pictures": Question("shop_pictures", ("accuracy",), AS_IT_IS),
+    "hybrid": Question("shop_hybrid", ("accuracy",), AS_IT_IS),
+    "tags": Question("shop_tags", ("tags/f1_micro", "stars/mae"), AS_IT_IS),
 }
 
 
@@ -87,7 +85,7 @@ def main() -> None:
 
 def trained(question: Question, settings: list[str], seed: int) -> dict[str, dict[str, float]]:
     """Model or baseline -> figures of one training, its segments among them."""
-    wanted = [*settings, f"training.seed={seed}", *([f"data.split.seed={seed}"] if question.split_by_seed else [])]
+    wanted = [*settings, f"training.seed={seed}"]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "towerkit", "train", f"examples/{question.spec}.yaml"]
         command += ["--run", str(Path(folder) / "run"), "--json"]
