@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -50,10 +51,8 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search a spec with ranges on validation rows; then the best beside the default on test rows. Goes on where it was killed."""
-    if on is not None:
-        found: Tuned | None = _on_ray(on, workers, spec, out, trials, budget, sampler, pruner, settings or [])
-    else:
-        found = _by_processes(workers, spec, out, trials, budget, sampler, pruner, settings or [], helper=helper)
+    asked = _Asked(spec, out, workers, trials, budget, sampler, pruner, settings or [])
+    found = _by_processes(asked, helper=helper) if on is None else _on_ray(on, asked)
     if found is None:
         return
     if as_json:
@@ -62,18 +61,43 @@ def tune(
         _show(found)
 
 
-def _by_processes(
-    workers: int,
-    spec: Path,
-    out: Path,
-    trials: int | None,
-    budget: str | None,
-    sampler: Sampler,
-    pruner: Pruner,
-    settings: Sequence[str],
-    *,
-    helper: bool,
-) -> Tuned | None:
+@dataclass(frozen=True)
+class _Asked:
+    """What was said on the command line."""
+
+    spec: Path
+    out: Path
+    workers: int
+    trials: int | None
+    budget: str | None
+    sampler: Sampler
+    pruner: Pruner
+    settings: Sequence[str]
+
+    @property
+    def budget_s(self) -> float | None:
+        """In seconds."""
+        return None if self.budget is None else seconds_of(self.budget)
+
+    def words(self) -> list[str]:
+        """The command of a helper."""
+        words = [
+            "tune",
+            str(self.spec),
+            "--out",
+            str(self.out),
+            "--sampler",
+            self.sampler,
+            "--pruner",
+            self.pruner,
+            "--helper",
+        ]
+        words += [] if self.trials is None else ["--trials", str(self.trials)]
+        words += [] if self.budget is None else ["--budget", self.budget]
+        return words + [word for setting in self.settings for word in ("--set", setting)]
+
+
+def _by_processes(asked: _Asked, *, helper: bool) -> Tuned | None:
     """Search by this process and its helpers; None in a helper, which leaves the rest to who started it."""
     from towerkit import console
     from towerkit.tuning import tune as tuning
@@ -81,35 +105,21 @@ def _by_processes(
     from towerkit.tuning.problem import problem_of, searching
     from towerkit.tuning.search import opened, search
 
-    started = time.perf_counter()
-    budget_s = None if budget is None else seconds_of(budget)
-    tuning.check_limits(trials, budget_s)
-    problem = problem_of(spec, None, settings)
-    how = searching(problem, sampler, pruner)
-    study = opened(out, problem, how)
-    words = ["tune", str(spec), "--out", str(out), "--sampler", sampler, "--pruner", pruner, "--helper"]
-    words += [] if trials is None else ["--trials", str(trials)]
-    words += [] if budget is None else ["--budget", budget]
-    words += [word for setting in settings for word in ("--set", setting)]
-    beside = helping(workers - 1, words, out / "workers", console.note) if workers > 1 else contextlib.nullcontext()
-    limit, deadline = tuning.limit_of(trials, sampler), tuning.deadline_of(budget_s, started)
+    started, budget_s = time.perf_counter(), asked.budget_s
+    tuning.check_limits(asked.trials, budget_s)
+    problem = problem_of(asked.spec, None, asked.settings)
+    how = searching(problem, asked.sampler, asked.pruner)
+    study = opened(asked.out, problem, how)
+    others = asked.workers - 1
+    beside = helping(others, asked.words(), asked.out / "workers", console.note) if others else contextlib.nullcontext()
+    limit, deadline = tuning.limit_of(asked.trials, asked.sampler), tuning.deadline_of(budget_s, started)
     with console.ConsoleProgress() as progress:
         with beside, study.working():
             search(study, problem, limit, deadline, progress, console.note)
         return None if helper else tuning.concluded(study, problem, how, progress, console.note, started)
 
 
-def _on_ray(
-    address: str,
-    workers: int,
-    spec: Path,
-    out: Path,
-    trials: int | None,
-    budget: str | None,
-    sampler: Sampler,
-    pruner: Pruner,
-    settings: Sequence[str],
-) -> Tuned:
+def _on_ray(address: str, asked: _Asked) -> Tuned:
     """Search by workers of a Ray cluster."""
     from towerkit import console
     from towerkit.scale.ray_tune import tune_on
@@ -117,14 +127,14 @@ def _on_ray(
     with console.ConsoleProgress() as progress:
         return tune_on(
             address,
-            workers,
-            spec,
-            out=out,
-            trials=trials,
-            budget_s=None if budget is None else seconds_of(budget),
-            sampler=sampler,
-            pruner=pruner,
-            settings=settings,
+            asked.workers,
+            asked.spec,
+            out=asked.out,
+            trials=asked.trials,
+            budget_s=asked.budget_s,
+            sampler=asked.sampler,
+            pruner=asked.pruner,
+            settings=asked.settings,
             progress=progress,
             say=console.note,
         )
