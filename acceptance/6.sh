@@ -27,12 +27,12 @@ known() {
   name=$1 spec=$2 trials=$3 folds=$4
   shift 4
   $towerkit train "$spec" "$@" --run "$out/$name"
-  $towerkit ablate "$out/$name" --columns --out "$out/$name-ablation.json"
+  $towerkit ablate "$out/$name" --base "$(dirname "$spec")" --columns --out "$out/$name-ablation.json"
   $towerkit crossval "$spec" --folds "$folds" "$@" --out "$out/$name-folds"
   $towerkit tune "$spec" --trials "$trials" --workers 2 "$@" --out "$out/$name-tuned"
   # Where no trial was better there is no Run of its own for the best.
   if [ -d "$out/$name-tuned/runs/best" ]; then $towerkit compare "$out/$name" "$out/$name-tuned/runs/best"; fi
-  $towerkit report "$out/$name" --with "$out/$name-ablation.json" --with "$out/$name-folds/crossval.json" \
+  $towerkit report "$out/$name" --base "$(dirname "$spec")" --with "$out/$name-ablation.json" --with "$out/$name-folds/crossval.json" \
     --with "$out/$name-tuned/tuning.json" --out "$out/$name.html"
 }
 
