@@ -33,10 +33,21 @@ class Odd(nn.Module):
         nn.init.xavier_normal_(self.table)
 
 
+class Known(nn.Module):
+    """One whose start does sums with numbers that are there, beside its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = torch.clamp(torch.tensor([1.0, 9.0], device="cpu"), 2, 4)
+        self.wide = nn.Parameter(torch.zeros(int(sizes.sum()), 3))
+        self.outer = nn.Parameter(torch.add(torch.zeros(2, 1), torch.zeros(1, 4)))
+
+
 @pytest.mark.parametrize(
     "build",
     [
         Odd,
+        Known,
         lambda: nn.Embedding(4, 3),
         lambda: nn.TransformerEncoderLayer(8, 2, 16),
         lambda: nn.GRU(3, 4),

@@ -4,7 +4,8 @@
 - the lock is gone after the block, also after an error;
 - a lock of a dead process is taken over, and by exactly one of several writers that find it; so is what a process left
   that died while it took over; the clock has no say in it;
-- a lock that we cannot judge (another machine) is never taken over.
+- a lock that we cannot judge (another machine) is never taken over, unless somebody says whose it is, and that this one is gone;
+- who is patient gets it when it is free, and is refused when the time is over.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import platform
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,7 +24,16 @@ import pytest
 
 from towerkit.core.errors import RunError
 from towerkit.storage import lock
-from towerkit.storage.lock import folder_lock, lock_path, process_is_alive, writer_of
+from towerkit.storage.lock import (
+    Holder,
+    folder_lock,
+    holder_of,
+    lock_path,
+    patiently,
+    process_is_alive,
+    take_from,
+    writer_of,
+)
 
 HOLD = """
 import sys
@@ -129,6 +140,57 @@ def test_who_writes_a_folder_is_told_of_living_processes_of_this_machine(tmp_pat
     for pid, host in ((dead_pid(), None), (os.getpid(), "another machine"), (0, None)):
         write_lock(target, pid, host)
         assert writer_of(target) is None
+
+
+def test_who_holds_a_folder_is_told_of_any_machine(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    assert holder_of(target) is None
+    with folder_lock(target):
+        assert holder_of(target) == Holder(platform.node(), os.getpid())
+    write_lock(target, 17, host="elsewhere")
+    assert holder_of(target) == Holder("elsewhere", 17)
+    write_lock(target, 0)
+    assert holder_of(target) is None
+
+
+def test_a_lock_is_taken_from_who_is_gone_and_from_nobody_else(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    take_from(target, Holder("elsewhere", 17))  # there is none
+    path = write_lock(target, 17, host="elsewhere")
+    for other in (Holder("elsewhere", 18), Holder("nowhere", 17)):
+        take_from(target, other)
+        assert path.exists()
+    take_from(target, Holder("elsewhere", 17))
+    assert os.listdir(tmp_path) == []
+
+
+def test_who_is_patient_gets_a_lock_that_becomes_free(tmp_path: Path) -> None:
+    target, held, seen = tmp_path / "run", threading.Event(), []
+
+    def hold() -> None:
+        with folder_lock(target):
+            held.set()
+            time.sleep(0.3)
+            seen.append("first")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    with patiently(target):
+        seen.append("second")
+        assert holder_of(target) == Holder(platform.node(), os.getpid())
+    thread.join()
+    assert seen == ["first", "second"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_patience_ends_and_a_block_that_fails_lets_go(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with folder_lock(target), pytest.raises(RunError), patiently(target, seconds=0.02):
+        pytest.fail("two have it")
+    with pytest.raises(KeyError, match="inside"), patiently(target):
+        raise KeyError("inside")
+    assert os.listdir(tmp_path) == []
 
 
 def test_lock_of_another_machine_is_kept(tmp_path: Path) -> None:
