@@ -26,6 +26,7 @@ from towerkit.index import approximate, selection
 from towerkit.index.contract import Index, Key, Similarity
 from towerkit.index.exact import ExactIndex
 from towerkit.index.hits import candidate_tie_order
+from towerkit.index.question import excluded_rows
 from towerkit.index.sharded import ShardedIndex
 from towerkit.index.specs import ExactIndexSpec, FaissIndexSpec, IndexChoice, MilvusIndexSpec
 from towerkit.index.stored import keyed_vectors
@@ -229,3 +230,24 @@ def test_room_doubles_and_rows_come_back() -> None:
     assert index.upsert([1000], np.zeros((1, 3))).tolist() == [17]
     assert index.num_rows == len(index) == 100
     assert index.keys_of(index.search(np.ones((1, 3)), 3).rows[0]) == [99, 98, 97]
+
+
+@given(
+    lists=st.lists(st.lists(st.integers(-1, 9), max_size=6), min_size=1, max_size=5),
+    ordered=st.booleans(),
+    masked=st.booleans(),
+)
+def test_lists_of_what_a_query_may_not_have(lists: list[list[int]], ordered: bool, masked: bool) -> None:
+    """In order or not, with repeats and nobody's rows or without: the rows that it could have, each once."""
+    usable = np.arange(10) % 3 > 0 if masked else None
+    given_lists = [np.array(sorted({row for row in rows if row >= 0}) if ordered else rows, np.int32) for rows in lists]
+    found = excluded_rows(given_lists, len(lists), 10, usable)
+    want = [sorted({row for row in rows if row >= 0 and (usable is None or usable[row])}) for rows in lists]
+    assert [rows.tolist() for rows in found] == want
+    assert all(rows.dtype == np.int64 for rows in found)
+
+
+@pytest.mark.parametrize("wrong", [[3, 10], [-2, 3], [10], [-2]])
+def test_a_list_names_rows_that_there_are(wrong: list[int]) -> None:
+    with pytest.raises(ShapeError, match="exclude names row (10|-2); the rows of this index are 0 to 9"):
+        excluded_rows([np.array([1, 2]), np.array(wrong)], 2, 10, None)

@@ -20,7 +20,7 @@ from towerkit.index import octets as module
 from towerkit.index.exact import ExactIndex
 from towerkit.index.octets import Octets, lengths_of, rounded, suits
 from towerkit.index.stored import keyed_vectors
-from towerkit.kernels.octets import byte_shortlist, has_byte_products
+from towerkit.kernels.octets import byte_queries, byte_shortlist, has_byte_products
 
 Floats = NDArray[np.float32]
 needs_bytes = pytest.mark.skipif(not has_byte_products(), reason="this processor has no products of bytes")
@@ -150,6 +150,39 @@ def test_what_bytes_cannot_tell_apart_is_searched_exactly(monkeypatch: pytest.Mo
     plain, quick = both(keyed_vectors(list(range(2000)), vectors("normal", 2000, 16, 0), "dot"))
     same(plain, quick, vectors("normal", 40, 16, 1), 5)
     assert not seen
+
+
+@needs_bytes
+@pytest.mark.parametrize("kind", KINDS)
+def test_queries_in_bytes_are_candidates_in_bytes(kind: str) -> None:
+    queries = vectors(kind, 6, 30, 0)
+    queries[2] = 0.0
+    (octets, scales, starts), (near, far) = byte_queries(queries, 32)
+    want, steps, lost = rounded(queries)
+    np.testing.assert_array_equal(octets[:6, :30], want)
+    np.testing.assert_array_equal(scales[:6], steps)
+    np.testing.assert_array_equal(starts, -128 * octets.sum(axis=1, dtype=np.int32))
+    assert octets.shape == (8, 32)
+    assert not octets[6:].any()
+    assert not octets[:, 30:].any()
+    lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
+    assert (near >= lengths).all()
+    assert (near <= 1.01 * (lengths + lost)).all()
+    assert (far >= lost).all()
+
+
+@needs_bytes
+def test_a_long_list_is_kept_to_what_reaches_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever order candidates come in: the best last, so that all before them were on the list for a while."""
+    candidates, queries = vectors("normal", 6000, 16, 0), vectors("normal", 3, 16, 1)
+    order = np.argsort(candidates @ queries[0], kind="stable")
+    exactly, seen = module.search_exactly, []
+    monkeypatch.setattr(module, "search_exactly", lambda *asked: seen.append(len(asked[1].queries)) or exactly(*asked))
+    for rows in (order, order[::-1]):
+        plain, quick = both(keyed_vectors(list(range(6000)), candidates[rows], "dot"))
+        seen.clear()
+        same(plain, quick, queries, 7)
+        assert not seen
 
 
 def test_what_it_is_not_for() -> None:

@@ -4,6 +4,7 @@ Invariants:
 - what is told, taken out and forgotten meanwhile holds for the candidate that is switched in, the first event of a log among it;
 - a candidate changes nothing of the log, whether it is taken or refused; one swap at a time;
 - the way back brings the index with it; one that is gone is done without, with the same answers;
+- what was loaded in the place of something else lets that go;
 - a folder that was replaced or removed changes neither what is served nor what a candidate is compared with;
 - a link that leads to itself or nowhere ends no watch; items of the log that a Run has no columns for are left out;
 - a service whose index finds too little ends with the reason.
@@ -11,10 +12,12 @@ Invariants:
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import math
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,6 +70,33 @@ def test_the_first_event_of_a_log_may_come_during_a_swap(service: Asked, monkeyp
     assert told == [["counted"]]
     found = service.post("/v1/recommend", query="newcomer")
     assert (found["cold"], found["as_of"]) == (False, 1)
+
+
+def test_what_is_let_go_after_a_swap(service: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process keeps what it loaded away from the collector of cycles; after a swap that is something else."""
+    from towerkit.serving.server import _keep
+
+    told = list[bool]()
+    monkeypatch.setattr(service.service, "settled", told.append)
+    assert swapped(service, "nobody")[0] == 404
+    assert swapped(service, "good")[0] == 200
+    assert back(service)[0] == 200
+    assert told == [True, True]
+    try:
+        _keep(False)
+        gone = weakref.ref(_Cycle())
+        gc.freeze()
+        assert gone() is not None
+        assert gc.get_freeze_count() > 0
+        _keep(True)
+        assert gone() is None
+    finally:
+        gc.unfreeze()
+
+
+class _Cycle:
+    def __init__(self) -> None:
+        self.own = self
 
 
 def test_who_is_forgotten_during_a_swap_stays_forgotten(service: Asked, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from towerkit.index.contract import Floats, Rows
 from towerkit.index.keyed import KeyedVectors
 from towerkit.index.question import Question
-from towerkit.index.scan import ranked, search_exactly
+from towerkit.index.scan import search_exactly
 
 _MOST = 512
 """Candidates on a shortlist; a longer one saves nothing."""
@@ -27,10 +27,6 @@ _FEWEST = 4096
 """Candidates from which on a shortlist is shorter work than all scores."""
 _LONG, _FEW = 4, 8
 """A list has so many times as many places as there are answers at least; and one candidate in so many must be usable."""
-_ROUNDED = 2.0**-22
-"""Of a rough score's own operations."""
-_SAFE = 1.001
-"""By what lengths are enlarged, for the rounding of the bound itself."""
 
 
 class Octets:
@@ -84,59 +80,50 @@ class Octets:
         Args:
             asked: The queries.
         """
+        if asked.k and 0 < len(asked.queries) <= _TILE:
+            return self._search_tile(asked)
         rows = np.full((len(asked.queries), asked.k), -1, np.int64)
         scores = np.full((len(asked.queries), asked.k), -np.inf, np.float32)
         for start in range(0, len(rows) if asked.k else 0, _TILE):
             places = np.arange(start, min(start + _TILE, len(rows)))
-            rows[places], scores[places] = self._search_tile(asked.of(places) if len(rows) > _TILE else asked)
+            rows[places], scores[places] = self._search_tile(asked.of(places))
         return rows, scores
 
     def _search_tile(self, asked: Question) -> tuple[Rows, Floats]:
         columns, counts = self._reaching(asked)
-        listed = np.flatnonzero(counts >= 0)
-        if len(listed) < len(counts):
-            rows, scores = search_exactly(self.stored, asked.of(np.flatnonzero(counts < 0)))
-            if not len(listed):
-                return rows, scores
-            all_rows, all_scores = (
-                np.empty((len(counts), asked.k), np.int64),
-                np.empty((len(counts), asked.k), np.float32),
-            )
-            all_rows[counts < 0], all_scores[counts < 0] = rows, scores
-            all_rows[listed], all_scores[listed] = self._ranked(asked.of(listed), columns[listed], counts[listed])
-            return all_rows, all_scores
-        return self._ranked(asked, columns, counts)
+        if counts.min() >= 0:
+            return self._ranked(asked, columns, counts)
+        rows, scores = np.empty((len(counts), asked.k), np.int64), np.empty((len(counts), asked.k), np.float32)
+        long, listed = np.flatnonzero(counts < 0), np.flatnonzero(counts >= 0)
+        rows[long], scores[long] = search_exactly(self.stored, asked.of(long))
+        if len(listed):
+            rows[listed], scores[listed] = self._ranked(asked.of(listed), columns[listed], counts[listed])
+        return rows, scores
 
     def _ranked(self, asked: Question, columns: NDArray[np.int32], counts: NDArray[np.int64]) -> tuple[Rows, Floats]:
-        most = max(int(counts.max()), asked.k)  # fewer than k may be answers
-        rows = np.where(np.arange(most) < counts[:, None], columns[:, :most], -1).astype(np.int64)
-        return ranked(self.stored, asked.queries, rows, asked.k)
+        """The same answers as :func:`towerkit.index.scan.ranked` gives."""
+        from towerkit.kernels.octets import best_listed
+
+        rows = np.where(np.arange(counts.max()) < counts[:, None], columns[:, : counts.max()], -1).astype(np.int64)
+        scores = self.stored.measure.pairs(asked.queries, self.stored.vectors.take(rows, axis=0, mode="wrap"))
+        found = np.empty((len(rows), asked.k), np.int64), np.empty((len(rows), asked.k), np.float32)
+        best_listed(scores, rows, self.stored.ties, found)
+        return found
 
     def _reaching(self, asked: Question) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The shortlists: ``[queries, most]`` rows, of which the first ``[queries]`` count; -1 where there is no list."""
-        from towerkit.kernels.octets import byte_shortlist
+        from towerkit.kernels.octets import byte_queries, byte_shortlist
 
         number, width = len(asked.queries), self.stored.num_rows
-        octets, scales, lost = rounded(asked.queries)
-        queries = np.zeros((number + -number % _STEP, self._bytes.shape[1] * _STEP), np.int8)
-        queries[:number, : octets.shape[1]] = octets
-        steps = np.zeros(len(queries), np.float32)
-        steps[:number] = scales
-        starts = -128 * queries.sum(axis=1, dtype=np.int32)
+        queries, weights = byte_queries(asked.queries, self._bytes.shape[1] * _STEP)
         columns, counts = np.empty((number, _MOST), np.int32), np.empty(number, np.int64)
-        blocked = np.zeros(0, np.bool_) if asked.usable is None else ~asked.usable
         byte_shortlist(
             (self._bytes, self._scales),
-            (queries, steps, starts),
-            (
-                *self._weights(asked.queries, lost),
-                self._lost[:width],
-                self._lengths[:width],
-                np.float32(self._smallest),
-            ),
+            queries,
+            (*weights, self._lost[:width], self._lengths[:width], np.float32(self._smallest)),
             self._taken(asked),
-            blocked,
-            self._scores[: len(queries)],
+            np.zeros(0, np.bool_) if asked.usable is None else ~asked.usable,
+            self._scores[: len(queries[0])],
             (columns, counts),
             asked.k,
         )
@@ -148,17 +135,9 @@ class Octets:
         return self.stored.measure.dim * 2.0**-120
 
     @staticmethod
-    def _weights(queries: Floats, lost: Floats) -> tuple[Floats, Floats]:
-        """What the loss and the length of a candidate weigh in the bound of each query."""
-        lengths = lengths_of(queries)
-        near = (lengths + lost) * np.float32(_SAFE)
-        sums = lengths * np.float32((queries.shape[1] + 16) * 2.0**-23) + near * np.float32(_ROUNDED)
-        return near, (lost + sums) * np.float32(_SAFE)
-
-    @staticmethod
     def _taken(asked: Question) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Where the rows that each query may not have begin, and these rows."""
-        if asked.exclude is None:
+        if asked.exclude is None or not asked.excluded.any():
             return np.zeros(len(asked.queries) + 1, np.int64), np.zeros(0, np.int32)
         starts = np.concatenate([[0], np.cumsum(asked.excluded)])
         return starts, np.concatenate(asked.exclude).astype(np.int32)
@@ -197,5 +176,7 @@ def rounded(vectors: Floats) -> tuple[NDArray[np.int8], Floats, Floats]:
 
 def lengths_of(vectors: NDArray[np.floating]) -> Floats:
     """``[rows]`` Euclidean lengths, never too short."""
+    from towerkit.kernels.octets import SAFE
+
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
-    return np.asarray(np.sqrt(squares) * _SAFE, np.float32)
+    return np.asarray(np.sqrt(squares) * SAFE, np.float32)

@@ -127,14 +127,29 @@ def excluded_rows(
             f"exclude must be one list of rows per query, here {num_queries}; received {len(exclude)}. Give an empty array to "
             "a query that may have all."
         )
-    found = []
-    for given in exclude:
-        rows = np.unique(np.asarray(given, dtype=np.int64).ravel())
-        if len(rows) and (rows[0] < -1 or rows[-1] >= num_rows):
-            wrong = rows[-1] if rows[-1] >= num_rows else rows[0]
-            raise ShapeError(
-                f"exclude names row {wrong}; the rows of this index are 0 to {num_rows - 1:,} (-1 is skipped)."
-            )
-        rows = rows[np.searchsorted(rows, 0) :]
-        found.append(rows if usable is None else rows[usable[rows]])
-    return found
+    lists = [np.asarray(given, dtype=np.int64).ravel() for given in exclude]
+    if not _each_in_order(lists, num_rows):
+        lists = [_in_order(rows, num_rows) for rows in lists]
+    return lists if usable is None else [rows[usable[rows]] for rows in lists]
+
+
+def _each_in_order(lists: Sequence[Rows], num_rows: int) -> bool:
+    """Whether each list names rows that there are, rising: then it stays as it is, as those of a Run's own pairs do."""
+    together = np.concatenate(lists) if len(lists) else np.empty(0, np.int64)
+    if not len(together):
+        return True
+    if together.min() < 0 or together.max() >= num_rows:
+        return False
+    falls = np.flatnonzero(together[1:] <= together[:-1]) + 1  # at the beginning of a list it may
+    return bool(np.isin(falls, np.cumsum([len(rows) for rows in lists])).all())
+
+
+def _in_order(given: Rows, num_rows: int) -> Rows:
+    """The rows of a list, each once, without the row of nobody."""
+    rows = np.unique(given)
+    if len(rows) and (rows[0] < -1 or rows[-1] >= num_rows):
+        wrong = rows[-1] if rows[-1] >= num_rows else rows[0]
+        raise ShapeError(
+            f"exclude names row {wrong}; the rows of this index are 0 to {num_rows - 1:,} (-1 is skipped)."
+        )
+    return rows[np.searchsorted(rows, 0) :]

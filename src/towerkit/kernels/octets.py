@@ -23,8 +23,13 @@ LANES, ROWS, GROUPS = 16, 4, 2
 """Candidates in a group, and the queries and groups whose sums are kept in registers together."""
 CHUNK = 128
 """Groups that all queries are compared with in turn: at 64 dimensions 128 kB, which stay in the second cache."""
-_LISTED = 128
-"""Of the candidates of a chunk, every 128th is of one group, whose highest score is looked at first."""
+_SETS, _TOPS = 128, 16
+"""Of the candidates of a chunk, every 128th is of one set, and every 16th set of one heap: what heaps can reach is looked at
+first, then what their sets can, and only then candidates."""
+SAFE = 1.001
+"""By what lengths are enlarged, for the rounding of the bound itself."""
+_ROUNDED = 2.0**-22
+"""Of a rough score's own operations."""
 Floats = NDArray[np.float32]
 
 
@@ -33,6 +38,77 @@ def has_byte_products() -> bool:
     """Whether this processor has the instruction, and Numba may compile."""
     features = binding.get_host_cpu_features()
     return bool(features.get("avx512vnni") and not numba.config.DISABLE_JIT)  # type: ignore[attr-defined]
+
+
+@compiled(exact=True)
+def byte_queries(queries: Floats, width: int) -> tuple[Any, ...]:
+    """Queries in bytes, and what the loss and the length of a candidate weigh in the bound of each.
+
+    Args:
+        queries: ``[rows, dim]``.
+        width: ``dim``, or more: the bytes beyond it are zero.
+
+    Returns:
+        The ``queries`` and the first two of ``slack`` as :func:`byte_shortlist` takes them, rows of zeros added to a multiple of 4.
+    """
+    rows, dim = queries.shape
+    padded = rows + -rows % ROWS
+    octets, starts = np.zeros((padded, width), np.int8), np.zeros(padded, np.int32)
+    scales, near, far = np.zeros(padded, np.float32), np.empty(rows, np.float32), np.empty(rows, np.float32)
+    safe, rounded = np.float32(SAFE), np.float32(_ROUNDED)
+    sums = np.float32((dim + 16) * 2.0**-23)
+    for row in range(rows):
+        most = np.float32(0)
+        for place in range(dim):
+            most = max(most, abs(queries[row, place]))
+        scale = np.float32(most / np.float32(127))
+        step = scale if scale > 0 else np.float32(1)
+        total, square, missed = 0, 0.0, 0.0
+        for place in range(dim):
+            value = queries[row, place]
+            octet = min(max(np.rint(np.float32(value / step)), np.float32(-127)), np.float32(127))
+            octets[row, place] = np.int8(octet)
+            total += int(octet)
+            square += np.float64(value) * np.float64(value)
+            gap = np.float64(value) - np.float64(octet) * np.float64(scale)
+            missed += gap * gap
+        length, lost = np.float32(np.sqrt(square) * SAFE), np.float32(np.sqrt(missed) * SAFE)
+        scales[row], starts[row] = scale, -128 * total
+        near[row] = (length + lost) * safe
+        far[row] = (lost + (length * sums + near[row] * rounded)) * safe
+    return (octets, scales, starts), (near, far)
+
+
+@compiled(exact=True)
+def best_listed(scores: Floats, rows: NDArray[np.int64], ties: NDArray[np.int64], found: tuple[Any, Any]) -> None:
+    """The best of a list of each query, in order; equals by their place among equals, the lower one first.
+
+    Args:
+        scores: ``[queries, most]`` of the pairs.
+        rows: ``[queries, most]`` candidates; -1 for none.
+        ties: ``[candidates or more]``.
+        found: Written: ``[queries, k]`` rows, -1 where there are fewer, and their scores, then minus infinity.
+    """
+    best, top = found[0], found[1]
+    k = best.shape[1]
+    best[:], top[:] = -1, -np.inf
+    for query in range(len(rows)):
+        count = 0
+        for column in range(rows.shape[1]):
+            row, score = rows[query, column], scores[query, column]
+            if row < 0:
+                continue
+            place = count  # where it would stand if it were behind all that are there
+            while place > 0 and (
+                top[query, place - 1] < score
+                or (top[query, place - 1] == score and ties[best[query, place - 1]] > ties[row])
+            ):
+                place -= 1
+            if place < k:
+                count = min(count + 1, k)
+                for after in range(count - 1, place, -1):
+                    best[query, after], top[query, after] = best[query, after - 1], top[query, after - 1]
+                best[query, place], top[query, place] = row, score
 
 
 @compiled(exact=True)
@@ -49,8 +125,7 @@ def byte_shortlist(
     """The candidates that may be among the ``k`` best of each query, by inner products of bytes that are known up to a bound.
 
     The score of query ``r`` and candidate ``c`` is within ``a_r x_c + b_r y_c + v`` of the product's. Among the ``k`` best can only
-    be what reaches, at its upper end, the ``k``-th highest lower end, for which that of the ``k``-th best group stands in.
-    It rises from chunk to chunk, and the list is kept to it.
+    be what reaches, at its upper end, the ``k``-th highest lower end; that rises with every chunk, and the list is kept to it.
 
     Args:
         candidates: ``[groups, dim / 4, 16, 4]`` bytes with 128 added, the 16 candidates of a group side by side, an even
@@ -68,7 +143,9 @@ def byte_shortlist(
     columns, counts = found[0], found[1]
     groups, steps, rows, width = bytes_.shape[0], bytes_.shape[1], len(counts), len(slack[2])
     uppers, tops = np.empty(columns.shape, np.float32), np.full((rows, k), -np.inf, np.float32)
-    low, high, place = np.empty(_LISTED, np.float32), np.empty(_LISTED, np.float32), taken[0].copy()
+    reach, heaps, place = np.empty(_SETS, np.float32), np.empty(_SETS // 2, np.float32), taken[0].copy()
+    most_lost, longest = np.empty(_SETS, np.float32), np.empty(_SETS, np.float32)
+    floors = np.empty(rows, np.float32)
     counts[:] = 0
     for first in range(0, groups, CHUNK):
         last = min(first + CHUNK, groups)
@@ -85,25 +162,29 @@ def byte_shortlist(
                     CHUNK * 64,
                 )
         begin, end = first * LANES, min(last * LANES, width)
-        x, y = slack[2][begin:end], slack[3][begin:end]
+        lost, length = slack[2][begin:end], slack[3][begin:end]
+        _peaks(lost, most_lost, 0.0)
+        _peaks(length, longest, 0.0)
         for row in range(rows):
-            line, bound = scores[row, : end - begin], (slack[0][row], slack[1][row], slack[4])
+            line, weights = scores[row, : end - begin], (slack[0][row], slack[1][row], slack[4])
             while place[row] < taken[0][row + 1] and taken[1][place[row]] < end:
                 line[taken[1][place[row]] - begin] = -np.inf
                 place[row] += 1
             if len(blocked):
                 _block(line, blocked[begin:end])
-            low[:], high[:] = -np.inf, -np.inf
-            _ends(line, x, y, bound, low, high)
-            for group in range(_LISTED):
-                if low[group] > tops[row, 0]:
-                    _rise(tops[row], low[group])
-            if counts[row] >= 0:
-                listed = columns[row], uppers[row]
-                counts[row] = _list(line, begin, bound, x, y, high, tops[row, 0], listed, counts[row])
+            if counts[row] < 0:
+                continue
+            if counts[row] < 0:
+                continue
+            _peaks(line, reach, -np.inf)
+            if first == 0:
+                floors[row] = _floor(reach, weights, most_lost, longest, tops[row])
+            _reach(reach, heaps, weights, most_lost, longest)
+            chunk = line, begin, weights, lost, length, reach, heaps
+            counts[row] = _look(chunk, floors[row], tops[row], (columns[row], uppers[row]), counts[row])
     for row in range(rows):
         if counts[row] >= 0:
-            counts[row] = _kept(columns[row], uppers[row], counts[row], tops[row, 0])
+            counts[row] = _kept(columns[row], uppers[row], counts[row], max(tops[row, 0], floors[row]))
 
 
 @compiled(exact=True)
@@ -113,16 +194,45 @@ def _block(line: Floats, blocked: NDArray[np.bool_]) -> None:
 
 
 @compiled(exact=True)
-def _ends(line: Floats, x: Floats, y: Floats, bound: Any, low: Floats, high: Floats) -> None:
-    """The highest lower and upper end of each group of a piece: every 128th candidate is of one."""
-    a, b, v = bound
-    for start in range(0, len(line), _LISTED):
-        piece, lost, length = line[start : start + _LISTED], x[start : start + _LISTED], y[start : start + _LISTED]
-        for group in range(len(piece)):
-            score = piece[group]
-            error = a * lost[group] + b * length[group] + v
-            low[group] = score - error if score - error > low[group] else low[group]
-            high[group] = score + error if score + error > high[group] else high[group]
+def _bound(weights: Any, lost: float, length: float) -> float:
+    """How far a score may be off; it never falls where the loss or the length of a candidate rises, rounding included."""
+    return weights[0] * lost + weights[1] * length + weights[2]
+
+
+@compiled(exact=True)
+def _peaks(line: Floats, high: Floats, least: float) -> None:
+    """The highest value of each set of a chunk, or the least there can be."""
+    high[:] = least
+    for start in range(0, len(line), _SETS):
+        piece = line[start : start + _SETS]
+        for each in range(len(piece)):
+            high[each] = piece[each] if piece[each] > high[each] else high[each]
+
+
+@compiled(exact=True)
+def _reach(high: Floats, heaps: Floats, weights: Any, most_lost: Floats, longest: Floats) -> None:
+    """What no candidate of a set is above, in the place of its highest score; and of each heap, the first 16 of ``heaps``."""
+    for each in range(_SETS):
+        high[each] += _bound(weights, most_lost[each], longest[each])
+    half = _SETS // 2
+    for each in range(half):
+        heaps[each] = high[each] if high[each] > high[half + each] else high[half + each]
+    while half > _TOPS:
+        half //= 2
+        for each in range(half):
+            heaps[each] = heaps[each] if heaps[each] > heaps[half + each] else heaps[half + each]
+
+
+@compiled(exact=True)
+def _floor(high: Floats, weights: Any, most_lost: Floats, longest: Floats, top: Floats) -> float:
+    """What as many sets as there are places surely reach: so much is known of a chunk before its candidates are looked at."""
+    for each in range(_SETS):
+        low = high[each] - _bound(weights, most_lost[each], longest[each])
+        if low > top[0]:
+            _rise(top, low)
+    floor = top[0]
+    top[:] = -np.inf
+    return floor
 
 
 @compiled(exact=True)
@@ -136,22 +246,38 @@ def _rise(top: Floats, value: float) -> None:
 
 
 @compiled(exact=True)
-def _list(
-    line: Floats, begin: int, bound: Any, x: Floats, y: Floats, high: Floats, threshold: float, listed: Any, count: int
-) -> int:
-    """Put what reaches a threshold on the list; returns how long it is, -1 where it has no room."""
-    columns, uppers = listed[0], listed[1]
-    for group in range(_LISTED):
-        if high[group] >= threshold:
-            for place in range(group, len(line), _LISTED):
-                upper = line[place] + (bound[0] * x[place] + bound[1] * y[place] + bound[2])
-                if upper >= threshold and upper > -np.inf:
-                    if count == len(columns):
-                        count = _kept(columns, uppers, count, threshold)
-                        if count == len(columns):
-                            return -1
-                    columns[count], uppers[count] = begin + place, upper
-                    count += 1
+def _look(chunk: tuple[Any, ...], floor: float, top: Floats, found: tuple[Any, Any], count: int) -> int:
+    """Look at the candidates of a chunk that may have a place, and put them on the list.
+
+    Args:
+        chunk: Its scores; where it begins; the weights, losses and lengths of the bound; what no candidate of a set is above,
+            and of a heap.
+        floor: What is known to be reached by as many as there are places.
+        top: Written: the highest lower ends so far, in order.
+        found: Written: the list and the upper ends of those on it.
+        count: How long it is.
+
+    Returns:
+        How long the list is, -1 where it has no room.
+    """
+    line, begin, weights, lost, length, reach, heaps = chunk
+    columns, uppers, least = found[0], found[1], max(floor, top[0])
+    for heap in range(_TOPS):
+        if heaps[heap] >= least:
+            for each in range(heap, _SETS, _TOPS):
+                if reach[each] >= least:
+                    for place in range(each, len(line), _SETS):
+                        score, bound = line[place], _bound(weights, lost[place], length[place])
+                        if score - bound > top[0]:
+                            _rise(top, score - bound)
+                            least = max(floor, top[0])
+                        if score + bound >= least and score > -np.inf:
+                            if count == len(columns):
+                                count = _kept(columns, uppers, count, least)
+                                if count == len(columns):
+                                    return -1
+                            columns[count], uppers[count] = begin + place, score + bound
+                            count += 1
     return count
 
 

@@ -10,9 +10,10 @@ import hashlib
 import json
 import logging
 import math
+import operator
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -142,7 +143,8 @@ class Journal:
                 if event.time is not None and event.time <= forgotten:
                     found.append(f"the query was forgotten after the event {event.id!r} happened")
                 elif before is None:
-                    placed = replace(event, time=self._time(event, forgotten), place=self._last + len(fresh) + 1)
+                    time, place = self._time(event, forgotten), self._last + len(fresh) + 1
+                    placed = Happened(event.model, event.id, event.query, event.item, time, place)
                     known[event.model, event.id] = placed
                     fresh.append(placed)
                     found.append(placed)
@@ -151,9 +153,18 @@ class Journal:
                     found.append(None if same else f"the event {event.id!r} was told before, with another content")
             if not fresh:
                 return found
-            connection.execute(sa.insert(EVENTS), [vars(event) for event in fresh])
+            self._insert(connection, fresh)
         self._last += len(fresh)
         return found
+
+    def _insert(self, connection: sa.Connection, events: Sequence[Happened]) -> None:
+        """Write new events. The statement is SQLAlchemy's; its own way with the values would take longer than to write them."""
+        statement = sa.insert(EVENTS).compile(dialect=connection.dialect)
+        rows: list[Any] = [vars(event) for event in events]
+        if statement.positiontup is not None:
+            value_of = operator.itemgetter(*statement.positiontup)
+            rows = [value_of(row) for row in rows]
+        connection.exec_driver_sql(statement.string, rows)
 
     def _forgotten_until(self, event: Happened) -> float:
         if not self._forgotten:

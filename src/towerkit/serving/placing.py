@@ -46,8 +46,25 @@ def shown(placed: Sequence[Placed], keys: Sequence[Any], titles: Sequence[Any] |
         keys: Of all that could be answers, from 0.
         titles: The same; None where they have none.
     """
-    items = [{"item": keys[each.place], "rank": rank, "score": each.score} for rank, each in enumerate(placed, start=1)]
-    if titles is not None:
-        for item, each in zip(items, placed, strict=True):
-            item["title"] = titles[each.place]
-    return items
+    places = [each.place for each in placed]
+    own = None if titles is None else [titles[place] for place in places]
+    return listed([keys[place] for place in places], [each.score for each in placed], own)
+
+
+def listed(keys: Sequence[Any], scores: Sequence[float], titles: Sequence[Any] | None) -> list[dict[str, Any]]:
+    """Answers as a caller sees them.
+
+    Args:
+        keys: Of the answers, best first.
+        scores: The model's own.
+        titles: None where they have none.
+
+    Example:
+        >>> listed(["b"], [0.5], ["B"])
+        [{'item': 'b', 'rank': 1, 'score': 0.5, 'title': 'B'}]
+    """
+    if titles is None:
+        pairs = enumerate(zip(keys, scores, strict=True), start=1)
+        return [{"item": key, "rank": rank, "score": score} for rank, (key, score) in pairs]
+    threes = enumerate(zip(keys, scores, titles, strict=True), start=1)
+    return [{"item": key, "rank": rank, "score": score, "title": title} for rank, (key, score, title) in threes]

@@ -127,9 +127,9 @@ class Recommend(Body):
 
     @model_validator(mode="after")
     def _one_question(self) -> Recommend:
-        given = [name for name in ("query", "features", "history") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of query, features and history, not {len(given)}")
+        given = (self.query is not None) + (self.features is not None) + (self.history is not None)
+        if given != 1:
+            raise ValueError(f"give exactly one of query, features and history, not {given}")
         return self
 
 

@@ -36,7 +36,7 @@ T = TypeVar("T")
 Asked = Literal["similar", "score", "predict", "embed"]
 _TRIED_AGAIN_AFTER_S = 10.0
 _LATER = {"Retry-After": "10"}
-_AS_BEFORE = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
+_PLAIN = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 class Service:
@@ -61,6 +61,8 @@ class Service:
         self.ready = False
         self.failed: Exception | None = None
         """Why it could not start."""
+        self.settled: Callable[[bool], None] = lambda _: None
+        """Called when all is loaded: with False at the start, with True when something else was."""
         self.changing = asyncio.Lock()
         """Held by whoever changes which models are served, or their candidates; never for long."""
         self._waking = asyncio.Lock()
@@ -78,6 +80,7 @@ class Service:
             await self.worker.ask(object(), partial(_each, StoredModel.warm), stored, must=True)
         for engine in list(self.fleet.engines.values()):
             await self._look_at(engine)
+        self.settled(False)
         self.ready = True
 
     async def _look_at(self, engine: Engine) -> None:
@@ -128,6 +131,7 @@ class Service:
                 self._not_before[stored.name] = time.monotonic() + _TRIED_AGAIN_AFTER_S
                 raise cannot from None
             self.fleet.woken(engines)
+        self.settled(True)
 
     def end(self) -> None:
         """Take note that the process was told to end: what is under way is answered, and no candidate is looked at any longer."""
@@ -270,13 +274,17 @@ class Service:
         """Put a candidate in the place of what is served; see :meth:`towerkit.serving.swaps.Swaps.swap`."""
         self.check_ready()
         await self.awake(name)
-        return await self.swaps.swap(name, path, self.settings.shadow if shadow is None else shadow)
+        told = await self.swaps.swap(name, path, self.settings.shadow if shadow is None else shadow)
+        self.settled(True)
+        return told
 
     async def back(self, name: str) -> dict[str, Any]:
         """Serve again what was served before the last swap."""
         self.check_ready()
         await self.awake(name)
-        return await self.swaps.back(name)
+        told = await self.swaps.back(name)
+        self.settled(True)
+        return told
 
     async def _in_log(self, job: Callable[[], T]) -> T:
         """Have something done in the thread that writes the log, if there is one."""
@@ -316,7 +324,11 @@ def json_answer(content: Any) -> Response:
     Args:
         content: Plain data without NaN.
     """
-    return Response(orjson.dumps(content, default=str, option=_AS_BEFORE), media_type="application/json")
+    try:
+        body = orjson.dumps(content, default=str, option=_PLAIN)
+    except TypeError:  # a key that is no text, such as a number that stands for a class: rare, and slower
+        body = orjson.dumps(content, default=str, option=_PLAIN | orjson.OPT_NON_STR_KEYS)
+    return Response(body, media_type="application/json")
 
 
 def client_of(request: Request) -> str:

@@ -7,7 +7,7 @@ more than how many answers it wants, follows from these alone. Any other loads t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from towerkit.core.random import generator
 from towerkit.index.exact import ExactIndex
 from towerkit.index.files import StoredQueries, open_folder
 from towerkit.index.trials import recall_of
-from towerkit.serving.placing import placed_of, shown
+from towerkit.serving.placing import listed
 from towerkit.serving.problems import Problem
 from towerkit.storage.hashes import content_hash
 from towerkit.storage.manifest import Manifest, verify
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from towerkit.serving.requests import Recommend
 
 _NOBODY: NDArray[np.int64] = np.empty(0, np.int64)
+_NOTHING_MORE = (None,) * 6
 _ASKED, _DEPTH = 256, 10
 """Queries and answers by which an approximate index is measured at the start."""
 LEAST_RECALL = 0.98
@@ -83,7 +84,7 @@ class StoredModel:
     def answers(body: Recommend) -> bool:
         """Whether a request follows from stored vectors."""
         more = (body.features, body.history, body.allow, body.deny, body.where, body.rules)
-        return body.query is not None and not body.why and all(each is None for each in more)
+        return body.query is not None and not body.why and more == _NOTHING_MORE
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -91,12 +92,14 @@ class StoredModel:
         return {_text(key): row for row, key in enumerate(self.queries.keys.to_pylist(), start=1)}
 
     @cached_property
-    def _keys(self) -> list[Any]:
-        return [key.hex() if isinstance(key, bytes) else key for key in self.known.candidate_keys.to_pylist()]
+    def _keys(self) -> NDArray[np.object_]:
+        """``[candidates]``."""
+        return _objects(key.hex() if isinstance(key, bytes) else key for key in self.known.candidate_keys.to_pylist())
 
     @cached_property
-    def _titles(self) -> list[Any] | None:
-        return None if self.known.titles is None else list(self.known.titles.to_pylist())
+    def _titles(self) -> NDArray[np.object_] | None:
+        """``[candidates]``."""
+        return None if self.known.titles is None else _objects(self.known.titles.to_pylist())
 
     def warm(self) -> None:
         """Make everything that the first request needs.
@@ -134,10 +137,14 @@ class StoredModel:
         seen = [self._seen(row) if body.exclude_seen else _NOBODY for row, body in zip(rows, asked, strict=True)]
         depth = min(max(body.k for body in asked), len(self._keys))
         hits = self.index.search(self.queries.vectors[rows], depth, exclude=seen)
+        # One gather for all: one by one, these texts are as many waits for memory.
+        counts, scores, keys = hits.counts.tolist(), hits.scores.tolist(), self._keys[hits.rows].tolist()
+        titles = None if self._titles is None else self._titles[hits.rows].tolist()
         found: list[dict[str, Any] | Problem] = []
         for place, (row, body) in enumerate(zip(rows, asked, strict=True)):
-            items = shown(placed_of(hits, body.k, place), self._keys, self._titles)
-            found.append(answer_of(self, items, body.k, cold=row == 0))
+            few = min(body.k, counts[place])
+            own = None if titles is None else titles[place][:few]
+            found.append(answer_of(self, listed(keys[place][:few], scores[place][:few], own), body.k, cold=row == 0))
         return found
 
     def _seen(self, row: int) -> NDArray[np.int64]:
@@ -193,3 +200,11 @@ def version_of(manifest: Manifest) -> str:
 
 def _text(key: Any) -> str:
     return key.hex() if isinstance(key, bytes) else str(key)
+
+
+def _objects(values: Iterable[Any]) -> NDArray[np.object_]:
+    """``[values]`` as they are, whatever they are."""
+    found = list(values)
+    array = np.empty(len(found), object)
+    array[:] = found
+    return array

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, NoReturn
 
 from towerkit.serving.problems import Problem
 
 DEEPEST = 12
 """Levels of lists and objects; the deepest request that is understood has 6."""
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _LONGEST_NUMBER = 40
 
 
@@ -27,15 +25,17 @@ def parse_strictly(body: bytes) -> Any:
         >>> parse_strictly(b'{"k": [1, 2.5]}')
         {'k': [1, 2.5]}
     """
-    if body.count(b"{") + body.count(b"[") > DEEPEST:  # fewer cannot nest deeper
-        _check_depth(body)
     try:
         text = body.decode("utf-8")
         value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise Problem(400, "A body is UTF-8.", f"byte {error.object[error.start]:#x} at {error.start}", _SEND) from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise Problem(400, "A body is JSON.", str(error), _SEND) from None
+    except RecursionError:  # the decoder counts levels too, many more of them
+        raise _too_deep() from None
+    if body.count(b"{") + body.count(b"[") > DEEPEST:  # fewer cannot nest deeper
+        _check_depth(value)
     if "\\u" in text:
         _check_halves(value)
     return value
@@ -44,16 +44,18 @@ def parse_strictly(body: bytes) -> Any:
 _SEND = "Send what a JSON library writes."
 
 
-def _check_depth(body: bytes) -> None:
-    depth = 0
-    for found in _BRACKETS.finditer(body):
-        sign = found.group(0)
-        if sign in (b"[", b"{"):
-            depth += 1
-            if depth > DEEPEST:
-                raise Problem(400, f"JSON nests {DEEPEST} levels at most.", "a deeper one", "Flatten it.")
-        elif sign in (b"]", b"}"):
-            depth -= 1
+def _check_depth(value: Any) -> None:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        inside = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [each for values in inside for each in values if isinstance(each, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> Problem:
+    return Problem(400, f"JSON nests {DEEPEST} levels at most.", "a deeper one", "Flatten it.")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ class OnlineUsers:
         share = 1.0 - self.beta
         if not user.row:
             share /= 1.0 - self.beta**user.averaged
-        user.ids = (user.ids + np.float32(share) * (target - user.ids)).astype(np.float32)
+        user.ids = (user.ids + np.float32(share) * (target - user.ids)).astype(np.float32, copy=False)
 
     def forget(self, key: str) -> bool:
         """Remove a query; whether there was one."""

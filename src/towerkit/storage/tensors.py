@@ -121,7 +121,8 @@ def map_tensor(path: str | Path, name: str) -> Array:
     dtype = np.dtype(_DTYPES[entry.dtype]).newbyteorder("<")
     if entry.begin == entry.end:
         return np.zeros(entry.shape, dtype)
-    return np.memmap(path, dtype, mode="c", offset=header.data_start + entry.begin, shape=entry.shape)
+    # A plain array over the mapping: NumPy's own class for them makes every later slice slow.
+    return np.asarray(np.memmap(path, dtype, mode="c", offset=header.data_start + entry.begin, shape=entry.shape))
 
 
 def tensor_shapes(path: str | Path) -> dict[str, tuple[int, ...]]:
