@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Past one machine, as far as issue 9 is done: several workers train, tune, encode and embed as one, on Ray and without, and lose nothing when one dies.
 # Run it from a fresh clone: bash acceptance/8.sh. Gowalla is looked for in TOWERKIT_DATA, else ../shared/data, with random pairs of its size in
-# its place. FULL=1 measures the bytes with 4 workers too and kills 50 workers. Not here, because not built: sharded item tables, IVF in shards.
+# its place. FULL=1 measures the bytes with 4 workers too and kills 50 workers. Not here, because not built: sharded item tables.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
@@ -26,6 +26,7 @@ check tests/scale/test_ray_train.py -m long
 say "pieces: an encoded log is that of one pass, vectors in files and an index in shards are those of the whole"
 check tests/data/stream/test_pieces.py tests/scale/test_embedding.py
 check tests/index/test_indexes.py -k shard
+check tests/index/test_filling.py
 
 say "the same on Ray, with workers killed; trials side by side, one of whose workers is killed; a node that is lost and comes back"
 check tests/scale/test_ray_pieces.py tests/scale/test_ray_tune.py tests/scale/test_ray_nodes.py -m long
@@ -72,6 +73,12 @@ PY
 .venv/bin/towerkit embed "$out/plain" "$out/items" --side candidate --out "$out/vectors-one"
 .venv/bin/towerkit embed "$out/plain" "$out/items" --side candidate --out "$out/vectors-two" --on local --workers 2
 diff -r "$out/vectors-one" "$out/vectors-two"
+
+say "from the command line: inverted lists filled by workers, the same file as without"
+index() { .venv/bin/towerkit index "$out/plain" --factory IVF8,Flat --out "$@"; }
+index "$out/index-one"
+index "$out/index-two" --on local --workers 2
+cmp "$out/index-one/native.faiss" "$out/index-two/native.faiss"
 
 say "bytes on the wire, all four cells, and their prediction"
 if [ -n "${FULL:-}" ]; then $python benchmarks/bench_scale.py; else $python benchmarks/bench_scale.py --workers 2 --sorts shared --steps 4; fi

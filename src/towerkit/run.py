@@ -35,6 +35,7 @@ from towerkit.evaluation.spec import EvaluationSpec
 from towerkit.golden import replay_golden
 from towerkit.index.contract import Index
 from towerkit.index.files import StoredQueries, check_space, open_index, save_index
+from towerkit.index.filling import Fill, alone
 from towerkit.index.specs import IndexSpec
 from towerkit.models.answer import Retriever, TaskPredictor
 from towerkit.models.joint_retriever import JointRetriever
@@ -367,6 +368,7 @@ class Run:
         queries: int = 1000,
         with_queries: bool = True,
         overwrite: bool = False,
+        fill: Fill = alone,
         tell: Callable[[str], None] = lambda text: None,
     ) -> asking.Built:
         """Build an index of the candidates, for :meth:`recommend` or a service.
@@ -379,6 +381,7 @@ class Run:
             queries: Known queries to measure with.
             with_queries: Write the vectors of all known queries beside, with which a service starts without the model.
             overwrite: Replace an index that is there.
+            fill: Puts the vectors into an index of faiss; see :func:`towerkit.index.filling.by_shards`.
             tell: Told what is being built.
 
         Returns:
@@ -394,7 +397,9 @@ class Run:
         asking.check_k(k)
         asking.check_k(queries, "queries")
         model, chosen = self._retriever(), specs if isinstance(specs, Sequence) else [specs]
-        built = asking.indexed(model, self._index_space, chosen, recall=recall, k=k, queries=queries, tell=tell)
+        built = asking.indexed(
+            model, self._index_space, chosen, recall=recall, k=k, queries=queries, fill=fill, tell=tell
+        )
         if out is not None:
             known = StoredQueries(model.query.keys, asking.with_vectors(model).query_vectors) if with_queries else None
             save_index(out, built.index, built.spec, measured=built.measured, queries=known, overwrite=overwrite)

@@ -4,7 +4,7 @@ Invariants:
 - results come in the order of the pieces; a piece whose worker is killed is begun again by another; an error on purpose is that of
   the function; workers that die again and again end it with the reason, and a full object store ends nothing;
 - the log that workers encode is that of one pass, bit for bit, and two workers train from it what one process trains;
-- the vectors that workers write are those of one process, byte for byte.
+- the vectors that workers write are those of one process, byte for byte, and so are the inverted lists that they fill.
 """
 
 from __future__ import annotations
@@ -117,3 +117,16 @@ def test_vectors_that_workers_write(tmp_path: Path) -> None:
     ]
     assert hashes[0] == hashes[1]
     assert len(hashes[0]) == 4
+
+
+def test_workers_fill_inverted_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("faiss", reason="needs towerkit[ann]")
+    from towerkit.index import filling
+
+    monkeypatch.setattr(filling.by_shards, "__defaults__", (50,))  # so that there are several
+    run = train_alone(tmp_path / "run")
+    words = ["index", str(run.path), "--factory", "IVF4,Flat", "--json", "--out"]
+    for name, more in (("one", []), ("two", ["--on", "local", "--workers", "2"])):
+        done = CliRunner().invoke(app, [*words, str(tmp_path / name), *more])
+        assert done.exit_code == 0, done.output
+    assert (tmp_path / "one" / "native.faiss").read_bytes() == (tmp_path / "two" / "native.faiss").read_bytes()

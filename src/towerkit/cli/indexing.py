@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from towerkit.cli.answering import Ranking, opened_run
 from towerkit.cli.app import AsJson, RunPath, app, print_json
 from towerkit.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from towerkit.index.filling import Fill
 
 
 @app.command()
@@ -60,6 +65,11 @@ def index(
     ] = False,
     ranking: Ranking = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing index.")] = False,
+    on: Annotated[
+        str | None,
+        typer.Option("--on", help="Fill IVF by workers on Ray: 'local', or a cluster's address.", show_default=False),
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="With --on: how many.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Build an index of a Run's candidates; measure the recall, latency and memory of approximate ones."""
@@ -75,16 +85,18 @@ def index(
     specs = _specs(kind, factory or [], settings, recall)
     if out is None and not specs and recall is None:
         raise SpecError("index needs --out, the folder to write; or --recall or --factory, to measure only.")
-    built = opened_run(run, ranking).index(
-        specs,
-        out=out,
-        recall=recall,
-        k=k,
-        queries=queries,
-        with_queries=not without_queries,
-        overwrite=overwrite,
-        tell=console.note,
-    )
+    with _filling(on, workers, specs, recall) as fill:
+        built = opened_run(run, ranking).index(
+            specs,
+            out=out,
+            recall=recall,
+            k=k,
+            queries=queries,
+            with_queries=not without_queries,
+            overwrite=overwrite,
+            fill=fill,
+            tell=console.note,
+        )
     if as_json:
         told = {"candidates": len(built.index), "dim": built.index.dim, "space": built.index.space, **built.measured}
         print_json(
@@ -97,6 +109,30 @@ def index(
         console.say(
             f"{len(built.index):,} candidates written to {out}; search them: towerkit recommend {run} --index {out}"
         )
+
+
+@contextlib.contextmanager
+def _filling(on: str | None, workers: int, specs: list[Any], recall: float | None) -> Iterator[Fill]:
+    """Who puts the vectors into an index."""
+    from towerkit.index.filling import alone, by_shards
+    from towerkit.index.specs import FaissIndexSpec
+
+    if on is None:
+        if workers > 1:
+            raise typer.BadParameter(f"--workers {workers} goes with --on: 'local', or a Ray cluster's address.")
+        yield alone
+        return
+    names = [each.factory if isinstance(each, FaissIndexSpec) else each.kind for each in specs]
+    lacking = [name for name in names if "IVF" not in name] or ([] if names or recall is not None else ["exact"])
+    if lacking:
+        raise SpecError(
+            f"--on has inverted lists filled by workers, each with some of the vectors; '{lacking[0]}' has none. Choose IVF, as in "
+            "--factory IVF1024,Flat, or leave out --on."
+        )
+    from towerkit.scale.pieces import workers_of
+
+    with workers_of(on, workers) as each:
+        yield by_shards(each)
 
 
 def _specs(kind: str | None, factories: list[str], settings: dict[str, Any], recall: float | None) -> list[Any]:

@@ -17,6 +17,7 @@ from towerkit.core.errors import RunError, SpecError
 from towerkit.core.optional import optional_import
 from towerkit.index.approximate import ApproximateIndex
 from towerkit.index.contract import Floats, Rows, Similarity
+from towerkit.index.filling import Fill, alone
 from towerkit.index.keyed import KeyedVectors
 
 _EXAMPLES = "'HNSW32', 'IVF1024,Flat', 'IVF1024,PQ16', 'HNSW32_SQ8', 'Flat'"
@@ -71,6 +72,7 @@ def build_faiss(
     refine: int = 1,
     dim: int | None = None,
     space: str | None = None,
+    fill: Fill = alone,
 ) -> FaissIndex:
     """Train an index of faiss and fill it.
 
@@ -83,6 +85,7 @@ def build_faiss(
         refine: Proposals for each hit.
         dim: Width that vectors are projected to for faiss.
         space: The embedding-space id.
+        fill: Puts the vectors in.
 
     Raises:
         SpecError: If faiss knows no such factory, it does not suit the vectors, or it has no such setting.
@@ -97,7 +100,7 @@ def build_faiss(
     try:
         if not native.is_trained:
             native.train(vectors)
-        native.add(vectors)
+        fill(native, vectors)
     except RuntimeError as error:
         raise SpecError(
             f"faiss cannot build '{factory}' from {len(rows):,} vectors of width {stored.measure.dim}: {_told(error)}. Choose "

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from towerkit.core.spec import Spec
 from towerkit.index.exact import ExactIndex
 from towerkit.index.faiss_index import FaissIndex, build_faiss
+from towerkit.index.filling import Fill, alone
 from towerkit.index.keyed import KeyedVectors
 from towerkit.index.milvus_index import MilvusIndex, build_milvus
 
@@ -45,12 +46,13 @@ class FaissIndexSpec(Spec):
     refine: int = Field(1, ge=1, le=100)
     """Proposals for each hit; these are compared as float32 vectors. More than 1 helps where faiss keeps fewer bits."""
 
-    def build(self, stored: KeyedVectors, space: str | None = None) -> FaissIndex:
+    def build(self, stored: KeyedVectors, space: str | None = None, fill: Fill = alone) -> FaissIndex:
         """Train and fill an index.
 
         Args:
             stored: Keys and vectors.
             space: The embedding-space id.
+            fill: Puts the vectors in.
 
         Raises:
             SpecError: If faiss knows no such factory, or it does not suit the vectors or the settings.
@@ -65,6 +67,7 @@ class FaissIndexSpec(Spec):
             refine=self.refine,
             dim=self.dim,
             space=space,
+            fill=fill,
         )
 
 

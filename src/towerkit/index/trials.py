@@ -17,6 +17,7 @@ from towerkit.core.errors import SpecError
 from towerkit.index.contract import Floats
 from towerkit.index.exact import ExactIndex
 from towerkit.index.faiss_index import FaissIndex, native_bytes, set_effort
+from towerkit.index.filling import Fill, alone
 from towerkit.index.hits import Hits
 from towerkit.index.keyed import KeyedVectors
 from towerkit.index.specs import AnySpec, ExactIndexSpec, FaissIndexSpec
@@ -108,6 +109,7 @@ def try_all(
     *,
     k: int,
     recall: float | None = None,
+    fill: Fill = alone,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Tried]:
     """Build and measure several indexes, one after the other.
@@ -118,6 +120,7 @@ def try_all(
         specs: What to build; one that names its effort is measured at that alone.
         k: Hits that recall looks at.
         recall: What is wanted: effort does not grow beyond it. None for each index as its spec says.
+        fill: Puts the vectors into an index of faiss.
         tell: Told what is being built.
 
     Yields:
@@ -132,7 +135,7 @@ def try_all(
     for place, spec in enumerate(specs):
         tell(f"{place + 1} of {len(specs)}: {name_of(spec)}")
         started = time.perf_counter()
-        index = spec.build(stored)
+        index = spec.build(stored, fill=fill) if isinstance(spec, FaissIndexSpec) else spec.build(stored)
         build_s = time.perf_counter() - started
         for own in _at_growing_effort(index, spec) if recall is not None else [spec]:
             trial = measured(index, own, queries, truth, k, build_s)

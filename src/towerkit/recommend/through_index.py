@@ -14,6 +14,7 @@ from towerkit.core.errors import RunError, SpecError
 from towerkit.core.random import generator
 from towerkit.features.encoded import Catalogue
 from towerkit.index.contract import Index
+from towerkit.index.filling import Fill, alone
 from towerkit.index.hits import Hits
 from towerkit.index.keyed import KeyedVectors
 from towerkit.index.specs import AnySpec, ExactIndexSpec
@@ -44,6 +45,7 @@ def indexed(
     recall: float | None = None,
     k: int = 20,
     queries: int = 1000,
+    fill: Fill = alone,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Built:
     """Build an index of the candidates; approximate ones are measured with queries of the Run.
@@ -56,6 +58,7 @@ def indexed(
         recall: The share of the exact hits that must be found: the fastest index that does is taken.
         k: Hits that recall looks at.
         queries: Known queries to measure with, drawn without a favorite.
+        fill: Puts the vectors into an index of faiss.
         tell: Told what is being built.
 
     Raises:
@@ -72,7 +75,7 @@ def indexed(
     if recall is None and isinstance(chosen[0], ExactIndexSpec):
         return Built(chosen[0].build(stored, space), chosen[0], {})
     asked = drawn_queries(retriever, queries)
-    tried = try_all(stored, asked, chosen, k=k, recall=recall, tell=tell)
+    tried = try_all(stored, asked, chosen, k=k, recall=recall, fill=fill, tell=tell)
     if recall is None:
         taken = next(tried)
         trials = [taken.trial]
