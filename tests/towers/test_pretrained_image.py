@@ -18,6 +18,7 @@ import pytest
 import towerkit as tk
 from towerkit.core.errors import RunError, SpecError
 from towerkit.data.shop import shop_table
+from towerkit.features import image_pretrained, media
 from towerkit.features.base import State
 from towerkit.features.image_pretrained import EncoderPixelsSpec, ImageVectorsSpec
 from towerkit.pretrained import pictures
@@ -70,6 +71,17 @@ def test_the_second_training_does_not_load_the_encoder(
     assert [count for count in calls if count > 1] == []  # the same pictures in other rows
     tk.fit(spec(small_picture_encoder), tk.read(shop_table("products", size="small")))
     assert sum(count for count in calls if count > 1) == 21
+
+
+def test_only_what_is_computed_is_told(small_picture_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "_CHUNK", 20)
+    told = list[str]()
+    monkeypatch.setattr(image_pretrained, "notice", told.append)
+    tk.fit(spec(small_picture_encoder), tk.read(goods()))
+    first = list(told)
+    tk.fit(spec(small_picture_encoder), tk.read(goods()))
+    assert "encoding pictures: 20 of 60" in first
+    assert told == first
 
 
 @pytest.mark.parametrize(

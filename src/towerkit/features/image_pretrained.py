@@ -97,14 +97,14 @@ class ImageVectorsFeature(Feature):
         found[:, -1] = 1.0
         for rows, contents in files.contents(range(len(cells))):
             keys = [content_key(content) for content in contents]
-            vectors = self._vectors(files, dict(zip(keys, contents, strict=True)))
+            vectors, computed = self._vectors(files, dict(zip(keys, contents, strict=True)))
             for row, key in zip(rows, keys, strict=True):
                 vector = vectors[key]
                 if isinstance(vector, str):
                     files.fault(row, vector)
                 else:
                     found[row, :-1], found[row, -1] = vector, 0.0
-            if rows and rows[-1] + 1 < len(cells):
+            if computed and rows[-1] + 1 < len(cells):  # what is only looked up takes no time worth a word
                 notice(f"encoding pictures: {rows[-1] + 1:,} of {len(cells):,}")
         if files.faults:
             self.pixels.tell(table, files.faults, len(cells) - cells.null_count)
@@ -123,8 +123,10 @@ class ImageVectorsFeature(Feature):
         """A made-up picture."""
         return self.pixels.sample()
 
-    def _vectors(self, files: Files, contents: Mapping[bytes, bytes]) -> dict[bytes, NDArray[np.float32] | str]:
-        """Key -> the vector, or why there is none."""
+    def _vectors(
+        self, files: Files, contents: Mapping[bytes, bytes]
+    ) -> tuple[dict[bytes, NDArray[np.float32] | str], int]:
+        """Key -> the vector, or why there is none; and how many were computed."""
         cache = self.encoder.cache
         entries = cache.read(list(contents))
         found: dict[bytes, NDArray[np.float32] | str] = {
@@ -143,7 +145,7 @@ class ImageVectorsFeature(Feature):
             fresh = dict(zip(good, computed, strict=True))
             cache.write({key: vector.tobytes() for key, vector in fresh.items()})
             found |= fresh
-        return found
+        return found, len(good)
 
 
 class ImageVectorsSpec(_PretrainedSpec):
