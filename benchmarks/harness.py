@@ -60,8 +60,9 @@ def report(benchmark: str, seconds: Mapping[str, list[float]], /, **about: Any) 
         seconds: Side -> times of its repeats; empty where no times were taken.
         **about: What was measured: ``n``, ``dtype``, sizes, and ``ratios``: name -> what :func:`ratio` gives.
     """
-    sides = {name: _side(times) for name, times in seconds.items()}
     repeats = max((len(times) for times in seconds.values()), default=1)
+    own = {name: {} if len(times) == repeats else {"repeats": len(times)} for name, times in seconds.items()}
+    sides = {name: _side(times) | own[name] for name, times in seconds.items()}
     print(json.dumps({"benchmark": benchmark, **_machine(), "repeats": repeats, "sides": sides, **about}), flush=True)
 
 
