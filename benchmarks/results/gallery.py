@@ -117,7 +117,9 @@ def without(spec: str, place: str) -> str:
 
 
 def _values(metrics: dict[str, Any]) -> dict[str, float]:
-    return {name: float(each["value"]) for name, each in metrics.items() if isinstance(each, dict) and "value" in each}
+    """Of the metrics that have a value: some do not on rows of one class."""
+    known = {name: each.get("value") for name, each in metrics.items() if isinstance(each, dict)}
+    return {name: float(value) for name, value in known.items() if value is not None}
 
 
 def show(name: str, model: str, question: Question, runs: list[dict[str, dict[str, float]]]) -> None:
