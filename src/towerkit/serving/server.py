@@ -113,7 +113,10 @@ def serve(fleet: Fleet, settings: Settings, announce: Callable[[str], None]) -> 
     server = server_of(fleet, settings, announce)
     if server.service is not None:
         server.service.settled = _keep
-    run_until_stopped(server, "The service", settings)
+    try:
+        run_until_stopped(server, "The service", settings)
+    finally:
+        gc.unfreeze()
 
 
 def _keep(again: bool) -> None:
