@@ -185,7 +185,14 @@ def everything(lines: Sequence[Line]) -> str:
         title = f"{line['benchmark']}{f' ({about})' if about else ''}"
         for side, times in line["sides"].items():
             quartiles = f"{seconds(times['q1_s'])} – {seconds(times['q3_s'])}"
-            cells = [title, side, seconds(times["median_s"]), quartiles, times.get("repeats", line["repeats"]), line["load"]]
+            cells = [
+                title,
+                side,
+                seconds(times["median_s"]),
+                quartiles,
+                times.get("repeats", line["repeats"]),
+                line["load"],
+            ]
             rows.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join([*rows, ""])
 

@@ -121,7 +121,8 @@ def predicted_beside_baselines(
         if isinstance(model, LateFusion):
             members = model.all_predictions(table)
             others |= {f"member {name}": values for name, values in members.items()}
-            found = model.combined({name: values for name, values in members.items() if name in model.members})
+            said = {name: values for name, values in members.items() if name in model.members}
+            found = model.combined(said, model.silent(table))
         else:
             found = model.predict(table)
     baselines = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,10 +14,9 @@ from towerkit.ablation.game import Mode, Part, shuffled
 from towerkit.ablation.two_towers import FEW, Asked
 from towerkit.core.errors import SpecError
 from towerkit.data.table import Table
-from towerkit.ensembles.late import Answers, LateFusion, asked
-from towerkit.ensembles.mixtures import Mixture
+from towerkit.ensembles.late import Answers, LateFusion, Silent, asked
 from towerkit.ensembles.rank_fusion import FusedRanker, RankFusion
-from towerkit.ensembles.stackers import Probabilities, stacked
+from towerkit.ensembles.stackers import Probabilities
 from towerkit.evaluation.samples import Sample, answered_tasks
 from towerkit.features.labels import Labels, Truth
 from towerkit.index.ranker import Ranker
@@ -45,6 +44,10 @@ class LateGame:
     @cached_property
     def _said(self) -> Answers:
         return self.fusion.member_predictions(self.table)
+
+    @cached_property
+    def _silent(self) -> Silent:
+        return self.fusion.silent(self.table)
 
     @cached_property
     def _truth(self) -> dict[str, Truth]:
@@ -101,31 +104,16 @@ class LateGame:
 
     def _of_task(self, task: str, labels: Labels, missing: frozenset[str], mode: Mode, draw: int) -> Probabilities:
         names = [name for name in self.fusion.members if task in self._said[name]]
-        combiner = self.fusion.combiners.get(task)
-        if mode == "absent" and not (missing & set(names)):
-            mode = "permute"  # nobody is missing: all are combined as they are
-        if mode == "absent" and (combiner is None or isinstance(combiner, Mixture)):
-            return self._of_others(labels, [name for name in names if name not in missing], names, combiner, task)
-        each = [self._stand_in(name, task, labels, missing, mode, draw) for name in names]
-        if combiner is None:
-            return np.asarray(np.mean(each, axis=0))
-        if isinstance(combiner, Mixture):
-            return combiner.combined(labels, each)
-        return stacked(labels, combiner, each)
-
-    def _of_others(
-        self, labels: Labels, left: Sequence[str], names: Sequence[str], combiner: Mixture | None, task: str
-    ) -> Probabilities:
-        """What is left of a weighted mean or a vote once members are gone: their weights go to the others."""
-        if not left:
+        lost = missing & set(names)
+        if mode == "absent" and lost == set(names):
             return self._base(task, labels, names[0])
-        values = [self._said[name][task] for name in left]
-        if combiner is None:
-            return np.asarray(np.mean(values, axis=0))
-        places = [names.index(name) for name in left]
-        own = combiner.weights[places]
-        own = own / own.sum() if own.sum() > 0 else np.full(len(left), 1.0 / len(left))
-        return Mixture(own, combiner.temperatures[places], combiner.votes).combined(labels, values)
+        each = {name: {task: self._stand_in(name, task, labels, missing, mode, draw)} for name in names}
+        silent = dict(self._silent)
+        if (
+            mode == "absent"
+        ):  # the weights of those that are lost go to the others; a stack is told the base rates in their place
+            silent |= dict.fromkeys(lost, np.ones(self.table.data.num_rows, bool))
+        return self.fusion.merged(task, {name: each.get(name, {}) for name in self.fusion.members}, silent)
 
     def _stand_in(
         self, name: str, task: str, labels: Labels, missing: frozenset[str], mode: Mode, draw: int

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from towerkit.core.errors import TrainingError
 from towerkit.data.dataset import Dataset
 from towerkit.data.readers import Table
+from towerkit.data.roles import EXAMPLE
+from towerkit.data.table import values_of
 from towerkit.ensembles.late_spec import LateFusionSpec, StackSpec, VoteSpec
 from towerkit.ensembles.member_files import MemberFiles
 from towerkit.ensembles.members import Member
@@ -29,6 +34,9 @@ _SMALLEST = 1e-6
 Answers: TypeAlias = Mapping[str, Mapping[str, Probabilities]]
 """Member -> task -> ``[rows, classes]``; a member has the tasks that it predicts."""
 Combiner: TypeAlias = Stacker | Mixture
+Silent: TypeAlias = Mapping[str, NDArray[np.bool_]]
+"""Member -> ``[rows]`` where it says nothing; a member that always speaks need not be named."""
+_NOBODY: Silent = MappingProxyType({})
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +66,7 @@ class LateFusion:
 
     def predict(self, table: Table) -> dict[str, Probabilities]:
         """Task -> ``[rows, classes]`` probabilities of raw rows; of a regression its numbers ``[rows, 1]``."""
-        return self.combined(self.member_predictions(table))
+        return self.combined(self.member_predictions(table), self.silent(table))
 
     def member_predictions(self, table: Table) -> dict[str, dict[str, Probabilities]]:
         """Member -> task -> ``[rows, classes]``, under this fusion's task names and classes."""
@@ -72,7 +80,8 @@ class LateFusion:
                 found[name] = asked(name, member, table, self.tasks)
                 continue
             inner = member.all_predictions(table)
-            own = member.combined({each: values for each, values in inner.items() if each in member.members})
+            said = {each: values for each, values in inner.items() if each in member.members}
+            own = member.combined(said, member.silent(table))
             found[name] = aligned(member, own, self.tasks)
             found |= {f"{name}/{each}": aligned(member, values, self.tasks) for each, values in inner.items()}
         return found
@@ -93,28 +102,75 @@ class LateFusion:
             elif isinstance(member, TaskPredictor):
                 yield member
 
-    def combined(self, predictions: Answers) -> dict[str, Probabilities]:
-        """Merge predictions that are already there, each task at its temperature."""
+    def silent(self, table: Table) -> Silent:
+        """Member -> ``[rows]`` where it has nothing of what it reads, and says nothing if members abstain.
+
+        Args:
+            table: Raw rows.
+
+        Returns:
+            Only members that are silent somewhere.
+        """
+        if not self.spec.abstain:
+            return {}
+        nothing = {name: nothing_of(table, columns_of(member.encoder)) for name, member in self.members.items()}
+        return {name: rows for name, rows in nothing.items() if rows.any()}
+
+    def combined(self, predictions: Answers, silent: Silent = _NOBODY) -> dict[str, Probabilities]:
+        """Merge predictions that are already there, each task at its temperature.
+
+        Args:
+            predictions: Member -> task -> ``[rows, classes]``.
+            silent: Who says nothing of which rows.
+        """
         found = {}
         for task, labels in self.tasks.items():
             decision = self.decisions.get(task, UNTOUCHED)
-            found[task] = cooled(labels, self.merged(task, predictions), decision.temperature)
+            found[task] = cooled(labels, self.merged(task, predictions, silent), decision.temperature)
         return found
 
-    def merged(self, task: str, predictions: Answers) -> Probabilities:
+    def merged(self, task: str, predictions: Answers, silent: Silent = _NOBODY) -> Probabilities:
         """``[rows, classes]`` of one task, as its combiner gives them.
 
         Args:
             task: Which one.
             predictions: Member -> task -> ``[rows, classes]``.
+            silent: Who says nothing of which rows.
         """
-        each = [predictions[name][task] for name in self.members if task in predictions[name]]
+        names = [name for name in self.members if task in predictions[name]]
+        each = [predictions[name][task] for name in names]
         combiner = self.combiners.get(task)
-        if combiner is None:
+        if combiner is None and not silent:
             return np.asarray(np.mean(each, axis=0))
-        if isinstance(combiner, Mixture):
-            return combiner.combined(self.tasks[task], each)
-        return stacked(self.tasks[task], combiner, each)
+        if combiner is None:
+            combiner = Mixture(np.full(len(each), 1.0 / len(each)), np.ones(len(each)))
+        if not isinstance(combiner, Mixture):
+            return stacked(self.tasks[task], combiner, each)
+        nobody = np.zeros(len(each[0]), bool)
+        return combiner.combined(self.tasks[task], each, np.stack([silent.get(name, nobody) for name in names]))
+
+
+def columns_of(encoder: Encoder) -> tuple[str, ...]:
+    """The example columns that a model reads, the key of an entity among them."""
+    return (*encoder.columns(EXAMPLE), *(entity for entity in encoder.features if entity != EXAMPLE))
+
+
+def nothing_of(table: Table, columns: Sequence[str]) -> NDArray[np.bool_]:
+    """``[rows]`` where none of some columns holds a value: it is missing, or a text without a letter.
+
+    Args:
+        table: Raw rows.
+        columns: Their names; one that the table lacks holds none.
+    """
+    nothing = np.ones(table.data.num_rows, bool)
+    for name in columns:
+        if name in table.data.column_names:
+            values = values_of(table.data, name)
+            missing = pc.is_null(values, nan_is_null=True)
+            if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+                missing = pc.or_(missing, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True))
+            nothing &= np.asarray(missing.to_numpy(zero_copy_only=False), bool)
+    return nothing
 
 
 def given_combiners(

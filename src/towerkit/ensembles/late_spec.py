@@ -70,6 +70,8 @@ class LateFusionSpec(Spec):
     """Member that ranks -> its loss and negatives, where they are not those of the whole spec."""
     decide: dict[str, DecideSpec] = Field(default_factory=dict)
     """Task -> from which probability a class is predicted, and how sure the merged probabilities are."""
+    abstain: bool = False
+    """A member that has nothing of what it reads in a row says nothing of it: its weight goes to the others. Not of a stack."""
 
     @model_validator(mode="before")
     @classmethod
@@ -98,6 +100,12 @@ class LateFusionSpec(Spec):
         _check_calibration(self)
         _check_first(self)
         _check_objectives(self)
+        if self.abstain and (self.ranks or isinstance(self.combine, StackSpec)):
+            kind = "ranks" if self.ranks else "is stacked"
+            raise ValueError(
+                f"abstain: a fusion that {kind} needs what every member says. Use combine: {{kind: weighted}}, average or vote of "
+                "members that predict, or leave abstain out."
+            )
         return self
 
     @property

@@ -40,19 +40,36 @@ class Mixture:
     """``[members]``."""
     votes: Votes = "soft"
 
-    def combined(self, labels: Labels, predictions: Sequence[Probabilities]) -> Probabilities:
+    def combined(
+        self, labels: Labels, predictions: Sequence[Probabilities], silent: NDArray[np.bool_] | None = None
+    ) -> Probabilities:
         """The members' predictions as one.
 
         Args:
             labels: Of the task.
             predictions: Per member ``[rows, classes]``; of a regression its numbers ``[rows, 1]``.
+            silent: ``[members, rows]`` who says nothing of a row, whose weight goes to the others; where nobody says anything all
+                count. None where all speak.
         """
         each = [cooled(labels, values, t) for values, t in zip(predictions, self.temperatures.tolist(), strict=True)]
-        mean = np.tensordot(self.weights, np.stack(each), axes=1)  # [rows, classes]
+        mean = self._mean(np.stack(each), silent)
         if self.votes == "soft":
-            return np.asarray(mean, np.float64)
-        cast = np.tensordot(self.weights, np.stack([vote(labels, values) for values in each]), axes=1)
+            return mean
+        cast = self._mean(np.stack([vote(labels, values) for values in each]), silent)
         return np.asarray((1.0 - _TIE) * cast + _TIE * mean, np.float64)
+
+    def _mean(self, values: Floats, silent: NDArray[np.bool_] | None) -> Floats:
+        """``[rows, classes]`` the weighted mean over the first axis of ``[members, rows, classes]``."""
+        mean = np.asarray(np.tensordot(self.weights, values, axes=1), np.float64)
+        rows = np.flatnonzero([] if silent is None else silent.any(axis=0))
+        if silent is None or not len(rows):
+            return mean
+        quiet = silent[:, rows]
+        weights = np.where(quiet, 0.0, self.weights[:, None])  # [members, rows]
+        weights = np.where(weights.sum(axis=0) > 0, weights, ~quiet)  # only members without a weight are left
+        weights = np.where(quiet.all(axis=0), self.weights[:, None], weights)
+        mean[rows] = np.einsum("mr,mrc->rc", weights / weights.sum(axis=0), values[:, rows])
+        return mean
 
 
 def vote(labels: Labels, values: Probabilities) -> Probabilities:

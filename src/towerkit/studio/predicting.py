@@ -143,7 +143,9 @@ def _without(model: Predictor, table: Table, off: Collection[str]) -> Probabilit
     nobody = pa.table({name: pa.nulls(1, values_of(table.data, name).type) for name in table.data.column_names})
     blank = replace(table, data=nobody)
     told, silent = model.member_predictions(table), model.member_predictions(blank)
-    return model.combined({name: silent[name] if name in off else told[name] for name in model.members})
+    said = {name: silent[name] if name in off else told[name] for name in model.members}
+    gone = dict.fromkeys(off, np.ones(table.data.num_rows, bool)) if model.spec.abstain else {}
+    return model.combined(said, {**model.silent(table), **gone})
 
 
 def some_row(opened: Opened, number: int) -> Mapping[str, Any]:
