@@ -247,13 +247,9 @@ ROWS = (
         ("ndcg@10", "recall@10"),
         (
             Model("sequence, events normalized", "examples/beauty_sequence.yaml", {"training.epochs": 10}),
-            Model("sequence", "examples/beauty_sequence.yaml", {"training.epochs": 10, "model.query.norm": "none"}),
             Model("pooled history", "examples/beauty_history.yaml"),
         ),
-        (
-            ("sequence, events normalized", "pooled history"),
-            ("sequence, events normalized", "sequence"),
-        ),
+        (("sequence, events normalized", "pooled history"),),
         seeds=(0,),
         beside=("item_knn",),
     ),
