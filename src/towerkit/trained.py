@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from towerkit.baselines.ranking import seen_with_unknown
 from towerkit.data.roles import EXAMPLE
 from towerkit.data.table import Table, require_columns, values_of
-from towerkit.ensembles.late import LateFusion
+from towerkit.ensembles.late import LateFusion, columns_of
 from towerkit.ensembles.rank_fusion import FusedRanker, RankFusion
 from towerkit.evaluation.ranking_task import RankingTask, ranking_task
 from towerkit.evaluation.segments import Segment, ranking_segments
@@ -163,8 +163,7 @@ def column_groups(model: TaskPredictor | LateFusion) -> dict[str, tuple[str, ...
     found: dict[str, tuple[str, ...]] = {}
     for name, member in model.members.items():
         inner = column_groups(member) if isinstance(member, TaskPredictor | LateFusion) else {}
-        own = {*member.encoder.columns(EXAMPLE), *(column for columns in inner.values() for column in columns)}
-        found[name] = tuple(sorted(own))
+        found[name] = tuple(sorted(columns_of(member.encoder)))
         found |= {f"{name}/{each}": columns for each, columns in inner.items() if len(inner) > 1}
     return found
 

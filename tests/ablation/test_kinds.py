@@ -17,6 +17,7 @@ import pytest
 
 import towerkit as tk
 from towerkit.ablation.games import chosen_metrics, game_of
+from towerkit.ablation.members import LateGame
 from towerkit.ablation.opening import spec_of
 from towerkit.ablation.study import ablate
 from towerkit.core.errors import DataError, RunError, SpecError
@@ -78,6 +79,24 @@ def joint(folder: Path) -> Trained:
     model = {"kind": "joint", "query": {"towers": {"id": IDS, "age": table("age", 8)}},
              "candidates": {"product_id": {"towers": {"id": IDS, "brand": table("brand", 8)}}, "snack_id": IDS}}  # fmt: skip
     return trained(folder, "joint", model, dataset, evaluation=RANKED, objective=SAMPLED)
+
+
+def test_a_stack_is_told_base_rates_in_the_place_of_members_that_are_lost(late: Trained) -> None:
+    named = chosen_metrics(late.run, [])
+    game = game_of(late.run, spec_of(late.run), late.dataset, named)
+    assert isinstance(game, LateGame)
+    fusion, names = game.fusion, list(game.fusion.members)
+    said = fusion.member_predictions(game.table)
+    rates = np.asarray(fusion.tasks["recommended"].frequencies)
+    for lost in (names[:1], names):
+        told = {
+            name: {
+                "recommended": np.broadcast_to(rates, own["recommended"].shape) if name in lost else own["recommended"]
+            }
+            for name, own in said.items()
+        }
+        found = game._of_task("recommended", fusion.tasks["recommended"], frozenset(lost), "absent", 0)
+        np.testing.assert_array_equal(found, fusion.merged("recommended", told))
 
 
 @pytest.mark.parametrize(

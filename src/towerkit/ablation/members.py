@@ -15,6 +15,7 @@ from towerkit.ablation.two_towers import FEW, Asked
 from towerkit.core.errors import SpecError
 from towerkit.data.table import Table
 from towerkit.ensembles.late import Answers, LateFusion, Silent, asked
+from towerkit.ensembles.mixtures import Mixture
 from towerkit.ensembles.rank_fusion import FusedRanker, RankFusion
 from towerkit.ensembles.stackers import Probabilities
 from towerkit.evaluation.samples import Sample, answered_tasks
@@ -105,15 +106,14 @@ class LateGame:
     def _of_task(self, task: str, labels: Labels, missing: frozenset[str], mode: Mode, draw: int) -> Probabilities:
         names = [name for name in self.fusion.members if task in self._said[name]]
         lost = missing & set(names)
-        if mode == "absent" and lost == set(names):
+        is_mean = isinstance(self.fusion.combiners.get(task), Mixture | None)
+        if mode == "absent" and lost == set(names) and is_mean:
             return self._base(task, labels, names[0])
         each = {name: {task: self._stand_in(name, task, labels, missing, mode, draw)} for name in names}
-        silent = dict(self._silent)
-        if (
-            mode == "absent"
-        ):  # the weights of those that are lost go to the others; a stack is told the base rates in their place
-            silent |= dict.fromkeys(lost, np.ones(self.table.data.num_rows, bool))
-        return self.fusion.merged(task, {name: each.get(name, {}) for name in self.fusion.members}, silent)
+        # The weights of those that are lost go to the others; a stack is told base rates in their place.
+        gone = dict.fromkeys(lost if mode == "absent" else (), np.ones(self.table.data.num_rows, bool))
+        said = {name: each.get(name, {}) for name in self.fusion.members}
+        return self.fusion.merged(task, said, {**self._silent, **gone})
 
     def _stand_in(
         self, name: str, task: str, labels: Labels, missing: frozenset[str], mode: Mode, draw: int
