@@ -4,7 +4,7 @@ Pinned here:
 - trial 0 is the default configuration, and no pruner gives it up;
 - the configurations of a study are a function of its seed: one that was interrupted proposes what one that never was does;
 - the trial of a process that is gone is failed, and its configuration tried again and not counted twice; that of a living one is
-  left alone;
+  left alone, and one that ends its trial and goes while another looks has not died;
 - a trial that was given back is tried again;
 - a grid is tried whole, each point once; successive halving gives up what lags;
 - a journal whose last line was broken off by a kill is read and written on; several writers lose nothing.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,27 @@ def test_a_grid_is_tried_whole(tmp_path: Path):
     values = [tuple(each.values.values()) for each in found]
     assert values[0] == (1, 2) and found[0].is_default
     assert sorted(values) == [(a, b) for a in (1, 2) for b in (1, 2, 3)]
+
+
+
+def test_a_process_that_ends_its_trial_and_goes_is_not_one_that_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ours, theirs = (SharedStudy(tmp_path / "s", SPACE, Searching(), name) for name in ("ours", "theirs"))
+    claimed = theirs.claim(1)
+    assert claimed is not None
+
+    ending = threading.Thread(target=theirs.end, args=(claimed, "complete", 0.5))
+
+    def lives_until_it_has_told(name: str | None) -> bool:
+        """Asked between the look at the trials and what is done about them."""
+        ending.start()
+        ending.join(timeout=1)
+        return ending.is_alive()
+
+    monkeypatch.setattr(ours, "_lives", lives_until_it_has_told)
+    with ours.working():
+        assert ours.claim(1) is None
+    ending.join()
+    assert [(each.state.name, each.value) for each in ours.trials()] == [("COMPLETE", 0.5)]
 
 
 def test_successive_halving_gives_up_what_lags_but_never_the_default(tmp_path: Path):

@@ -151,14 +151,14 @@ class SharedStudy:
             claimed.trial.set_user_attr(key, value)
 
     def end(self, claimed: Claimed, state: Literal["complete", "pruned", "fail"], value: float | None = None) -> None:
-        """A trial is over.
+        """A trial is over. Told with the lock: whoever looks for trials of dead processes would take it for one.
 
         Args:
             claimed: The trial.
             state: How it ended.
             value: Its figure, where it is complete.
         """
-        with self._quiet():
+        with self._quiet(), patiently(self._lock):
             self._study.tell(claimed.trial, value, state=getattr(self._optuna.trial.TrialState, state.upper()))
 
     def give_back(self, claimed: Claimed) -> None:
