@@ -166,6 +166,27 @@ def first_answer(lines: Sequence[Line]) -> Figure | None:
     return Figure(side["median_s"], side["q1_s"], side["q3_s"], beside)
 
 
+def rows_a_second(lines: Sequence[Line]) -> Figure | None:
+    """Rows that an epoch on cached vectors learns from, by its seconds."""
+    line = line_of(lines, "cached vectors")
+    if line is None:
+        return None
+    side = line["sides"]["towerkit"]
+    low, middle, high = (line["n"] / side[f"{name}_s"] for name in ("q3", "median", "q1"))
+    loop = line["n"] / line["sides"]["by hand"]["median_s"]
+    return Figure(middle, low, high, f"a plain PyTorch loop {loop:,.0f}; load {line['load']}")
+
+
+def first_step(lines: Sequence[Line]) -> Figure | None:
+    """Seconds from the start of a process to the end of its first step, the vectors being there."""
+    line = line_of(lines, "first step")
+    if line is None:
+        return None
+    side = line["sides"]["filled cache"]
+    beside = f"{_side(line, 'empty cache')}; load {line['load']}"
+    return Figure(side["median_s"], side["q1_s"], side["q3_s"], beside)
+
+
 def page_of_studio(lines: Sequence[Line]) -> Figure | None:
     """Seconds until the slowest large page of the studio answers, the first time that it is asked for."""
     line = line_of(lines, "studio")
@@ -426,6 +447,38 @@ TARGETS = (
         True,
         "x",
         best_ratio("service, events", "bare, 100 a", "service, 100 a", most=True),
+    ),
+    Target(
+        "encode-bare",
+        "texts a second through frozen MiniLM, cache empty, against a plain loop over its module",
+        0.9,
+        True,
+        "x",
+        best_ratio("encoding texts", "by hand", "towerkit", most=True),
+    ),
+    Target(
+        "cached-rows",
+        "rows a second on cached vectors: three towers of 64 (1,280, 384 and 32 numbers), gated, batches of 1,024",
+        50_000.0,
+        True,
+        "",
+        rows_a_second,
+    ),
+    Target(
+        "cached-input",
+        "the same: cutting its batches alone, as a share of the epoch",
+        0.1,
+        False,
+        "x",
+        best_ratio("cached vectors", "batches alone", "towerkit", most=False),
+    ),
+    Target(
+        "first-step",
+        "second training of the posters' spec: seconds from the start of the process to the end of its first step",
+        5.0,
+        False,
+        " s",
+        first_step,
     ),
     Target(
         "studio-interactive",

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import random
@@ -23,6 +24,7 @@ import pyarrow.parquet
 import pytest
 
 from towerkit import cli
+from towerkit.cli import ending
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -399,3 +401,14 @@ def test_a_path_that_is_not_there_is_told_once(call: Call) -> None:
     status, out, err = call("doctor", "runs/no-such-run")
     assert status == 1
     assert (out + err).count("there is no") == 1
+
+
+def test_a_command_looks_for_cycles_seldom_and_not_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, at_exit = gc.get_threshold(), list[Any]()
+    monkeypatch.setattr("towerkit.cli.ending.atexit.register", at_exit.append)
+    try:
+        ending._collect_seldom()
+        assert gc.get_threshold() == (10_000, *before[1:])
+        assert at_exit == [gc.freeze]
+    finally:
+        gc.set_threshold(*before)

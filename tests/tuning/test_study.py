@@ -87,7 +87,6 @@ def test_a_grid_is_tried_whole(tmp_path: Path):
     assert sorted(values) == [(a, b) for a in (1, 2) for b in (1, 2, 3)]
 
 
-
 def test_a_process_that_ends_its_trial_and_goes_is_not_one_that_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ours, theirs = (SharedStudy(tmp_path / "s", SPACE, Searching(), name) for name in ("ours", "theirs"))
     claimed = theirs.claim(1)
