@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Past one machine, as far as issue 9 is done: several workers train, tune, encode and embed as one, on Ray and without, and lose nothing when one dies.
 # Run it from a fresh clone: bash acceptance/8.sh. Gowalla is looked for in TOWERKIT_DATA, else ../shared/data, with random pairs of its size in
-# its place. FULL=1 measures the bytes with 4 workers too and kills 50 workers. Not here, because not built: sharded item tables.
+# its place. FULL=1 measures the bytes with 4 workers too and kills 50 workers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { printf '\n== %s\n' "$*"; }
@@ -17,7 +17,7 @@ check() { $python -m pytest -q -p no:cacheprovider "$@"; }
 say "N workers with B rows are one with N B: values, gradients, weights, everything that is remembered (threads play the workers)"
 check tests/training/test_together.py
 
-say "two real processes over gloo: the Run of one process; one vanishes, and a process alone goes on"
+say "two real processes over gloo: the Run of one process, the item table whole or in shards; one vanishes, and one process or three go on"
 check tests/scale/test_processes.py
 
 say "two workers on Ray, one of them killed: the Run of one process"
@@ -43,7 +43,8 @@ train() {
 train plain
 train one --on local --workers 1
 train two --on local --workers 2
-$python - "$out"/plain.json "$out"/one.json "$out"/two.json <<'PY'
+train shards --on local --workers 2 --set training.tables=sharded
+$python - "$out"/plain.json "$out"/one.json "$out"/two.json "$out"/shards.json <<'PY'
 import json, sys
 for path in sys.argv[1:]:
     report = json.load(open(path))

@@ -15,15 +15,17 @@ from towerkit.training import state
 
 
 def exchanged(world: Processes) -> dict[str, object]:
-    """What each of a world's ways to exchange gives."""
+    """What each of a world's ways to exchange gives; of two."""
     own = torch.arange(2.0) + world.rank
     rows = torch.full((world.rank + 1, 2), float(world.rank))
     first = world.at_first(rows, [1, 2])
+    given, taken = ([1, 2], [1, 1]) if world.is_first else ([1, 1], [2, 1])
     return {
         "sum": world.sum(own.clone()).tolist(),
         "largest": world.largest(own.clone()).tolist(),
         "all": world.all(rows, [1, 2]).tolist(),
         "at_first": None if first is None else first.tolist(),
+        "exchange": world.exchange(torch.arange(sum(given)) + 10 * world.rank, given, taken).tolist(),
         "told": world.told("first: é" if world.is_first else "second"),
         "sent": dict(world.sent),
     }
@@ -47,6 +49,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 4:
         dies_after(int(sys.argv[4]))
     with connected(rank, size, folder / "meeting") as world:
-        (folder / f"exchanged-{rank}.json").write_text(json.dumps(exchanged(world)))
+        if size == 2:
+            (folder / f"exchanged-{rank}.json").write_text(json.dumps(exchanged(world)))
         train_here(Job(**json.loads((folder / "job.json").read_text())), world)
         (folder / f"sent-{rank}.json").write_text(json.dumps(dict(world.sent)))

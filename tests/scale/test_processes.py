@@ -5,6 +5,7 @@ Invariants:
 - the Run that two processes write has the weights and figures of the one that a single process writes, and is an ordinary Run;
 - a process that vanishes in the middle of a step ends the other; one process alone goes on from the newest checkpoint, to
   the same end;
+- with the candidates' table in shards the same is written, also where three processes go on with what two have saved;
 - what several workers cannot train is refused with the key and the reason.
 """
 
@@ -26,19 +27,19 @@ from towerkit.scale.job import Job, check_shareable, error_of
 from towerkit.testing.by_workers import furthest, spec_of, train_alone
 
 
-def started(folder: Path, run: Path, *, dies: bool = False) -> list[int]:
-    """Train by two processes; their exit codes."""
+def started(folder: Path, run: Path, *, size: int = 2, dies: bool = False, **training: Any) -> list[int]:
+    """Train by several processes; their exit codes."""
     folder.mkdir()
-    job = Job.of(spec_of(), Path(), run, overwrite=True, workers=2)
+    job = Job.of(spec_of(**training), Path(), run, overwrite=True, workers=size)
     (folder / "job.json").write_text(json.dumps(job.as_dict()))
     script, environment = str(Path(__file__).with_name("one_worker.py")), os.environ | {"OMP_NUM_THREADS": "1"}
     each = [
         subprocess.Popen(
-            [sys.executable, script, str(rank), "2", str(folder), *(["5"] if dies and rank == 1 else [])],
+            [sys.executable, script, str(rank), str(size), str(folder), *(["5"] if dies and rank == 1 else [])],
             env=environment,
             stderr=subprocess.DEVNULL if dies else None,
         )
-        for rank in range(2)
+        for rank in range(size)
     ]
     return [process.wait(timeout=300) for process in each]
 
@@ -73,6 +74,8 @@ def test_a_world_of_two(two: Path) -> None:
         assert each["largest"] == [1.0, 2.0]
         assert each["all"] == [[0.0, 0.0], [1.0, 1.0], [1.0, 1.0]]
         assert each["told"] == "first: é"
+    assert first["exchange"] == [0, 10]
+    assert second["exchange"] == [1, 2, 11]
     assert first["at_first"] == second["all"]
     assert second["at_first"] is None
     assert (first["sent"]["sum"], first["sent"]["all"], second["sent"]["at_first"]) == (16, 16, 16)
@@ -92,6 +95,19 @@ def test_one_goes_on_where_two_were_stopped(tmp_path: Path, alone: Run) -> None:
     (newest,) = sorted((tmp_path / "run.checkpoint").glob("*/state.json"))
     assert json.loads(newest.read_text())["steps"] == 3
     assert_same(train_alone(tmp_path / "run", resume=True), alone)
+
+
+def test_tables_in_shards_write_the_run_of_one(tmp_path: Path, alone: Run) -> None:
+    assert started(tmp_path / "workers", tmp_path / "run", tables="sharded") == [0, 0]
+    assert_same(Run.load(tmp_path / "run"), alone)
+    assert min(sent["exchange"] for sent in told(tmp_path / "workers", "sent")) > 10_000  # rows went between them
+
+
+def test_tables_are_cut_anew_for_another_number_of_processes(tmp_path: Path, alone: Run) -> None:
+    assert started(tmp_path / "two", tmp_path / "run", dies=True, tables="sharded")[1] == 9
+    assert (tmp_path / "run.checkpoint").exists()
+    assert started(tmp_path / "three", tmp_path / "run", size=3, tables="sharded") == [0, 0, 0]
+    assert_same(Run.load(tmp_path / "run"), alone)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ Invariants, for 2 and 3 processes and batches that do not divide evenly, whose l
 - candidates that are the work of towers are encoded once among all processes, and their gradients come back;
 - where queries stay at home, no process reads the vector of a query of another; the first one is brought them at the end;
 - tower models: tasks of which a process has no label, learned balance; what looks at the gradients of single tasks is refused;
+- where the candidates' id table is in shards, no process but the first has its other rows; the first one is brought the table and
+  what optimizers remember of it;
 - processes that begin with other weights are refused;
 - where Adam drifts from one process, it is by a bias whose gradient is zero but for rounding, and by nothing else.
 """
@@ -36,6 +38,7 @@ from towerkit.spec import ModelingSpec
 from towerkit.testing.worlds import together
 from towerkit.training.crew import Crew
 from towerkit.training.fit import Prepared, batches_of
+from towerkit.training.loop import Stretch
 from towerkit.training.snapshot import snapshot
 from towerkit.training.state import seeded_torch
 from towerkit.training.steps import torch_steps
@@ -78,7 +81,7 @@ def dataset(*, weighted: bool = False) -> Dataset:
     )
 
 
-def spec(case: dict[str, Any], partition: str = "rows") -> ModelingSpec:
+def spec(case: dict[str, Any], partition: str = "rows", tables: str = "whole") -> ModelingSpec:
     model = {
         "kind": "two_tower",
         "query": ID,
@@ -101,6 +104,7 @@ def spec(case: dict[str, Any], partition: str = "rows") -> ModelingSpec:
         "optimizer": optimizer,
         "accumulate": case.get("accumulate", 1),
         "partition": partition,
+        "tables": tables,
     }
     model["match"] = {"kind": model["match"]}
     update = {"update": case["update"]} if "update" in case else {}
@@ -116,6 +120,7 @@ def run(world: World, found: Prepared, chosen: ModelingSpec, data: Dataset) -> t
     """The losses of two epochs, and all that moved; the vectors at home are brought to the first process."""
     crew = Crew.of(world, found, chosen.training)
     crew.check_together(found.state)
+    crew.shard(found.state, chosen.training, Stretch())
     rows, losses = data.parts.train, []
     found.state.model.train()
     for epoch in range(2):
@@ -155,6 +160,32 @@ def test_processes_train_as_one(name: str) -> None:
 def test_queries_stay_at_home(update: dict[str, Any], rows: str) -> None:
     case = {"negatives": SHARED, "update": update, "rows": rows}
     compare(spec(case, "query"), dataset(), 3)
+
+
+CUT = [name for name, case in CASES.items() if case.get("candidate") != TABLE and "clip" not in name and name != "ema"]
+
+
+@pytest.mark.parametrize("partition", ["rows", "auto"])
+@pytest.mark.parametrize("name", CUT)
+def test_tables_in_shards(name: str, partition: str) -> None:
+    chosen = spec(CASES[name], partition, "sharded")
+    compare(chosen, dataset(weighted=CASES[name].get("weight", False)), 3 if "in batch" in name else 2)
+
+
+def test_a_process_has_its_rows_only() -> None:
+    chosen, data = spec({"negatives": SHARED}, tables="sharded"), dataset()
+    each = [prepared(chosen, data) for _ in range(3)]
+
+    def work(world: World) -> tuple[int, ...]:
+        state = each[world.rank].state
+        _, moved = run(world, each[world.rank], chosen, data)
+        (own,) = [len(p) for place, p in enumerate(state.optimizer.parameters) if place in state.at_home]
+        (tower,) = state.model.candidate.id_towers().values()
+        remembered = [len(slot) for name, slot in state.optimizer.state().items() if slot.dim() and len(slot) == own]
+        return len(tower.table), own, len(remembered), len(moved["model.candidate.towers.id.table"])
+
+    with seeded_torch(0):
+        assert together(3, work) == [(18, 6, 2, 18), (1, 6, 2, 1), (1, 6, 2, 1)]
 
 
 def test_nobody_reads_the_query_of_another() -> None:
@@ -263,6 +294,21 @@ def test_refusals() -> None:
     assert "ema" in refused(spec({"negatives": SHARED, "candidate": TABLE, "update": {"kind": "ema"}}), dataset())
     clipped = {"negatives": SHARED, "clip_norm": 1.0}
     assert "clip_norm" in refused(spec(clipped, "query"), dataset())
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        ({"negatives": SHARED, "candidate": TABLE}, "this model has none"),
+        ({"negatives": SHARED, "clip_norm": 1.0}, "clip_norm"),
+        ({"negatives": SHARED, "update": {"kind": "ema"}}, "slow copy"),
+        ({"negatives": SHARED, "update": {"kind": "one_backprop", "refresh": "epoch"}}, "refresh: epoch"),
+    ],
+)
+def test_tables_that_cannot_be_cut(case: dict[str, Any], reason: str) -> None:
+    message = refused(spec(case, tables="sharded"), dataset())
+    assert "training.tables: sharded" in message
+    assert reason in message
 
 
 def test_a_teacher_is_refused() -> None:

@@ -56,6 +56,19 @@ class World:
         """
         return rows
 
+    def exchange(self, rows: Tensor, given: Sequence[int], taken: Sequence[int]) -> Tensor:
+        """Rows for each process from each process, those of the first one first.
+
+        Args:
+            rows: ``[sum of given, ...]``, those for the first process first.
+            given: To each process, how many rows go.
+            taken: From each process, how many rows come: what it gives to this one.
+
+        Returns:
+            ``[sum of taken, ...]``.
+        """
+        return rows
+
     def at_first(self, rows: Tensor, sizes: Sequence[int]) -> Tensor | None:
         """As :meth:`all`, for the first process; None in the others.
 

@@ -24,8 +24,8 @@ class Processes(World):
 
     :attr:`sent` counts the bytes of payload that this process puts on the wire, by what is done with them: a sum over ``n``
     processes sends ``2 (n - 1) / n`` of its tensor (a ring), rows for everyone ``n - 1`` times the largest share, rows for
-    the first process and texts what they are. Headers come on top; ``benchmarks/bench_scale.py`` compares it with the
-    counters of the loopback interface.
+    other processes, for the first one, and texts what they are. Headers come on top; ``benchmarks/bench_scale.py`` compares
+    it with the counters of the loopback interface.
     """
 
     def __init__(self) -> None:
@@ -53,6 +53,13 @@ class Processes(World):
         found = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(found, padded)
         return torch.cat([each[:size] for each, size in zip(found, sizes, strict=True)])
+
+    def exchange(self, rows: Tensor, given: Sequence[int], taken: Sequence[int]) -> Tensor:
+        """See :meth:`World.exchange`."""
+        self.sent["exchange"] += (len(rows) - given[self.rank]) * _bytes(rows) // max(1, len(rows))
+        found = rows.new_empty(sum(taken), *rows.shape[1:])
+        dist.all_to_all_single(found, rows.contiguous(), list(taken), list(given))
+        return found
 
     def at_first(self, rows: Tensor, sizes: Sequence[int]) -> Tensor | None:
         """See :meth:`World.at_first`."""

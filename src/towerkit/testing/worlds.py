@@ -55,6 +55,13 @@ class ThreadWorld(World):
         assert [len(each) for each in found] == list(sizes), "each process gives as many rows as was said"
         return torch.cat(found)
 
+    def exchange(self, rows: Tensor, given: Sequence[int], taken: Sequence[int]) -> Tensor:
+        """See :meth:`World.exchange`."""
+        assert sum(given) == len(rows), "each row goes to one process"
+        found = [each[self.rank] for each in self._table.exchange(self.rank, rows.clone().split(list(given)))]
+        assert [len(each) for each in found] == list(taken), "each process gives as many rows as was said"
+        return torch.cat(found)
+
     def at_first(self, rows: Tensor, sizes: Sequence[int]) -> Tensor | None:
         """See :meth:`World.at_first`."""
         found = self.all(rows, sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import torch
@@ -49,6 +50,8 @@ class IdTower(Tower):
         self.out_dim = out_dim
         self.sparse_rows = sparse_rows
         self.spectral, self.paired = spectral, spectral is not None
+        self.look_up: Callable[[Tensor], Tensor] | None = None
+        """Codes ``[n]`` -> their rows ``[n, out_dim]`` in a training whose processes share the table; see ``training.shards``."""
         self.table = nn.Parameter(torch.empty(num_rows, out_dim))
         nn.init.xavier_normal_(self.table)
         self.settle()
@@ -58,6 +61,8 @@ class IdTower(Tower):
         codes = dense(columns, "id")
         if self.hide and self.training and torch.is_grad_enabled():  # an update reads the vectors as they are
             codes = codes.masked_fill(torch.rand(codes.shape, device=codes.device) < self.hide, 0)
+        if self.look_up is not None and self.training:
+            return self.look_up(codes)  # [rows, out_dim]
         return functional.embedding(codes, self.table, sparse=self.sparse_rows)  # [rows, out_dim]
 
     def around(self, ids: Tensor, columns: Columns) -> Tensor:

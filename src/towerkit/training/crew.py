@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ from towerkit.towers import IdTower
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.exchange import Exchanging, Parted, encoded_locally, with_exchange
 from towerkit.training.loop import Stretch, Watch
+from towerkit.training.shards import Shard, bring_together, sharded
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
 
@@ -44,6 +45,8 @@ class Crew:
     """``[query rows]`` the row of the query's id table, where all rows of a query belong to one process; else None."""
     exchanges: bool = False
     """Candidates are the work of towers, so that processes encode them for each other."""
+    shards: dict[int, Shard] = field(default_factory=dict)
+    """Place in the optimizer -> the rows of a candidates' table that this process has; see :meth:`shard`."""
 
     @classmethod
     def of(cls, world: World, prepared: Prepared, training: TrainingSpec) -> Crew:
@@ -81,6 +84,26 @@ class Crew:
                 )
             state.forward = Exchanging(state.forward, world)
         return cls(world, training.seed, codes, exchanges)
+
+    def shard(self, state: TrainState, training: TrainingSpec, stretch: Stretch) -> None:
+        """Let each process keep its rows of the candidates' id tables only, where that is asked for; after weights were compared.
+
+        Args:
+            state: The same in every process; moved in place.
+            training: Asks for it.
+            stretch: Where a training goes on; the best weights so far are the first process's to restore.
+
+        Raises:
+            SpecError: If something else reads a table that would be cut.
+        """
+        self.shards.update(sharded(state, self.world, training))
+        if self.shards and not self.world.is_first:
+            stretch.best_weights = None
+
+    def begin_epoch(self) -> None:
+        """What the first process settled after the last epoch goes to the process that has the row."""
+        for each in self.shards.values():
+            each.begin_epoch()
 
     def shares(self, prepared: Prepared, rows: Rows) -> Shares | None:
         """Who computes which rows of a batch; None for a process alone.
@@ -125,14 +148,15 @@ class Crew:
 
     @torch.no_grad()
     def collect(self, state: TrainState) -> None:
-        """Bring the first process what the others keep at home: the queries' vectors, and what is remembered of them."""
+        """Bring the first process what the others keep at home: vectors of queries, rows of tables, what is remembered of both."""
+        bring_together(state, self.shards)
         if self.query_codes is None:
             return
         self._bring(_query_table(state.model))
         if isinstance(state.update, OneBackprop) and state.update.met is not None:
             self._bring(state.update.met)
         for name, slot in sorted(state.optimizer.state().items()):
-            if slot.dim() and any(name.startswith(f"{place}.") for place in state.at_home):
+            if slot.dim() and any(name.startswith(f"{place}.") for place in state.at_home - self.shards.keys()):
                 self._bring(slot)
 
     def _bring(self, rows: Tensor) -> None:

@@ -211,6 +211,7 @@ class _Fit(Generic[D]):
                 stretch = saved.stretch
                 saved.restore(prepared.state)
             crew.check_together(prepared.state)
+            crew.shard(prepared.state, self.training, stretch)
             if not stretch.finished:
                 self._loop(prepared, crew, stretch, epochs, validated=validated)
                 if last and self.checkpoints is not None and self.world.is_first:
@@ -228,6 +229,11 @@ class _Fit(Generic[D]):
 
         def validate() -> Mapping[str, float]:
             return crew.told(lambda: self.recipe.validate(prepared, self.dataset, self.dataset.parts.validation))
+
+        def before_epoch(epoch: int) -> None:
+            crew.begin_epoch()
+            if prepared.before_epoch is not None:
+                prepared.before_epoch(epoch)
 
         def after_epoch() -> None:
             if state.update is not None:
@@ -248,7 +254,7 @@ class _Fit(Generic[D]):
                     validate_every=training.validate_every,
                     progress=self.progress,
                     stretch=stretch,
-                    before_epoch=prepared.before_epoch or (lambda epoch: None),
+                    before_epoch=before_epoch,
                     after_epoch=after_epoch,
                     accumulate=training.accumulate,
                     watch=crew.watch(checkpoints),

@@ -23,7 +23,7 @@ def snapshot(state: TrainState) -> dict[str, Tensor]:
     """
     parts: dict[str, Mapping[str, Tensor]] = {
         "model": state.model.state_dict(),
-        "optimizer": state.optimizer.state(),
+        "optimizer": state.optimizer.state() | state.gathered,
         "balancer": state.balancer.state_dict() if isinstance(state.balancer, nn.Module) else {},
         "objective": state.objective.state(),
         "update": {} if state.update is None else state.update.state(),

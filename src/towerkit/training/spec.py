@@ -27,6 +27,9 @@ class TrainingSpec(Spec):
     partition: Literal["auto", "rows", "query"] = "auto"
     """Who of several workers computes a row: any of them, or all rows of a query the same one, which alone keeps the query's
     vector. ``auto`` is ``query`` where an update moves queries without a gradient. The result is the same."""
+    tables: Literal["whole", "sharded"] = "whole"
+    """Whether each of several workers has and moves all rows of the candidates' id tables, or only its own. The result is the
+    same."""
     drop_last: bool = False
     """Leave out the last batch of an epoch when it is short."""
     accumulate: int = Field(1, ge=1, le=10_000)

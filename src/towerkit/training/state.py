@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -41,6 +41,9 @@ class TrainState:
     """Who takes the steps together; see :meth:`join`."""
     at_home: frozenset[int] = frozenset()
     """Places in the optimizer of tables whose rows each belong to one process."""
+    gathered: dict[str, Tensor] = field(default_factory=dict)
+    """What the optimizers of all processes remember of rows that are theirs, brought together; named as in
+    :meth:`Optimizer.state`."""
 
     def __post_init__(self) -> None:
         self.forward = self.model if self.forward is None else self.forward
