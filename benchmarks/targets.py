@@ -210,6 +210,16 @@ def bytes_at_home(lines: Sequence[Line]) -> Figure | None:
     return Figure(share, share, share, ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in cells.items()))
 
 
+def on_ray(lines: Sequence[Line]) -> Figure | None:
+    """An epoch of one worker on Ray by one of the plain command."""
+    line = line_of(lines, "one worker on Ray")
+    if line is None:
+        return None
+    spread = line["ratios"]["one worker / plain"]
+    beside = f"{_side(line, 'one worker')}, {_side(line, 'plain')}; Ray's start and end {line['start_s']} s; load {line['load']}"
+    return Figure(spread["median"], spread["q1"], spread["q3"], beside)
+
+
 def told_ratio(benchmark: str, name: str, over: str, under: str) -> Callable[[Sequence[Line]], Figure | None]:
     """One of several ratios of a line, for vectors of width 64."""
 
@@ -496,5 +506,13 @@ TARGETS = (
         False,
         "x",
         bytes_at_home,
+    ),
+    Target(
+        "scale-overhead",
+        "an epoch of Gowalla by `--on local --workers 1` against the plain command; the start of Ray stands beside",
+        1.1,
+        False,
+        "x",
+        on_ray,
     ),
 )

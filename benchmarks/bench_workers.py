@@ -1,0 +1,106 @@
+"""What `--on` costs and keeps: an epoch with one worker on Ray beside the plain command, and how good two workers end beside one.
+
+Gowalla, ids only: the same spec by the plain command and by ``--on local --workers 1``, in turns; an epoch is the median of all but
+the first, which compiles, and what the whole command takes more is the start. MovieLens-1M: one and two workers with the same batch of
+all, early stopping included. Needs Ray; the second part needs the public data sets, and ``--quality``, for it takes a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import yaml
+from harness import ROOT, data_folder, ratio, report
+from pairs import gowalla
+
+WORKERS: dict[str, list[str]] = {"plain": [], "one worker": ["--on", "local", "--workers", "1"]}
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def trained(spec: Path, words: list[str], settings: dict[str, Any]) -> tuple[dict[str, Any], list[float], float]:
+    """Run ``towerkit train``; its answer, seconds of each epoch but the first, and of the whole command."""
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", "towerkit", "train", str(spec), "--run", f"{place}/run", "--json", *words]
+        for key, value in settings.items():
+            command += ["--set", f"{key}={json.dumps(value)}"]
+        environment = {**os.environ, "TOWERKIT_DATA": str(data_folder() or "")}
+        started = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(f"{' '.join(command)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
+        history = Path(place, "run", "history.jsonl").read_text(encoding="utf-8").splitlines()
+    ends = [json.loads(line)["seconds"] for line in history]
+    return json.loads(done.stdout), list(np.diff(ends)), seconds
+
+
+def overhead(place: Path, *, tiny: bool) -> None:
+    """Epochs of Gowalla, plain and with one worker on Ray."""
+    source = gowalla(tiny=tiny)
+    pyarrow.parquet.write_table(
+        pa.table({"user": source.pairs.users, "item": source.pairs.items}), place / "pairs.parquet"
+    )
+    spec = yaml.safe_load((RESULTS / "gowalla.yaml").read_text())
+    spec["data"] = {
+        "examples": {"path": "pairs.parquet", "query": "user", "candidate": "item"},
+        "split": {"kind": "random", "validation": 0.0, "test": 0.01},
+    }
+    (place / "spec.yaml").write_text(yaml.safe_dump(spec))
+    settings = {
+        "training.epochs": 3 if tiny else 11,
+        "training.engine": "auto" if not tiny else "torch",
+        "training.checkpoint_every": 0,
+        "evaluation.baselines": ["popularity"],
+    }
+    epochs: dict[str, list[float]] = {name: [] for name in WORKERS}
+    whole: dict[str, list[float]] = {name: [] for name in WORKERS}
+    for _ in range(1 if tiny else 3):
+        for name, words in WORKERS.items():
+            _, each, seconds = trained(place / "spec.yaml", words, settings)
+            epochs[name].append(statistics.median(each))
+            whole[name].append(seconds)
+    start = statistics.median(whole["one worker"]) - statistics.median(whole["plain"])
+    ratios = {"one worker / plain": ratio(epochs["one worker"], epochs["plain"])}
+    about = {"data": source.origin, "n": len(source.pairs.users), "epochs": settings["training.epochs"]}
+    report("one worker on Ray", epochs, **about, start_s=round(start, 1), ratios=ratios)
+
+
+def quality() -> None:
+    """MovieLens-1M by one worker and by two, the same batch of all."""
+    settings = {"training.engine": "torch", "training.epochs": 30, "evaluation.baselines": ["popularity"]}
+    found = {}
+    for update in ("two_backprop", "one_backprop"):
+        for workers in (1, 2):
+            chosen = settings | {"update.kind": update}
+            answer, _, seconds = trained(RESULTS / "ml1m.yaml", ["--on", "local", "--workers", str(workers)], chosen)
+            metrics = {name: answer["metrics"][name] for name in ("recall@20", "ndcg@20")}
+            found[f"{update}, {workers}"] = {"metrics": metrics, "epochs": answer["epochs"], "seconds": round(seconds)}
+    report("one and two workers", {}, data="ml-1m, LightGCN-style split", sides_found=found)
+
+
+def main() -> None:
+    """Both parts."""
+    if importlib.util.find_spec("ray") is None:
+        print("bench_workers needs towerkit[ray]", file=sys.stderr)
+        return
+    tiny = "--tiny" in sys.argv
+    with tempfile.TemporaryDirectory() as place:
+        overhead(Path(place), tiny=tiny)
+    if "--quality" in sys.argv and data_folder("ml-1m") is not None:
+        quality()
+
+
+if __name__ == "__main__":
+    main()
