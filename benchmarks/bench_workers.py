@@ -1,8 +1,9 @@
 """What `--on` costs and keeps: an epoch with one worker on Ray beside the plain command, and how good two workers end beside one.
 
-Gowalla, ids only: the same spec by the plain command and by ``--on local --workers 1``, in turns; an epoch is the median of all but
-the first, which compiles, and what the whole command takes more is the start. MovieLens-1M: one and two workers with the same batch of
-all, early stopping included. Needs Ray; the second part needs the public data sets, and ``--quality``, for it takes a quarter of an hour.
+Gowalla, ids only: the same spec by the plain command and by ``--on local --workers 1``, in turns; an epoch is the median of all
+but the first, which compiles, and what the whole command takes more is the start. MovieLens-1M: one and two workers with the same
+batch of all, early stopping included. Needs Ray; the second part needs the public data sets, and ``--quality``, for it takes a
+quarter of an hour.
 """
 
 from __future__ import annotations
