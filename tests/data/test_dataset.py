@@ -77,6 +77,8 @@ def test_a_test_file_is_read_like_the_examples(tmp_path: Path) -> None:
     }
     assert dataset.parts.sizes() == {"train": 3, "validation": 0, "test": 1}
     assert dataset.split["test"] == "given"
+    stored = parse(DataSpec, spec.model_dump(mode="json"))  # as a Run has it, and as workers are told
+    assert read_dataset(stored, base=tmp_path).examples.data.equals(dataset.examples.data)
 
 
 def test_a_test_file_may_be_read_in_its_own_way(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from towerkit.data.checks import check_entity, check_given_columns, check_rows
 from towerkit.data.division import divide
 from towerkit.data.learning import Learning
 from towerkit.data.logs import EventLog
-from towerkit.data.readers import SourceSpec, Table, read_table
+from towerkit.data.readers import Table, read_table
 from towerkit.data.role_notes import role_notes
 from towerkit.data.roles import EXAMPLE, EntityTable, Roles
 from towerkit.data.schema import Schema, infer_schema
 from towerkit.data.search.collection import read_collection, read_judgements
 from towerkit.data.search.spec import DOCUMENT, QUERY, CollectionSpec
-from towerkit.data.spec import DataSpec, ExamplesSpec
+from towerkit.data.spec import DataSpec
 from towerkit.data.splits import Parts, Rows
 from towerkit.data.table import require_columns, values_of
 from towerkit.data.times import check_times, times_of
@@ -98,7 +98,7 @@ def read_dataset(spec: DataSpec, *, base: Path | None = None, seed: int = 0) -> 
         return _read_collection(spec, spec.collection, base, seed)
     examples = read_table(spec.examples, base=base)
     validation, test = (
-        None if source is None else _read_like(spec.examples, source, base) for source in (spec.validation, spec.test)
+        None if source is None else read_table(source, base=base) for source in (spec.validation, spec.test)
     )
     entities = {
         name: EntityTable(name, entity.key or name, read_table(entity, base=base), entity.title)
@@ -144,13 +144,6 @@ def _read_collection(spec: DataSpec, collection: CollectionSpec, base: Path | No
     if not notes:
         return dataset
     return replace(dataset, split={**dataset.split, "warnings": [*dataset.split.get("warnings", []), *notes]})
-
-
-def _read_like(examples: ExamplesSpec, source: SourceSpec, base: Path | None) -> Table:
-    """A table given apart is read as the examples are, unless it says otherwise."""
-    inherited = examples.model_dump(include={"format", "separator", "encoding", "header", "names", "quoted", "decimal"})
-    given = source.model_dump(exclude_unset=True)
-    return read_table(SourceSpec.model_validate({**inherited, **given}), base=base)
 
 
 def make_dataset(

@@ -90,6 +90,7 @@ class EntitySpec(SourceSpec):
     """Column shown to people beside the key."""
 
 
+_READ_ALIKE = ("format", "separator", "encoding", "header", "names", "quoted", "decimal")
 _NOT_STREAMED = ("weight", "event", "positive", "relevance", "sql", "names", "separator")
 
 
@@ -179,6 +180,17 @@ class DataSpec(Spec):
         if split.get("kind") == "leave_last" and data.get("validation") is not None and data.get("test") is not None:
             split = {"kind": "given"}  # nothing is left to cut
         return {**data, "split": split}
+
+    @model_validator(mode="after")
+    def _tables_given_apart_are_read_as_the_examples(self) -> DataSpec:
+        """Unless they say otherwise. Written out here, so that a spec that was stored reads what it read."""
+        inherited = self.examples.model_dump(include=set(_READ_ALIKE))
+        for part in ("validation", "test"):
+            source = getattr(self, part)
+            if source is not None:
+                given = source.model_dump(exclude_unset=True)
+                object.__setattr__(self, part, SourceSpec.model_validate({**inherited, **given}))
+        return self
 
     @model_validator(mode="after")
     def _entities_differ_and_are_not_the_example_rows(self) -> DataSpec:

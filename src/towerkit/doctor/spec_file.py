@@ -19,7 +19,6 @@ from towerkit.doctor.tables import describe
 from towerkit.spec import ExperimentSpec, load_spec, parse_yaml
 
 _ROLES = ("query", "candidate", "time", "weight")
-_INHERITED = ("format", "separator", "encoding", "header", "names", "quoted", "decimal")
 
 
 def examine_spec(path: Path) -> dict[str, Any]:
@@ -84,11 +83,8 @@ def _tables(spec: DataSpec) -> list[tuple[str, SourceSpec, dict[str, str]]]:
     for part in ("validation", "test"):
         source = getattr(spec, part, None)
         if source is not None:
-            known = [name for name in _INHERITED if name in SourceSpec.model_fields]
-            inherited = spec.examples.model_dump(include=set(known))
-            given = source.model_dump(exclude_unset=True)
             kept = {name: column for name, column in roles.items() if name != "weight"}
-            tables.append((part, SourceSpec.model_validate({**inherited, **given}), kept))
+            tables.append((part, source, kept))
     return tables + [(name, entity, {}) for name, entity in spec.entities.items()]
 
 
