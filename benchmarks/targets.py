@@ -122,6 +122,18 @@ def streamed_memory(lines: Sequence[Line]) -> Figure | None:
     return Figure(peak, peak, peak, f"{until}; {own:.2f} GB without the pages of mapped files")
 
 
+def streamed_on_ray(lines: Sequence[Line]) -> Figure | None:
+    """Gigabytes resident at the peak of a worker, the pages of mapped files counted in."""
+    line = line_of(lines, "streamed on Ray, peak memory")
+    if line is None:
+        return None
+    peak, own = line["resident_bytes"] / 1e9, line["peak_bytes"] / 1e9
+    beside = (
+        f"from the files to the evaluated Run in {line['seconds']} s; {own:.2f} GB without the pages of mapped files"
+    )
+    return Figure(peak, peak, peak, f"{beside}; load {line['load']}")
+
+
 def large_index(figure: str, *, times: float = 1.0) -> Callable[[Sequence[Line]], Figure | None]:
     """A figure of the index of a million, in the unit that ``times`` makes."""
 
@@ -506,6 +518,14 @@ TARGETS = (
         False,
         "x",
         bytes_at_home,
+    ),
+    Target(
+        "scale-memory",
+        "10^8 interactions streamed by `--on local --workers 1`: the most that a worker holds",
+        4.0,
+        False,
+        " GB",
+        streamed_on_ray,
     ),
     Target(
         "scale-overhead",
