@@ -25,6 +25,7 @@ import pytest
 
 from towerkit import cli
 from towerkit.cli import ending
+from towerkit.run import Run
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -106,6 +107,16 @@ def test_train_says_what_it_read_and_measured(call: Call) -> None:
     assert status == 1
     assert "already exists" in err
     assert call("train", "spec.yaml", "--run", "runs/shown", "--overwrite", "--set", "training.epochs=1")[0] == 0
+
+
+def test_train_by_workers_answers_as_one_process(call: Call, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("towerkit.scale.ray_train.train_on", lambda *_, **__: Run.load(runs / "one"))
+    status, out, err = call("train", "spec.yaml", "--run", "runs/by", "--on", "local", "--workers", "2", "--json")
+    assert status == 0, err
+    alone = json.loads(call("train", "spec.yaml", "--run", "runs/alone", "--json")[1])
+    found = json.loads(out)
+    assert found.keys() - alone.keys() == {"workers"} and not alone.keys() - found.keys()
+    assert (found["epochs"], found["workers"]) == (alone["epochs"], 2)
 
 
 def test_train_goes_on_from_a_run(call: Call, runs: Path) -> None:
@@ -409,6 +420,13 @@ def test_a_command_looks_for_cycles_seldom_and_not_at_its_end(monkeypatch: pytes
     try:
         ending._collect_seldom()
         assert gc.get_threshold() == (10_000, *before[1:])
-        assert at_exit == [gc.freeze]
     finally:
         gc.set_threshold(*before)
+    (leave,), frozen = at_exit, list[int]()
+    monkeypatch.setattr("towerkit.cli.ending.gc.freeze", lambda: frozen.append(1))
+    monkeypatch.delitem(sys.modules, "onnx", raising=False)
+    leave()
+    assert frozen == [1]
+    monkeypatch.setitem(sys.modules, "onnx", cli)
+    leave()
+    assert frozen == [1]

@@ -188,7 +188,7 @@ def write_run(
             "".join(history_line(record) for record in outcome.history.records), encoding="utf-8"
         )
         write_json(draft / "golden.json", golden_request(model))
-        extra: dict[str, Any] = {"seconds": round(outcome.seconds, 2)}
+        extra: dict[str, Any] = {"seconds": round(outcome.seconds, 2), "epochs": outcome.history.best_epoch}
         if outcome.base is not None:
             extra["continues"] = {"run": Path(outcome.base.name).name, "sha256": outcome.base.seal}
         if outcome.replaces is not None:

@@ -39,7 +39,12 @@ def _collect_seldom() -> None:
     And not at the very end, when the system takes everything anyway. Both together are a second of a command that loads PyTorch.
     """
     gc.set_threshold(_CONTAINERS, *gc.get_threshold()[1:])
-    atexit.register(gc.freeze)
+    atexit.register(_leave_to_the_system)
+
+
+def _leave_to_the_system() -> None:
+    if "onnx" not in sys.modules:  # its bindings write to standard error what they still find at the end
+        gc.freeze()
 
 
 def main() -> None:

@@ -47,7 +47,8 @@ def train_by_workers(
         )
     seconds = time.perf_counter() - started
     if as_json:
-        print_json({**described(written), "seconds": round(seconds, 2), "workers": workers})
+        told = {"seconds": round(seconds, 2), "epochs": written.manifest.extra["epochs"], "workers": workers}
+        print_json({**described(written), **told})
         return
     show_run(written)
     console.say(f"Run: {written.path} · {workers} workers · {seconds:.1f} s, Ray's start included")
