@@ -172,6 +172,10 @@ def test_tables_in_shards(name: str, partition: str) -> None:
     compare(chosen, dataset(weighted=CASES[name].get("weight", False)), 3 if "in batch" in name else 2)
 
 
+def test_tables_in_shards_with_accumulated_gradients() -> None:
+    compare(spec({"negatives": SHARED, "candidate": MIXED, "accumulate": 2}, tables="sharded"), dataset(), 3, near=1e-3)
+
+
 def test_a_process_has_its_rows_only() -> None:
     chosen, data = spec({"negatives": SHARED}, tables="sharded"), dataset()
     each = [prepared(chosen, data) for _ in range(3)]

@@ -423,9 +423,7 @@ def known_pairs(seen: csr_array, query: Catalogue, candidate: Catalogue) -> csr_
     starts = seen.indptr[1 : query.num_known + 2]
     columns, values = (each[starts[0] : starts[-1]] for each in (seen.indices, seen.data))
     is_known = not len(columns) or (columns.min() > 0 and columns.max() <= candidate.num_known)
-    if (
-        is_known and seen.has_sorted_indices
-    ):  # as after most trainings: without the copies that a slice of either axis makes
+    if is_known and seen.has_sorted_indices:  # mostly so: then without the copies that a slice of either axis makes
         shape = query.num_known, candidate.num_known
         return csr_array((values, columns - 1, starts - starts[0]), shape=shape)
     found = csr_array(seen[1 : query.num_known + 1, 1 : candidate.num_known + 1])
