@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from towerkit.data.splits import Rows
+from towerkit.data.stream.arrays import let_go
 from towerkit.data.stream.learned import LearnedPairs
 from towerkit.data.stream.log import Log
 from towerkit.data.table import Table
@@ -54,6 +55,17 @@ def encode_log(log: Log, learned: LearnedPairs, demand: Demand) -> Encoded:
         None,
         pairs=matrix_of(learned, len(catalogues[log.pair[1]].keys) + 1),
     )
+
+
+def let_go_of_rows(encoded: Encoded) -> None:
+    """Give back the pages of the pairs in the order of the log: nobody but a step looks at them.
+
+    Args:
+        encoded: Of a log.
+    """
+    for rows in encoded.index.values():
+        if isinstance(rows, StoredIndex):
+            let_go(rows.column)
 
 
 def catalogue_of(log: Log, column: str, order: NDArray[np.int32], num_known: int) -> Catalogue:

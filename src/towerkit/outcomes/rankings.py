@@ -9,6 +9,7 @@ from towerkit.core.errors import SpecError
 from towerkit.data.dataset import Dataset
 from towerkit.data.stream.log import Log
 from towerkit.ensembles.members import pair_scorer
+from towerkit.features.streamed import let_go_of_rows
 from towerkit.matching.updates import OneBackpropSpec
 from towerkit.measurable import held_out_part
 from towerkit.measured import joint_beside_baselines, pairs_beside_baselines, ranked_beside_baselines
@@ -41,6 +42,7 @@ def retrieval_of_log(model: TwoTowerSpec, log: Log, asked: Asked) -> Outcome:
     trained = fit_recipe(recipe, log, asked.spec.training, asked.progress, asked.checkpoints, asked.world)
     seen = trained.prepared.encoded.pairs
     assert seen is not None
+    let_go_of_rows(trained.prepared.encoded)
     retriever = _retriever(model, log, asked, trained, seen)
     evaluation, baselines = ranked_beside_baselines(retriever, asked.spec, log, asked.learned(log))
     return Outcome(retriever, evaluation, baselines, trained.history)

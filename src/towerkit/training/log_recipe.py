@@ -10,7 +10,7 @@ from towerkit.data.schema import Schema
 from towerkit.data.stream.learned import learned_pairs
 from towerkit.data.stream.log import Log
 from towerkit.features.encoder import Demand
-from towerkit.features.streamed import encode_log
+from towerkit.features.streamed import encode_log, let_go_of_rows
 from towerkit.heads.decision import Decision
 from towerkit.matching.negatives import KnownPairs, Material
 from towerkit.matching.updates import AnyUpdateSpec, OneBackpropSpec
@@ -64,8 +64,9 @@ class LogRecipe:
         return self.of.assembled(encoded, model, update, trainable, material, rows, training)
 
     def validate(self, prepared: Prepared, dataset: Log, rows: object) -> Mapping[str, float]:
-        """Ranking metrics of the held-out rows."""
+        """Ranking metrics of the held-out rows; the pages of the rows that were learned from make room for it."""
         held_out = dataset.parts.validation
+        let_go_of_rows(prepared.encoded)
         return self.of.validate_ranking(prepared.state.model, prepared.encoded, dataset.parts.train, held_out)
 
     def decide(self, prepared: Prepared, rows: object) -> Mapping[str, Decision]:

@@ -39,15 +39,18 @@ from towerkit.data.dataset import read_dataset
 from towerkit.data.spec import DataSpec
 from towerkit.data.split_specs import GroupedSplit, PerQuerySplit, RandomSplit
 from towerkit.data.stream import arrays, files
-from towerkit.data.stream.arrays import chunks, groups_of
+from towerkit.data.stream.arrays import chunks, groups_of, let_go, written
 from towerkit.data.stream.encoding import encode_alone
 from towerkit.data.stream.keys import Keys
 from towerkit.data.stream.learned import learned_pairs
 from towerkit.data.stream.log import Log
 from towerkit.data.stream.opening import open_data, open_log
 from towerkit.data.stream.parting import decider, kth
+from towerkit.experiment import log_recipe_of
+from towerkit.features.streamed import StoredIndex, let_go_of_rows
 from towerkit.storage.manifest import verify
 from towerkit.testing.logs import log_spec, small_log, write_log
+from towerkit.training.state import seeded_torch
 
 
 def opened(folder: Path, **more: Any) -> Log:
@@ -428,3 +431,32 @@ def test_the_cache_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     log = open_log(parse(DataSpec, {"examples": examples}), base=folder.parent)
     assert log.folder.parent == tmp_path / "home" / "towerkit" / "streams"
     assert log.split["kind"] == "per_query" and log.split["streamed"] is True
+
+
+def test_pages_that_are_let_go_are_read_anew(tmp_path: Path) -> None:
+    with written(tmp_path / "pairs.npy", np.int32, (5_000, 2)) as append:
+        append(np.arange(10_000).reshape(-1, 2))
+    pairs = arrays.opened(tmp_path / "pairs.npy")
+    column = pairs[:, 1]
+    column[3] = -1  # in this process only, and lost with the page: nobody does so, but it shows that the page went
+    let_go(column)
+    assert column[:5].tolist() == [1, 3, 5, 7, 9]
+    own = np.arange(3)
+    own[1] = 8
+    let_go(own[1:])
+    assert own.tolist() == [0, 8, 2]
+
+
+def test_the_rows_of_a_log_are_let_go(tmp_path: Path) -> None:
+    write_log(tmp_path / "log", small_log(300))
+    spec = log_spec(tmp_path / "log")
+    log = opened(tmp_path / "log")
+    with seeded_torch(0):
+        prepared = log_recipe_of(spec, log).prepare(log, log.parts.train, spec.training)
+    (rows, _) = prepared.encoded.index.values()
+    assert isinstance(rows, StoredIndex)
+    before = rows[range(5)]
+    rows.column[:5] = 0  # lost with the page
+    let_go_of_rows(prepared.encoded)
+    assert rows[range(5)].tolist() == before.tolist()
+    assert before.any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +86,22 @@ def opened(path: Path) -> NDArray[Any]:
         path: Of the file.
     """
     return np.asarray(np.lib.format.open_memmap(path, mode="c"))
+
+
+def let_go(array: NDArray[Any]) -> None:
+    """Give the pages of an array of :func:`opened` back that this process holds; they are read anew when they are looked at.
+
+    The system would take them back by itself when memory is short, but until then they count as this process's. Nothing may have
+    been written to the array, for that would be lost; an array that lies in memory is left alone.
+
+    Args:
+        array: It, or a view of it.
+    """
+    base: Any = array
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", None)
+    if base is not None:
+        base.madvise(mmap.MADV_DONTNEED)
 
 
 def chunks(num_rows: int, size: int = CHUNK_ROWS) -> Iterator[slice]:
