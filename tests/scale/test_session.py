@@ -56,6 +56,7 @@ def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with ray_session("local", 2) as found:
         assert found is ray
         assert (ray.given["num_cpus"], ray.given["_node_ip_address"]) == (2, "127.0.0.1")
+        assert ray.given["address"] == "local"  # a cluster of its own, where another one runs too
     assert ray.calls == ["init", "shutdown", "init", "shutdown"]
     ray = pretended(monkeypatch, [Exception("The current node timed out during startup.\nmore")] * 2)
     with (

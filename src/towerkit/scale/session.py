@@ -70,6 +70,7 @@ def _start(ray: Any, workers: int) -> None:
     for attempt in range(1, _STARTS + 1):
         try:
             ray.init(
+                address="local",  # else Ray would join a cluster that somebody started on this machine
                 num_cpus=workers,
                 num_gpus=0,
                 include_dashboard=False,
