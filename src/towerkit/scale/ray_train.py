@@ -74,7 +74,7 @@ def train_on(
     checkpoints = checkpoints_of(run, spec, dataset, say=say)
     clear_the_way(checkpoints, run, overwrite=overwrite, resume=resume, say=say)
     error_of(run)  # of an earlier training
-    job = Job.of(spec, place, run, overwrite=overwrite, workers=workers)
+    job, before = Job.of(spec, place, run, overwrite=overwrite, workers=workers), _written(run)
     with (
         python_random_kept(),  # Ray draws names
         ray_session(address, workers),
@@ -85,7 +85,10 @@ def train_on(
             if able < workers:
                 say(f"The cluster has {able} CPUs left: {able} workers go on with the work of {workers}.")
             failed = _attempt(job, able)
-            if failed is None:
+            if failed is None or _written(run) != before:
+                if failed is not None:
+                    say(f"A worker died ({failed}) when the Run was there already. Nothing is lost.")
+                    checkpoints.remove()
                 tell_rest(run / "history.jsonl")
                 return Run.load(run)
             told = error_of(run)
@@ -99,6 +102,14 @@ def train_on(
         f"Workers died {restarts + 1} times, the last time: {failed}. {_lost(checkpoints, 0.0)} The same command with "
         "--resume continues; Ray's logs are below its temporary folder, in session_latest/logs."
     )
+
+
+def _written(run: Path) -> bytes | None:
+    """What tells the Run in a folder from the one that was there before; None where there is none."""
+    try:
+        return (run / "manifest.json").read_bytes()
+    except OSError:
+        return None
 
 
 def _able(workers: int) -> int:

@@ -44,15 +44,17 @@ def spec_of(**training: Any) -> ExperimentSpec:
     return parse(ExperimentSpec, {**SPEC, "training": {**SPEC["training"], **training}})
 
 
-def train_alone(run: Path, *, resume: bool = False) -> Run:
+def train_alone(run: Path, *, resume: bool = False, overwrite: bool = False) -> Run:
     """The Run that one process writes.
 
     Args:
         run: Its folder.
         resume: Go on where a training of this Run was saved, by however many workers.
+        overwrite: Replace an existing Run.
     """
     spec = spec_of()
-    return train_run(run, spec, read_dataset(spec.data, seed=spec.training.seed), Silent(), resume=resume)[0]
+    data = read_dataset(spec.data, seed=spec.training.seed)
+    return train_run(run, spec, data, Silent(), resume=resume, overwrite=overwrite)[0]
 
 
 def furthest(found: Run, right: Run) -> dict[str, float]:

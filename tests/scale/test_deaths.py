@@ -1,0 +1,65 @@
+"""What a training on Ray does about workers that die, with the attempts of Ray's workers played by this process.
+
+Invariants:
+- a worker that dies when the Run is written already ends nothing: the Run is given, and no checkpoint is left;
+- a Run that was there before is not taken for the one of this training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from towerkit.data.dataset import read_dataset
+from towerkit.run import Run
+from towerkit.scale import ray_train
+from towerkit.scale.job import Job
+from towerkit.testing.by_workers import spec_of, train_alone
+from towerkit.training.checkpoint import checkpoint_folder
+from towerkit.training.progress import Silent
+
+
+@contextlib.contextmanager
+def no_session(address: str, workers: int) -> Iterator[None]:
+    yield
+
+
+def train(monkeypatch: pytest.MonkeyPatch, run: Path, said: list[str], attempts: list[Any], **more: Any) -> Run:
+    monkeypatch.setattr(ray_train, "ray_session", no_session)
+    monkeypatch.setattr(ray_train, "_able", lambda workers: workers)
+    monkeypatch.setattr(ray_train, "_attempt", lambda job, workers: attempts.pop(0)(job))
+    spec = spec_of()
+    dataset = read_dataset(spec.data, seed=spec.training.seed)
+    return ray_train.train_on("local", 2, run, spec, dataset, Silent(), place=Path(), say=said.append, **more)
+
+
+def writes_and_dies(job: Job) -> str:
+    train_alone(Path(job.run), overwrite=job.overwrite)
+    folder = checkpoint_folder(Path(job.run))
+    folder.mkdir()
+    (folder / "history.jsonl").write_text("")
+    return "a worker is gone"
+
+
+def test_a_death_after_the_run_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    found = train(monkeypatch, tmp_path / "run", said, [writes_and_dies])
+    assert found.path == tmp_path / "run"
+    assert [text for text in said if "A worker died" in text] == [
+        "A worker died (a worker is gone) when the Run was there already. Nothing is lost."
+    ]
+    assert not checkpoint_folder(tmp_path / "run").exists()
+
+
+def test_a_death_before_an_older_run_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_alone(tmp_path / "run")
+    before, said = (tmp_path / "run" / "manifest.json").read_bytes(), list[str]()
+    attempts = [lambda job: "a worker is gone", writes_and_dies]
+    found = train(monkeypatch, tmp_path / "run", said, attempts, overwrite=True)
+    assert not attempts
+    assert (found.path / "manifest.json").read_bytes() != before
+    assert sum("started again" in text for text in said) == 1
