@@ -70,12 +70,14 @@ def steps_of(world: Any, data: Any, given: dict[str, Any], steps: int) -> dict[s
     from towerkit.spec import ModelingSpec
     from towerkit.training.crew import Crew
     from towerkit.training.fit import batches_of
+    from towerkit.training.loop import Stretch
     from towerkit.training.state import seeded_torch, train_step
 
     spec = parse(ModelingSpec, given)
     with seeded_torch(0):
         found = recipe_of(spec, data).prepare(data, data.parts.train, spec.training)
         crew = Crew.of(world, found, spec.training)
+        crew.shard(found.state, spec.training, Stretch())
         batches = batches_of(found, data.parts.train, spec.training, 0, 0, crew)
         train_step(found.state, next(batches))
         world.told("together")

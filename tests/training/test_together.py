@@ -6,7 +6,8 @@ Invariants, for 2 and 3 processes and batches that do not divide evenly, whose l
   and dense gradients;
 - the gradients of step 1 are equal to 1e-6;
 - candidates that are the work of towers are encoded once among all processes, and their gradients come back;
-- where queries stay at home, no process reads the vector of a query of another; the first one is brought them at the end;
+- where queries stay at home, no process has the vector of a query of another, with more processes than queries too; the first
+  one is brought them at the end of an epoch, and never reads those of others while it trains;
 - tower models: tasks of which a process has no label, learned balance; what looks at the gradients of single tasks is refused;
 - where the candidates' id table is in shards, no process but the first has its other rows; the first one is brought the table and
   what optimizers remember of it;
@@ -40,8 +41,9 @@ from towerkit.training.crew import Crew
 from towerkit.training.fit import Prepared, batches_of
 from towerkit.training.loop import Stretch
 from towerkit.training.snapshot import snapshot
-from towerkit.training.state import seeded_torch
+from towerkit.training.state import seeded_torch, settle
 from towerkit.training.steps import torch_steps
+from towerkit.training.tower_spec import TowerTrainingSpec
 
 ID = {"kind": "id", "dim": 6}
 TABLE = {"kind": "table", "columns": ["price", "color"], "layers": [8], "dim": 6}
@@ -124,10 +126,14 @@ def run(world: World, found: Prepared, chosen: ModelingSpec, data: Dataset) -> t
     rows, losses = data.parts.train, []
     found.state.model.train()
     for epoch in range(2):
+        crew.begin_epoch()
         batches = lambda epoch, done: batches_of(found, rows, chosen.training, epoch, done, crew)  # noqa: E731
         for stepped in torch_steps(found.state, batches, chosen.training.accumulate)(epoch, 0, lambda: 1):
             losses += stepped.losses
-    crew.collect(found.state)
+        if found.state.update is not None:
+            found.state.update.after_epoch(found.state.model, found.encoded, rows)
+        crew.collect(found.state)
+        settle(found.state.model)
     moved = {
         name: t for name, t in snapshot(found.state).items() if not name.startswith(("torch", "objective.effective"))
     }
@@ -156,10 +162,14 @@ def test_processes_train_as_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("rows", ["touched", "all"])
-@pytest.mark.parametrize("update", [{"kind": "one_backprop", "debias": True}, {"kind": "two_backprop"}])
-def test_queries_stay_at_home(update: dict[str, Any], rows: str) -> None:
+@pytest.mark.parametrize("processes", [3, 13])
+@pytest.mark.parametrize(
+    "update",
+    [{"kind": "one_backprop", "debias": True}, {"kind": "one_backprop", "refresh": "epoch"}, {"kind": "two_backprop"}],
+)
+def test_queries_stay_at_home(update: dict[str, Any], rows: str, processes: int) -> None:
     case = {"negatives": SHARED, "update": update, "rows": rows}
-    compare(spec(case, "query"), dataset(), 3)
+    compare(spec(case, "query"), dataset(), processes)
 
 
 CUT = [name for name, case in CASES.items() if case.get("candidate") != TABLE and "clip" not in name and name != "ema"]
@@ -192,26 +202,34 @@ def test_a_process_has_its_rows_only() -> None:
         assert together(3, work) == [(18, 6, 2, 18), (1, 6, 2, 1), (1, 6, 2, 1)]
 
 
-def test_nobody_reads_the_query_of_another() -> None:
-    """Vectors of queries of other processes are spoiled before the first step: the losses stay those of one process."""
-    chosen, data = spec({"negatives": SHARED, "update": {"kind": "one_backprop"}}, "auto"), dataset()
+@pytest.mark.parametrize("update", ["one_backprop", "two_backprop"])
+def test_nobody_has_the_queries_of_another(update: str) -> None:
+    """The first process, which is brought them, has them spoiled before the first step: the losses stay those of one process."""
+    chosen, data = spec({"negatives": SHARED, "update": {"kind": update}}, "query"), dataset()
     losses, _ = run(ALONE, prepared(chosen, data), chosen, data)
     each = [prepared(chosen, data) for _ in range(2)]
 
-    def work(world: World) -> list[float]:
+    def work(world: World) -> tuple[int, int, int, list[float]]:
         found = each[world.rank]
         crew = Crew.of(world, found, chosen.training)
-        (tower,) = found.state.model.query.id_towers().values()
+        crew.shard(found.state, chosen.training, Stretch())
+        (tower,), (shard,) = found.state.model.query.id_towers().values(), crew.shards
         with torch.no_grad():
-            tower.table[1 - world.rank :: 2] = 1e3
+            tower.table.fill_(1e3)
         batches = batches_of(found, data.parts.train, chosen.training, 0, 0, crew)
         steps = torch_steps(found.state, lambda epoch, done: batches)(0, 0, lambda: 1)
-        return [loss for stepped in steps for loss in stepped.losses]
+        told = [loss for stepped in steps for loss in stepped.losses]
+        remembered = [
+            slot for name, slot in found.state.optimizer.state().items() if name.startswith(f"{shard.place}.")
+        ]
+        return len(tower.table), len(shard.rows), max([len(slot) for slot in remembered if slot.dim()], default=0), told
 
     with seeded_torch(0):
-        for own in together(2, work):
-            np.testing.assert_allclose(own, losses[: len(own)], rtol=1e-5)
-    assert len(own) == 4
+        (*first, first_losses), (*second, second_losses) = together(2, work)
+    held = 6 if update == "two_backprop" else 0  # what Adam remembers
+    assert (first, second) == ([12, 6, held], [1, 6, held])
+    for own in (first_losses, second_losses):
+        np.testing.assert_allclose(own, losses[:4], rtol=1e-5)
 
 
 def first_gradients(chosen: ModelingSpec, data: Dataset, found: Prepared, world: World) -> dict[str, Tensor]:
@@ -298,6 +316,10 @@ def test_refusals() -> None:
     assert "ema" in refused(spec({"negatives": SHARED, "candidate": TABLE, "update": {"kind": "ema"}}), dataset())
     clipped = {"negatives": SHARED, "clip_norm": 1.0}
     assert "clip_norm" in refused(spec(clipped, "query"), dataset())
+    later = spec({"negatives": SHARED}, "query")
+    towers = {"query.id": TowerTrainingSpec(unfreeze=1)}
+    later = later.model_copy(update={"training": later.training.model_copy(update={"towers": towers})})
+    assert "lets layers move later" in refused(later, dataset())
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from towerkit.towers import IdTower
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.exchange import Exchanging, Parted, encoded_locally, with_exchange
 from towerkit.training.loop import Stretch, Watch
-from towerkit.training.shards import Shard, bring_together, sharded
+from towerkit.training.shards import HomeShard, Shard, bring, bring_together, cut, place_of, sharded
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
 
@@ -45,8 +45,8 @@ class Crew:
     """``[query rows]`` the row of the query's id table, where all rows of a query belong to one process; else None."""
     exchanges: bool = False
     """Candidates are the work of towers, so that processes encode them for each other."""
-    shards: dict[int, Shard] = field(default_factory=dict)
-    """Place in the optimizer -> the rows of a candidates' table that this process has; see :meth:`shard`."""
+    shards: list[Shard] = field(default_factory=list)
+    """The rows of tables that this process has; see :meth:`shard`."""
 
     @classmethod
     def of(cls, world: World, prepared: Prepared, training: TrainingSpec) -> Crew:
@@ -71,9 +71,6 @@ class Crew:
         if not isinstance(model, TwoTower):
             return cls(world, training.seed)
         codes = _codes_at_home(prepared, training)
-        if codes is not None and not isinstance(state.update, OneBackprop):
-            table = _query_table(model)
-            state.at_home = frozenset(place for place, own in enumerate(state.optimizer.parameters) if own is table)
         exchanges = any(not isinstance(tower, IdTower) for _, tower in model.candidate.each())
         if exchanges:
             if isinstance(state.update, MomentumUpdate):
@@ -86,23 +83,29 @@ class Crew:
         return cls(world, training.seed, codes, exchanges)
 
     def shard(self, state: TrainState, training: TrainingSpec, stretch: Stretch) -> None:
-        """Let each process keep its rows of the candidates' id tables only, where that is asked for; after weights were compared.
+        """Let each process keep its own rows only: of the queries' table where they stay at home, of the candidates' where asked.
 
         Args:
-            state: The same in every process; moved in place.
+            state: The same in every process, as :meth:`check_together` makes sure; moved in place.
             training: Asks for it.
             stretch: Where a training goes on; the best weights so far are the first process's to restore.
 
         Raises:
             SpecError: If something else reads a table that would be cut.
         """
-        self.shards.update(sharded(state, self.world, training))
+        self.shards.extend(sharded(state, self.world, training))
+        if self.query_codes is not None:
+            tower = _query_tower(state.model)
+            home = cut(state, HomeShard(tower, self.world, place_of(state, tower)))
+            self.shards.append(home)
+            if isinstance(state.update, OneBackprop):
+                state.update.home = home.rows.data
         if self.shards and not self.world.is_first:
             stretch.best_weights = None
 
     def begin_epoch(self) -> None:
         """What the first process settled after the last epoch goes to the process that has the row."""
-        for each in self.shards.values():
+        for each in self.shards:
             each.begin_epoch()
 
     def shares(self, prepared: Prepared, rows: Rows) -> Shares | None:
@@ -150,22 +153,9 @@ class Crew:
     def collect(self, state: TrainState) -> None:
         """Bring the first process what the others keep at home: vectors of queries, rows of tables, what is remembered of both."""
         bring_together(state, self.shards)
-        if self.query_codes is None:
-            return
-        self._bring(_query_table(state.model))
-        if isinstance(state.update, OneBackprop) and state.update.met is not None:
-            self._bring(state.update.met)
-        for name, slot in sorted(state.optimizer.state().items()):
-            if slot.dim() and any(name.startswith(f"{place}.") for place in state.at_home - self.shards.keys()):
-                self._bring(slot)
-
-    def _bring(self, rows: Tensor) -> None:
-        rank, size = self.world.rank, self.world.size
-        sizes = [len(range(each, len(rows), size)) for each in range(size)]
-        everyone = self.world.at_first(rows[rank::size].contiguous(), sizes)
-        if everyone is not None:
-            for each, own in enumerate(everyone.split(sizes)):
-                rows[each::size] = own
+        if self.query_codes is not None and isinstance(state.update, OneBackprop) and state.update.met is not None:
+            met, world = state.update.met, self.world
+            bring(world, met[world.rank :: world.size], met, len(met))
 
     def told(self, figures: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         """What the first process finds out, in every process.
@@ -259,9 +249,9 @@ def _sums(model: nn.Module) -> list[Tensor]:
     return [tensor.detach().double().sum() for tensor in model.state_dict().values()]
 
 
-def _query_table(model: TwoTower) -> nn.Parameter:
+def _query_tower(model: TwoTower) -> IdTower:
     (tower,) = model.query.id_towers().values()
-    return tower.table
+    return tower
 
 
 def _codes_at_home(prepared: Prepared, training: TrainingSpec) -> NDArray[np.int64] | None:
@@ -290,6 +280,10 @@ def _homeless(state: TrainState, training: TrainingSpec) -> str | None:
         return "its id table is the candidates' too"
     if isinstance(state.update, MomentumUpdate):
         return "an ema update keeps a slow copy of them"
-    if training.optimizer.clip_norm is not None and not isinstance(state.update, OneBackprop):
+    if isinstance(state.update, OneBackprop):
+        return None  # no gradient moves them
+    if training.optimizer.clip_norm is not None:
         return "training.optimizer.clip_norm looks at all gradients together"
+    if any(own.unfreeze is not None for own in training.towers.values()):
+        return "training.towers lets layers move later"
     return None

@@ -1,8 +1,9 @@
 """A table in shards: of several processes that train together each has, and moves, only its own rows.
 
-Row ``r`` belongs to process ``r mod N``, as queries at home do: codes rise as keys appear, so neighbours in popularity lie in
-different processes. A step asks the owners for the rows that it reads and sends their gradients back; no gradient of the table is
-reduced, and the optimizer remembers a process's own rows alone. Rows, gradients and steps are those of the whole table.
+Row ``r`` belongs to process ``r mod N``: codes rise as keys appear, so neighbours in popularity lie in different processes. No
+gradient of the table is reduced, and the optimizer remembers a process's own rows alone. Rows, gradients and steps are those
+of the whole table. Queries at home are read by the process that has them; of candidates a step asks the owners for the rows that
+it reads, and sends their gradients back.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ from towerkit.training.state import TrainState
 
 
 class Shard:
-    """One process's rows of an id tower's table.
+    """One process's rows of an id tower's table, read by all processes.
 
     Args:
         tower: Reads its rows here while it trains.
         world: The processes.
+        place: In the optimizer, of the table; None where no gradient moves it.
     """
 
-    def __init__(self, tower: IdTower, world: World) -> None:
-        self.tower, self.world = tower, world
+    def __init__(self, tower: IdTower, world: World, place: int | None = None) -> None:
+        self.tower, self.world, self.place = tower, world, place
         own = tower.table.detach()[world.rank :: world.size].clone()
-        self.rows = nn.Parameter(own)
+        self.rows = nn.Parameter(own, requires_grad=tower.table.requires_grad)
         """``[own rows, dim]``; row ``i`` is row ``rank + i * size`` of the table."""
         self.num_rows = len(tower.table)
         tower.look_up = self.look_up
@@ -65,21 +67,38 @@ class Shard:
         if self.world.is_first:
             self.rows[0] = self.tower.table[0]
 
-    @torch.no_grad()
-    def bring(self, rows: Tensor, whole: Tensor | None) -> None:
-        """Bring the first process the rows of all.
+
+class HomeShard(Shard):
+    """One process's rows of the queries' table: all that its rows of a batch read."""
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """``[n, dim]`` rows of the table; zeros where a row of another process only keeps company, and touches nothing.
 
         Args:
-            rows: ``[own rows, ...]``, as long as :attr:`rows`.
-            whole: ``[num_rows, ...]`` where they go, in the first process.
+            codes: ``[n]``, of this process.
         """
         size = self.world.size
-        sizes = [len(range(rank, self.num_rows, size)) for rank in range(size)]
-        everyone = self.world.at_first(rows.contiguous(), sizes)
-        if everyone is not None:
-            assert whole is not None
-            for rank, own in enumerate(everyone.split(sizes)):
-                whole[rank::size] = own
+        if (codes % size != self.world.rank).any():
+            return self.rows.new_zeros(len(codes), self.rows.shape[1])
+        return functional.embedding(codes // size, self.rows, sparse=self.tower.sparse_rows)
+
+
+@torch.no_grad()
+def bring(world: World, own: Tensor, whole: Tensor | None, num_rows: int) -> None:
+    """Bring the first process the rows of all.
+
+    Args:
+        world: The processes.
+        own: ``[own rows, ...]``: of a table, rows ``rank``, ``rank + size`` and so on.
+        whole: ``[num_rows, ...]`` where they go, in the first process.
+        num_rows: Of the table.
+    """
+    sizes = [len(range(rank, num_rows, world.size)) for rank in range(world.size)]
+    everyone = world.at_first(own.contiguous(), sizes)
+    if everyone is not None:
+        assert whole is not None
+        for rank, rows in enumerate(everyone.split(sizes)):
+            whole[rank :: world.size] = rows
 
 
 class _Exchanged(torch.autograd.Function):
@@ -95,7 +114,7 @@ class _Exchanged(torch.autograd.Function):
         return ctx.world.exchange(gradients[0].contiguous(), ctx.taken, ctx.given), None, None, None
 
 
-def sharded(state: TrainState, world: World, training: TrainingSpec) -> dict[int, Shard]:
+def sharded(state: TrainState, world: World, training: TrainingSpec) -> list[Shard]:
     """Let each process keep only its rows of the candidates' id tables, and what its optimizer remembers of them.
 
     Args:
@@ -103,14 +122,11 @@ def sharded(state: TrainState, world: World, training: TrainingSpec) -> dict[int
         world: The processes.
         training: Asks for it.
 
-    Returns:
-        Place in the optimizer -> the shard.
-
     Raises:
         SpecError: If something else reads a table that would be cut.
     """
     if world.size == 1 or training.tables == "whole":
-        return {}
+        return []
     model = state.model
     if not isinstance(model, TwoTower) or not model.candidate.id_towers():
         raise SpecError(
@@ -120,40 +136,50 @@ def sharded(state: TrainState, world: World, training: TrainingSpec) -> dict[int
     reason = _uncuttable(state, training)
     if reason is not None:
         raise SpecError(f"training.tables: sharded gives each worker its own rows of a table, but {reason}. Use whole.")
-    found = {}
-    for tower in model.candidate.id_towers().values():
-        place = next((i for i, each in enumerate(state.optimizer.parameters) if each is tower.table), None)
-        if place is not None:  # else it does not move
-            found[place] = _cut(state, place, Shard(tower, world))
-    state.at_home |= frozenset(found)
-    return found
+    places = {id(tower): place_of(state, tower) for tower in model.candidate.id_towers().values()}
+    moving = [tower for tower in model.candidate.id_towers().values() if places[id(tower)] is not None]
+    return [cut(state, Shard(tower, world, places[id(tower)])) for tower in moving]
 
 
-def _cut(state: TrainState, place: int, shard: Shard) -> Shard:
-    remembered = state.optimizer.state()
-    for name, slot in remembered.items():
-        if name.startswith(f"{place}.") and slot.dim():
-            remembered[name] = slot[shard.world.rank :: shard.world.size].clone()
-    state.optimizer.restore(remembered)
-    state.optimizer.parameters[place] = shard.rows
+def place_of(state: TrainState, tower: IdTower) -> int | None:
+    """Where the optimizer has a tower's table; None where it does not move it."""
+    return next((place for place, own in enumerate(state.optimizer.parameters) if own is tower.table), None)
+
+
+def cut(state: TrainState, shard: Shard) -> Shard:
+    """Let the optimizer move a process's own rows in place of the table, and forget the others.
+
+    Args:
+        state: Moved in place.
+        shard: Of the table.
+    """
+    place, world = shard.place, shard.world
+    if place is not None:
+        remembered = state.optimizer.state()
+        for name, slot in remembered.items():
+            if name.startswith(f"{place}.") and slot.dim():
+                remembered[name] = slot[world.rank :: world.size].clone()
+        state.optimizer.restore(remembered)
+        state.optimizer.parameters[place] = shard.rows
+        state.at_home |= {place}
     return shard
 
 
 @torch.no_grad()
-def bring_together(state: TrainState, shards: dict[int, Shard]) -> None:
+def bring_together(state: TrainState, shards: Sequence[Shard]) -> None:
     """Bring the first process the tables, and what the optimizers remember of their rows.
 
     Args:
         state: Its model and :attr:`TrainState.gathered` have them then.
-        shards: By place in the optimizer.
+        shards: Of this process.
     """
-    for place, shard in shards.items():
-        first = shard.world.is_first
-        shard.bring(shard.rows.detach(), shard.tower.table.detach() if first else None)
+    for shard in shards:
+        world, first = shard.world, shard.world.is_first
+        bring(world, shard.rows.detach(), shard.tower.table.detach() if first else None, shard.num_rows)
         for name, slot in sorted(state.optimizer.state().items()):
-            if name.startswith(f"{place}.") and slot.dim():
+            if name.startswith(f"{shard.place}.") and slot.dim():
                 whole = slot.new_empty(shard.num_rows, *slot.shape[1:]) if first else None
-                shard.bring(slot, whole)
+                bring(world, slot, whole, shard.num_rows)
                 if whole is not None:
                     state.gathered[name] = whole
 

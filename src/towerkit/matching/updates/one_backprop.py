@@ -63,6 +63,9 @@ class OneBackprop(GradientUpdate):
         self.beta, self.duplicates, self.start, self.refresh = beta, duplicates, start, refresh
         self.met: Tensor | None = torch.zeros(0) if debias else None
         """``[id rows]`` how much each query has met so far, where the average is debiased."""
+        self.home: Tensor | None = None
+        """``[own rows, dim]`` where each of several processes has the id vectors of its own queries: row ``i`` is that of code
+        ``rank + i * size``."""
         self._step: list[tuple[Batch, dict[str, Tensor]]] = []
         """The batches of the step under way, several where gradients are accumulated, and what their candidates' towers gave."""
 
@@ -116,7 +119,13 @@ class OneBackprop(GradientUpdate):
     def after_epoch(self, model: TwoTower, encoded: Encoded, rows: Rows) -> None:
         """With ``refresh: epoch``, move every query by all its rows at once."""
         if self.refresh == "epoch":
-            self._move(self._id_tower(model).table, *self._everything(model, encoded, rows))
+            own = rows if self.home is None else self._at_home(model, encoded, rows)
+            self._move(self._id_tower(model).table, *self._everything(model, encoded, own))
+
+    def _at_home(self, model: TwoTower, encoded: Encoded, rows: Rows) -> Rows:
+        """The rows whose queries this process has."""
+        codes = dense(encoded.tables[model.query_entity], "id").numpy()[encoded.index[model.query_entity][rows]]
+        return rows[codes % self.world.size == self.world.rank]
 
     def state(self) -> dict[str, Tensor]:
         """How much each query has met, where that matters."""
@@ -148,13 +157,16 @@ class OneBackprop(GradientUpdate):
             mean, counts = targets[last], torch.where(last >= 0, each[last], 0.0)
         else:
             mean, counts = _grouped(owner, targets, weights, len(codes))
+        places = codes
+        if self.home is not None:
+            table, places = self.home, codes // self.world.size
         kept = (self.beta**counts)[:, None]
         if self.met is not None:
             before = self.met[codes]
             self.met[codes] = after = before + counts
             kept = kept * ((1.0 - self.beta**before) / (1.0 - self.beta**after).clamp(min=1e-12))[:, None]
             kept = torch.where(counts[:, None] > 0, kept, 1.0)
-        table[codes] = kept * table[codes] + (1.0 - kept) * mean
+        table[places] = kept * table[places] + (1.0 - kept) * mean
 
     def _id_tower(self, model: TwoTower) -> IdTower:
         towers = list(model.query.id_towers().values())
