@@ -7,19 +7,14 @@ Gowalla by each preset: the whole command, from its start to the evaluated Run. 
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from harness import ROOT, data_folder, report
+from harness import ROOT, data_folder, report, train_by_command
 
 SPEC = ROOT / "examples" / "ml100k_one_backprop.yaml"
 RATES, DECAYS = (0.001, 0.002, 0.005), (0.0, 3e-6, 1e-5, 3e-5)
@@ -38,20 +33,8 @@ BUDGET = {
 
 def train(words: list[str], settings: dict[str, Any]) -> tuple[dict[str, Any], float, float]:
     """Run ``towerkit train``; its answer, the seconds, and the best validation NDCG@20 where there was one."""
-    folder = data_folder()
-    with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, "-m", "towerkit", "train", *words, "--run", f"{place}/run", "--json"]
-        for key, value in settings.items():
-            command += ["--set", f"{key}={json.dumps(value)}"]
-        started = time.perf_counter()
-        environment = {**os.environ, "TOWERKIT_DATA": str(folder)}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        seconds = time.perf_counter() - started
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-        history = Path(place, "run", "history.jsonl").read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line).get("validation/ndcg@20", -math.inf) for line in history]
-    return json.loads(done.stdout), seconds, max(found, default=-math.inf)
+    answer, records, seconds = train_by_command(words, settings)
+    return answer, seconds, max((record.get("validation/ndcg@20", -math.inf) for record in records), default=-math.inf)
 
 
 def one_backprop() -> None:

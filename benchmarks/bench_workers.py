@@ -10,44 +10,22 @@ an hour each.
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import yaml
 from bench_streaming import Size, spec_of, write_log
-from harness import ROOT, data_folder, ratio, report
+from harness import ROOT, data_folder, ratio, report, train_by_command
 from pairs import gowalla
 
 WORKERS: dict[str, list[str]] = {"plain": [], "one worker": ["--on", "local", "--workers", "1"]}
 RESULTS = ROOT / "benchmarks" / "results"
-
-
-def trained(spec: Path, words: list[str], settings: dict[str, Any]) -> tuple[dict[str, Any], list[float], float]:
-    """Run ``towerkit train``; its answer, seconds of each epoch but the first, and of the whole command."""
-    with tempfile.TemporaryDirectory() as place:
-        command = [sys.executable, "-m", "towerkit", "train", str(spec), "--run", f"{place}/run", "--json", *words]
-        for key, value in settings.items():
-            command += ["--set", f"{key}={json.dumps(value)}"]
-        environment = {**os.environ, "TOWERKIT_DATA": str(data_folder() or "")}
-        started = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        seconds = time.perf_counter() - started
-        if done.returncode:
-            sys.exit(f"{' '.join(command)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
-        history = Path(place, "run", "history.jsonl").read_text(encoding="utf-8").splitlines()
-    ends = [json.loads(line)["seconds"] for line in history]
-    return json.loads(done.stdout), list(np.diff(ends)), seconds
 
 
 def overhead(place: Path, *, tiny: bool) -> None:
@@ -72,8 +50,8 @@ def overhead(place: Path, *, tiny: bool) -> None:
     whole: dict[str, list[float]] = {name: [] for name in WORKERS}
     for _ in range(1 if tiny else 3):
         for name, words in WORKERS.items():
-            _, each, seconds = trained(place / "spec.yaml", words, settings)
-            epochs[name].append(statistics.median(each))
+            _, records, seconds = train_by_command([str(place / "spec.yaml"), *words], settings)
+            epochs[name].append(statistics.median(np.diff([record["seconds"] for record in records])))
             whole[name].append(seconds)
     start = statistics.median(whole["one worker"]) - statistics.median(whole["plain"])
     ratios = {"one worker / plain": ratio(epochs["one worker"], epochs["plain"])}
@@ -88,7 +66,8 @@ def quality() -> None:
     for update in ("two_backprop", "one_backprop"):
         for workers in (1, 2):
             chosen = settings | {"update.kind": update}
-            answer, _, seconds = trained(RESULTS / "ml1m.yaml", ["--on", "local", "--workers", str(workers)], chosen)
+            words = [str(RESULTS / "ml1m.yaml"), "--on", "local", "--workers", str(workers)]
+            answer, _, seconds = train_by_command(words, chosen)
             metrics = {name: answer["metrics"][name] for name in ("recall@20", "ndcg@20")}
             found[f"{update}, {workers}"] = {"metrics": metrics, "epochs": answer["epochs"], "seconds": round(seconds)}
     report("one and two workers", {}, data="ml-1m, LightGCN-style split", sides_found=found)
@@ -124,7 +103,7 @@ def streamed(place: Path) -> None:
     spec.write_text(yaml.safe_dump(spec_of(folder, size).model_dump(mode="json", exclude_unset=True)))
     held = Held()
     held.start()
-    answer, _, seconds = trained(spec, ["--on", "local", "--workers", "1"], {})
+    answer, _, seconds = train_by_command([str(spec), "--on", "local", "--workers", "1"], {})
     held.over.set()
     told = {"resident_bytes": held.resident, "peak_bytes": held.own, "seconds": round(seconds)}
     about = {"n": rows, "users": size.users, "items": size.items, "dim": size.dim, "engine": "compiled"}

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,35 @@ def data_folder(*names: str) -> Path | None:
     given = os.environ.get("TOWERKIT_DATA")
     path = (Path(given) if given else ROOT.parent / "shared" / "data").joinpath(*names)
     return path if path.exists() else None
+
+
+def train_by_command(
+    words: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]], float]:
+    """Run ``towerkit train`` into a folder that is removed again.
+
+    Args:
+        words: Of the command: a spec or a preset, and options.
+        settings: Key of the spec -> value.
+
+    Returns:
+        Its answer, the records of its epochs, and the seconds of the whole command.
+
+    Raises:
+        RuntimeError: If it failed; with its last words.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", "towerkit", "train", *words, "--run", f"{place}/run", "--json"]
+        for key, value in settings.items():
+            command += ["--set", f"{key}={json.dumps(value)}"]
+        environment = {**os.environ, "TOWERKIT_DATA": str(data_folder() or "")}
+        started = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}\n{done.stdout[-1000:]}\n{done.stderr[-2000:]}")
+        history = Path(place, "run", "history.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads(done.stdout), [json.loads(line) for line in history], seconds
 
 
 def _side(times: Sequence[float]) -> dict[str, float]:

@@ -110,28 +110,28 @@ def streamed_time(lines: Sequence[Line]) -> Figure | None:
     return Figure(spread["median"], spread["q1"], spread["q3"], beside)
 
 
-def streamed_memory(lines: Sequence[Line]) -> Figure | None:
-    """Gigabytes resident at the peak, the pages of mapped files counted in."""
-    line = line_of(lines, "streamed peak memory")
-    if line is None:
-        return None
-    peak, own = line["resident_bytes"] / 1e9, line["peak_bytes"] / 1e9
-    until = (
-        "from the files to the evaluated Run" if line["whole"] else "from the files to the second window of training"
-    )
-    return Figure(peak, peak, peak, f"{until}; {own:.2f} GB without the pages of mapped files")
+def resident(benchmark: str, until: Callable[[Line], str]) -> Callable[[Sequence[Line]], Figure | None]:
+    """Gigabytes resident at the peak, the pages of mapped files counted in; ``until`` says from where to where."""
+
+    def read(lines: Sequence[Line]) -> Figure | None:
+        line = line_of(lines, benchmark)
+        if line is None:
+            return None
+        peak, own = line["resident_bytes"] / 1e9, line["peak_bytes"] / 1e9
+        return Figure(
+            peak, peak, peak, f"from the files to {until(line)}; {own:.2f} GB without the pages of mapped files"
+        )
+
+    return read
 
 
-def streamed_on_ray(lines: Sequence[Line]) -> Figure | None:
-    """Gigabytes resident at the peak of a worker, the pages of mapped files counted in."""
-    line = line_of(lines, "streamed on Ray, peak memory")
-    if line is None:
-        return None
-    peak, own = line["resident_bytes"] / 1e9, line["peak_bytes"] / 1e9
-    beside = (
-        f"from the files to the evaluated Run in {line['seconds']} s; {own:.2f} GB without the pages of mapped files"
-    )
-    return Figure(peak, peak, peak, f"{beside}; load {line['load']}")
+streamed_memory = resident(
+    "streamed peak memory",
+    lambda line: "the evaluated Run" if line["whole"] else "the second window of training",
+)
+streamed_on_ray = resident(
+    "streamed on Ray, peak memory", lambda line: f"the evaluated Run in {line['seconds']} s, load {line['load']}"
+)
 
 
 def large_index(figure: str, *, times: float = 1.0) -> Callable[[Sequence[Line]], Figure | None]:
