@@ -18,7 +18,16 @@ say "N workers with B rows are one with N B: values, gradients, weights, everyth
 check tests/training/test_together.py
 
 say "two real processes over gloo: the Run of one process, the item table whole or in shards; one vanishes, and one process or three go on"
-check tests/scale/test_processes.py
+check tests/scale/test_processes.py tests/scale/test_deaths.py
+
+say "the same shards beside TorchRec's, in an environment of their own"
+$python -m venv "$out/torchrec"
+$python -c 'import os, sysconfig; print(sysconfig.get_path("purelib"), os.path.abspath("src"), sep="\n")' >"$(echo "$out"/torchrec/lib/python*/site-packages)/towerkit.pth"
+if "$out/torchrec/bin/pip" install -q --no-deps -r tests/scale/torchrec.txt; then
+  "$out/torchrec/bin/python" -m pytest -q -p no:cacheprovider -m long tests/scale/test_beside_torchrec.py
+else
+  echo "skipped: TorchRec cannot be installed here"
+fi
 
 say "two workers on Ray, one of them killed: the Run of one process"
 check tests/scale/test_ray_train.py -m long

@@ -1,6 +1,7 @@
 """Tables in shards beside TorchRec's row-wise ones: the same rows are read, and the same Adagrad steps are taken.
 
-Its packages are not installed with towerkit; decision 0036 says how and why. Skipped without them.
+Its packages (``torchrec.txt``) are not installed with towerkit; decision 0036 says why. Skipped without them;
+``acceptance/8.sh`` makes an environment with them.
 """
 
 from __future__ import annotations
