@@ -25,7 +25,7 @@ class TrainingSpec(Spec):
     window_rows: int = Field(1 << 22, ge=1)
     """Rows that are shuffled together; blocks of more rows than these come in a random order, window by window."""
     partition: Literal["auto", "rows", "query"] = "auto"
-    """Who of several workers computes a row: any of them, or all rows of a query the same one, which alone keeps the query's
+    """Who of several workers computes a row: any of them, or all rows of a query the same one, which alone has the query's
     vector. ``auto`` is ``query`` where an update moves queries without a gradient. The result is the same."""
     tables: Literal["whole", "sharded"] = "whole"
     """Whether each of several workers has and moves all rows of the candidates' id tables, or only its own. The result is the
