@@ -2,7 +2,8 @@
 
 Invariants:
 - a worker that dies when the Run is written already ends nothing: the Run is given, and no checkpoint is left;
-- a Run that was there before is not taken for the one of this training.
+- a Run that was there before is not taken for the one of this training, nor is one that is gone;
+- where nothing was saved, nobody is told to resume.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from towerkit.core.errors import TrainingError
 from towerkit.data.dataset import read_dataset
 from towerkit.run import Run
 from towerkit.scale import ray_train
@@ -45,6 +47,12 @@ def writes_and_dies(job: Job) -> str:
     return "a worker is gone"
 
 
+def takes_away_and_dies(job: Job) -> str:
+    """A first worker that is killed between the renames that replace a Run."""
+    Path(job.run).rename(Path(job.run).with_name(".run.old-1-x"))
+    return "a worker is gone"
+
+
 def test_a_death_after_the_run_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     found = train(monkeypatch, tmp_path / "run", said, [writes_and_dies])
@@ -58,8 +66,15 @@ def test_a_death_after_the_run_was_written(tmp_path: Path, monkeypatch: pytest.M
 def test_a_death_before_an_older_run_was_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_alone(tmp_path / "run")
     before, said = (tmp_path / "run" / "manifest.json").read_bytes(), list[str]()
-    attempts = [lambda job: "a worker is gone", writes_and_dies]
+    attempts = [lambda job: "a worker is gone", takes_away_and_dies, writes_and_dies]
     found = train(monkeypatch, tmp_path / "run", said, attempts, overwrite=True)
     assert not attempts
     assert (found.path / "manifest.json").read_bytes() != before
-    assert sum("started again" in text for text in said) == 1
+    assert sum("started again" in text for text in said) == 2
+
+
+def test_deaths_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrainingError, match="Workers died 2 times, the last time: gone") as caught:
+        train(monkeypatch, tmp_path / "run", [], [lambda job: "gone"] * 2, restarts=1)
+    assert "--resume" not in str(caught.value)
+    assert "0 s of this attempt are lost" in str(caught.value)

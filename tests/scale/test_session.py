@@ -2,13 +2,16 @@
 
 Invariants:
 - a cluster of this machine that does not start in time is started once more, and then told with the reason;
-- a cluster that cannot be reached, or has too few CPUs, is refused with its address and the next step; a session is left at its
-  end.
+- a cluster that cannot be reached, or has too few CPUs, is refused with its address and the next step, before Ray is asked where
+  nobody listens; a session is left at its end;
+- far more workers than a machine has CPUs are refused.
 """
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -69,11 +72,18 @@ def test_a_slow_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ray.calls.count("init") == 2
 
 
-def test_a_cluster_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pretended(monkeypatch, [ConnectionError("nobody there")])
+@pytest.fixture
+def listener() -> Iterator[str]:
+    """An address at which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield "{}:{}".format(*server.getsockname())
+
+
+def test_a_cluster_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, listener: str) -> None:
+    ray = pretended(monkeypatch, [ConnectionError("nobody there\nmore")])
     with (
-        pytest.raises(SpecError, match=r"--on 10\.0\.0\.1:6379 reaches no Ray cluster \(nobody there\)"),
-        ray_session("10.0.0.1:6379", 2),
+        pytest.raises(SpecError, match=rf"--on '{listener}' reaches no Ray cluster \(nobody there\)"),
+        ray_session(listener, 2),
     ):
         pass
     ray = pretended(monkeypatch, [], cpus=1)
@@ -83,3 +93,23 @@ def test_a_cluster_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pass
     assert ray.calls == ["init", "shutdown"]
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("127.0.0.1:1", "refused"), ("ray://127.0.0.1:1", "refused"), ("127.0.0.1:port", "received 'port'")],
+)
+def test_ray_is_not_asked_where_nobody_listens(monkeypatch: pytest.MonkeyPatch, address: str, reason: str) -> None:
+    """It would try for minutes, and not be ended by a signal."""
+    ray = pretended(monkeypatch, [])
+    with pytest.raises(SpecError, match=reason) as caught, ray_session(address, 2):
+        pass
+    assert ray.calls == []
+    assert f"--on '{address}' reaches no Ray cluster" in str(caught.value)
+
+
+def test_a_slip_in_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pretended(monkeypatch, [])
+    with pytest.raises(SpecError, match="received --workers 50000"), ray_session("local", 50_000):
+        pass
+    assert ray.calls == []

@@ -74,6 +74,7 @@ def train(
     from towerkit.experiment import estimates_of
     from towerkit.run import Run
     from towerkit.run_writer import train_run
+    from towerkit.scale.job import check_shareable
     from towerkit.spec import load_spec
     from towerkit.storage.atomic import check_target
     from towerkit.training.signals import StopSignals
@@ -98,6 +99,8 @@ def train(
         return
     if on is None and workers > 1:
         raise typer.BadParameter(f"--workers {workers} goes with --on: 'local', or a Ray cluster's address.")
+    if on is not None and base is not None:
+        raise typer.BadParameter("--on trains from the start; --from goes without it.")
     given = [name for name, value in of_preset.items() if value is not None]
     if spec is None or given:
         told = f"{given[0]} goes with --preset." if given else "Missing argument 'SPEC': a spec file, or --preset NAME."
@@ -105,6 +108,8 @@ def train(
     experiment = load_spec(spec, settings or ())
     before = None if base is None else Run.load(base)
     place, seed = spec.resolve().parent, experiment.training.seed
+    if on is not None:
+        check_shareable(experiment, workers)
     encode = None if on is None else encoder(on, workers, experiment)
     dataset = open_data(experiment.data, base=place, seed=seed, say=console.note, encode=encode)
     if not as_json:
@@ -115,8 +120,6 @@ def train(
         return
     assert run is not None
     if on is not None:
-        if base is not None:
-            raise typer.BadParameter("--on trains from the start; --from goes without it.")
         train_by_workers(
             on, workers, run, experiment, dataset, place=place, overwrite=overwrite, resume=resume, as_json=as_json
         )

@@ -85,22 +85,23 @@ def train_on(
             if able < workers:
                 say(f"The cluster has {able} CPUs left: {able} workers go on with the work of {workers}.")
             failed = _attempt(job, able)
-            if failed is None or _written(run) != before:
+            if failed is None or _written(run) not in (None, before):
+                found = Run.load(run)
                 if failed is not None:
                     say(f"A worker died ({failed}) when the Run was there already. Nothing is lost.")
                     checkpoints.remove()
                 tell_rest(run / "history.jsonl")
-                return Run.load(run)
+                return found
             told = error_of(run)
             if told is not None:
                 raise told from None
+            lost = _lost(checkpoints, time.monotonic() - started)
             if attempt < restarts:
-                say(
-                    f"A worker died ({failed}). {_lost(checkpoints, time.monotonic() - started)} The workers are started again."
-                )
+                say(f"A worker died ({failed}). {lost} The workers are started again.")
+    again = "The same command with --resume continues" if checkpoints.exists else "Mend what it names, and train again"
     raise TrainingError(
-        f"Workers died {restarts + 1} times, the last time: {failed}. {_lost(checkpoints, 0.0)} The same command with "
-        "--resume continues; Ray's logs are below its temporary folder, in session_latest/logs."
+        f"Workers died {restarts + 1} times, the last time: {failed}. {lost} {again}; Ray's logs are below its temporary "
+        "folder, in session_latest/logs."
     )
 
 
@@ -160,11 +161,7 @@ def _lost(checkpoints: Checkpoints, seconds: float) -> str:
     if not states:
         return f"There is no checkpoint yet, so the {seconds:.0f} s of this attempt are lost."
     since = min(time.time() - states[-1].stat().st_mtime, seconds)
-    return (
-        f"The newest checkpoint is {states[-1].parent}; {since:.0f} s of work since then are lost."
-        if seconds
-        else (f"The newest checkpoint is {states[-1].parent}.")
-    )
+    return f"The newest checkpoint is {states[-1].parent}; {since:.0f} s of work since then are lost."
 
 
 @contextlib.contextmanager

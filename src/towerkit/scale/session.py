@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -16,6 +17,9 @@ from towerkit.core.optional import optional_import
 LOCAL = "local"
 _STARTS = 2
 """Ray gives a node 30 seconds, which a busy machine may not keep to; what was started of one stays until this process ends."""
+_KNOCK_S = 10.0
+_MOST_PER_CPU = 8
+"""Of workers on one machine: more is a slip, which the machine would not survive."""
 _QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 _STORE_BYTES = 200 << 20
 """Of the object store: workers read the data themselves, and nothing large goes through it."""
@@ -38,6 +42,11 @@ def ray_session(address: str, workers: int) -> Iterator[Any]:
         TrainingError: If Ray does not start on this machine.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    most = _MOST_PER_CPU * (os.cpu_count() or 1)
+    if address == LOCAL and workers > most:
+        raise SpecError(
+            f"--on local starts at most {_MOST_PER_CPU} workers for each CPU, {most} on this machine; received --workers {workers}."
+        )
     if address == LOCAL and not any(name in os.environ for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
         os.environ["RAY_AUTH_TOKEN"] = token()
     ray = optional_import("ray", extra="ray")
@@ -90,11 +99,27 @@ def _start(ray: Any, workers: int) -> None:
 
 def _connect(ray: Any, address: str) -> None:
     try:
+        _knock(address)
         ray.init(address=address, **_QUIET)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise SpecError(
-            f"--on {address} reaches no Ray cluster ({error}). Start one (ray start --head), name its address, or use --on local."
+            f"--on '{address}' reaches no Ray cluster ({first_line(error)}). Start one (ray start --head), name its address, or "
+            "use --on local."
         ) from None
+
+
+def _knock(address: str) -> None:
+    """Make sure that somebody listens at ``HOST:PORT``: Ray itself would try for minutes, deaf to signals.
+
+    Raises:
+        OSError: If nobody does.
+        ValueError: If the port is no number.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and not port.isdigit():
+        raise ValueError(f"a port is a number, received '{port}'")
+    if colon:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def first_line(error: Exception) -> str:
