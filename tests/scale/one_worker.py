@@ -18,13 +18,14 @@ def exchanged(world: Processes) -> dict[str, object]:
     """What each of a world's ways to exchange gives; of two."""
     own = torch.arange(2.0) + world.rank
     rows = torch.full((world.rank + 1, 2), float(world.rank))
-    first = world.at_first(rows, [1, 2])
+    first: list[tuple[int, list[list[float]]]] = []
+    world.at_first(rows, [1, 2], lambda rank, theirs: first.append((rank, theirs.tolist())))
     given, taken = ([1, 2], [1, 1]) if world.is_first else ([1, 1], [2, 1])
     return {
         "sum": world.sum(own.clone()).tolist(),
         "largest": world.largest(own.clone()).tolist(),
         "all": world.all(rows, [1, 2]).tolist(),
-        "at_first": None if first is None else first.tolist(),
+        "at_first": first,
         "exchange": world.exchange(torch.arange(sum(given)) + 10 * world.rank, given, taken).tolist(),
         "told": world.told("first: é" if world.is_first else "second"),
         "sent": dict(world.sent),

@@ -76,8 +76,8 @@ def test_a_world_of_two(two: Path) -> None:
         assert each["told"] == "first: é"
     assert first["exchange"] == [0, 10]
     assert second["exchange"] == [1, 2, 11]
-    assert first["at_first"] == second["all"]
-    assert second["at_first"] is None
+    assert first["at_first"] == [[0, [[0.0, 0.0]]], [1, [[1.0, 1.0], [1.0, 1.0]]]]
+    assert second["at_first"] == []
     assert (first["sent"]["sum"], first["sent"]["all"], second["sent"]["at_first"]) == (16, 16, 16)
 
 

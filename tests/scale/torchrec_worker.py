@@ -21,7 +21,7 @@ from torchrec.distributed.types import ShardingType
 from towerkit.scale.processes import Processes, connected
 from towerkit.towers import IdTower
 from towerkit.training.optimizers import AdagradSpec
-from towerkit.training.shards import Shard
+from towerkit.training.shards import PooledShard
 from towerkit.training.together import reduce_gradients
 
 ROWS, DIM, LR = 101, 8, 0.1
@@ -49,7 +49,7 @@ def main(rank: int, folder: Path) -> None:
         tower = IdTower(ROWS, DIM, sparse_rows=True)
         table = torch.randn(ROWS, DIM, generator=torch.Generator().manual_seed(0))
         tower.table.data = table.clone()
-        theirs, ours = by_torchrec(table), Shard(tower, world)
+        theirs, ours = by_torchrec(table), PooledShard(tower, world)
         optimizer = AdagradSpec(lr=LR).build([ours.rows])
         read = []
         for step in range(3):
@@ -70,7 +70,7 @@ def main(rank: int, folder: Path) -> None:
 
 
 @torch.no_grad()
-def furthest(theirs: DistributedModelParallel, ours: Shard, world: Processes) -> float:
+def furthest(theirs: DistributedModelParallel, ours: PooledShard, world: Processes) -> float:
     """The largest difference of a weight, between TorchRec's shard of this process and ours of all."""
     whole = torch.empty(ROWS, DIM)
     sizes = [len(range(rank, ROWS, 2)) for rank in range(2)]

@@ -126,7 +126,7 @@ def run(world: World, found: Prepared, chosen: ModelingSpec, data: Dataset) -> t
     rows, losses = data.parts.train, []
     found.state.model.train()
     for epoch in range(2):
-        crew.begin_epoch()
+        crew.begin_epoch(found.state)
         batches = lambda epoch, done: batches_of(found, rows, chosen.training, epoch, done, crew)  # noqa: E731
         for stepped in torch_steps(found.state, batches, chosen.training.accumulate)(epoch, 0, lambda: 1):
             losses += stepped.losses
@@ -200,6 +200,13 @@ def test_a_process_has_its_rows_only() -> None:
 
     with seeded_torch(0):
         assert together(3, work) == [(18, 6, 2, 18), (1, 6, 2, 1), (1, 6, 2, 1)]
+
+
+def test_frozen_queries_are_read_by_all() -> None:
+    chosen = spec({"negatives": SHARED}, "query")
+    towers = {"query.id": TowerTrainingSpec(freeze=True)}
+    chosen = chosen.model_copy(update={"training": chosen.training.model_copy(update={"towers": towers})})
+    compare(chosen, dataset(), 3)
 
 
 @pytest.mark.parametrize("update", ["one_backprop", "two_backprop"])

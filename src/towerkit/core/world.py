@@ -6,7 +6,7 @@ in the same order, as for any collective operation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -69,14 +69,15 @@ class World:
         """
         return rows
 
-    def at_first(self, rows: Tensor, sizes: Sequence[int]) -> Tensor | None:
-        """As :meth:`all`, for the first process; None in the others.
+    def at_first(self, rows: Tensor, sizes: Sequence[int], put: Callable[[int, Tensor], None]) -> None:
+        """The rows of all processes for the first one, which holds those of one other process at a time.
 
         Args:
             rows: ``[own, ...]`` of this process.
             sizes: Of each process, how many rows it gives.
+            put: Given the rank and the rows of each process, in the first process alone.
         """
-        return rows
+        put(0, rows)
 
     def told(self, text: str) -> str:
         """What the first process says.

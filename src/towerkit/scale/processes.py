@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -61,16 +61,17 @@ class Processes(World):
         dist.all_to_all_single(found, rows.contiguous(), list(taken), list(given))
         return found
 
-    def at_first(self, rows: Tensor, sizes: Sequence[int]) -> Tensor | None:
+    def at_first(self, rows: Tensor, sizes: Sequence[int], put: Callable[[int, Tensor], None]) -> None:
         """See :meth:`World.at_first`."""
         if not self.is_first:
             self.sent["at_first"] += _bytes(rows)
-            dist.send(rows, 0)
-            return None
-        found = [rows, *(rows.new_empty(size, *rows.shape[1:]) for size in sizes[1:])]
-        for rank, each in enumerate(found[1:], 1):
-            dist.recv(each, rank)
-        return torch.cat(found)
+            dist.send(rows.contiguous(), 0)
+            return
+        put(0, rows)
+        for rank, size in enumerate(sizes[1:], 1):
+            theirs = rows.new_empty(size, *rows.shape[1:])
+            dist.recv(theirs, rank)
+            put(rank, theirs)
 
     def told(self, text: str) -> str:
         """See :meth:`World.told`."""

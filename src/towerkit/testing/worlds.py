@@ -62,10 +62,12 @@ class ThreadWorld(World):
         assert [len(each) for each in found] == list(taken), "each process gives as many rows as was said"
         return torch.cat(found)
 
-    def at_first(self, rows: Tensor, sizes: Sequence[int]) -> Tensor | None:
+    def at_first(self, rows: Tensor, sizes: Sequence[int], put: Callable[[int, Tensor], None]) -> None:
         """See :meth:`World.at_first`."""
         found = self.all(rows, sizes)
-        return found if self.is_first else None
+        if self.is_first:
+            for rank, theirs in enumerate(found.split(list(sizes))):
+                put(rank, theirs)
 
     def told(self, text: str) -> str:
         """See :meth:`World.told`."""

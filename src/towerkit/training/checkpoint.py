@@ -45,12 +45,13 @@ class Saved:
     """A checkpoint that was read and verified."""
 
     stretch: Stretch
-    tensors: Mapping[str, Tensor]
+    tensors: dict[str, Tensor]
     folder: Path
 
     def restore(self, state: TrainState) -> None:
-        """Put a state that was prepared afresh where the checkpoint was written; see :func:`restore`."""
+        """Put a state that was prepared afresh where the checkpoint was written, and let the tensors go; see :func:`restore`."""
         restore(state, self.tensors, str(self.folder))
+        self.tensors.clear()
 
 
 class Checkpoints:

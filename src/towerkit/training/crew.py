@@ -27,7 +27,7 @@ from towerkit.towers import IdTower
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.exchange import Exchanging, Parted, encoded_locally, with_exchange
 from towerkit.training.loop import Stretch, Watch
-from towerkit.training.shards import HomeShard, Shard, bring, bring_together, cut, place_of, sharded
+from towerkit.training.shards import HomeShard, Shard, bring, bring_together, give_away, place_of, sharded
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
 
@@ -95,16 +95,27 @@ class Crew:
         """
         self.shards.extend(sharded(state, self.world, training))
         if self.query_codes is not None:
-            tower = _query_tower(state.model)
-            home = cut(state, HomeShard(tower, self.world, place_of(state, tower)))
-            self.shards.append(home)
-            if isinstance(state.update, OneBackprop):
-                state.update.home = home.rows.data
+            self._shard_queries(state)
         if self.shards and not self.world.is_first:
             stretch.best_weights = None
 
-    def begin_epoch(self) -> None:
-        """What the first process settled after the last epoch goes to the process that has the row."""
+    def _shard_queries(self, state: TrainState) -> None:
+        tower = _query_tower(state.model)
+        home = HomeShard(tower, self.world, place_of(state, tower))
+        if isinstance(state.update, OneBackprop):
+            state.update.home = home.rows.data
+        elif home.place is None:  # frozen: nobody moves it, and all may read it
+            return
+        give_away(state, home)
+        self.shards.append(home)
+
+    def begin_epoch(self, state: TrainState) -> None:
+        """What the first process settled after the last epoch goes to the process that has the row.
+
+        Args:
+            state: What was gathered to be saved is forgotten.
+        """
+        state.gathered.clear()
         for each in self.shards:
             each.begin_epoch()
 
@@ -204,6 +215,7 @@ class _CrewWatch:
             self.crew.collect(state)
         if self.crew.world.is_first:
             self.checkpoints.after_step(state, stretch)
+        state.gathered.clear()
 
     def after_epoch(self, state: TrainState, stretch: Stretch) -> None:
         """An epoch is done; what is at home was brought before its validation."""
@@ -246,7 +258,9 @@ def _check_sums(state: TrainState) -> None:
 
 
 def _sums(model: nn.Module) -> list[Tensor]:
-    return [tensor.detach().double().sum() for tensor in model.state_dict().values()]
+    """Of each weight the sum, some million numbers at a time: in double precision a table is twice as large."""
+    parts = (tensor.detach().reshape(-1).split(1 << 20) for tensor in model.state_dict().values())
+    return [torch.stack([part.double().sum() for part in each]).sum() for each in parts]
 
 
 def _query_tower(model: TwoTower) -> IdTower:

@@ -231,7 +231,7 @@ class _Fit(Generic[D]):
             return crew.told(lambda: self.recipe.validate(prepared, self.dataset, self.dataset.parts.validation))
 
         def before_epoch(epoch: int) -> None:
-            crew.begin_epoch()
+            crew.begin_epoch(state)
             if prepared.before_epoch is not None:
                 prepared.before_epoch(epoch)
 
@@ -261,6 +261,7 @@ class _Fit(Generic[D]):
                     advance=None if prepared.engine is None else prepared.engine.steps,
                 )
         except LossError as error:
+            crew.collect(state)  # all processes are told the loss
             if checkpoints is None or not self.world.is_first:
                 raise
             raise save_failure(checkpoints, state, stretch, self.dataset, training, error) from None

@@ -8,6 +8,7 @@ it reads, and sends their gradients back.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,15 +22,16 @@ from towerkit.matching.updates import OneBackprop
 from towerkit.matching.updates.ema import MomentumUpdate
 from towerkit.models.two_tower import TwoTower
 from towerkit.towers import IdTower
+from towerkit.training.optimizers import Optimizer
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import TrainState
 
 
-class Shard:
-    """One process's rows of an id tower's table, read by all processes.
+class Shard(ABC):
+    """One process's rows of an id tower's table.
 
     Args:
-        tower: Reads its rows here while it trains.
+        tower: Whose table.
         world: The processes.
         place: In the optimizer, of the table; None where no gradient moves it.
     """
@@ -40,9 +42,35 @@ class Shard:
         self.rows = nn.Parameter(own, requires_grad=tower.table.requires_grad)
         """``[own rows, dim]``; row ``i`` is row ``rank + i * size`` of the table."""
         self.num_rows = len(tower.table)
-        tower.look_up = self.look_up
-        if not world.is_first:  # the first process brings the table together, to validate and to write it
-            tower.table.data = tower.table.data[:1].clone()
+
+    @abstractmethod
+    def look_up(self, codes: Tensor) -> Tensor:
+        """``[n, dim]`` rows of the table, for a tower that trains.
+
+        Args:
+            codes: ``[n]``.
+        """
+
+    @torch.no_grad()
+    def begin_epoch(self) -> None:
+        """Take the vector of unknown ids, which the first process settles with the whole table."""
+        if self.world.is_first:
+            self.rows[0] = self.tower.table[0]
+
+    def slots(self, optimizer: Optimizer) -> dict[str, Tensor]:
+        """What an optimizer remembers of each row: name -> ``[rows, ...]``.
+
+        Args:
+            optimizer: With the table, or these rows, at :attr:`place`.
+        """
+        if self.place is None:
+            return {}
+        found = sorted(optimizer.state().items())
+        return {name: slot for name, slot in found if name.startswith(f"{self.place}.") and slot.dim()}
+
+
+class PooledShard(Shard):
+    """Rows of the candidates' table, which all processes read."""
 
     def look_up(self, codes: Tensor) -> Tensor:
         """``[n, dim]`` rows of the table, each from the process that has it; all processes ask at once.
@@ -61,25 +89,21 @@ class Shard:
         found: Tensor = _Exchanged.apply(own, self.world, taken, counts)  # type: ignore[no-untyped-call]
         return functional.embedding(torch.argsort(order), found)
 
-    @torch.no_grad()
-    def begin_epoch(self) -> None:
-        """Take the vector of unknown ids, which the first process settles with the whole table."""
-        if self.world.is_first:
-            self.rows[0] = self.tower.table[0]
-
 
 class HomeShard(Shard):
-    """One process's rows of the queries' table: all that its rows of a batch read."""
+    """Rows of the queries' table: all that this process's rows of a batch read."""
 
     def look_up(self, codes: Tensor) -> Tensor:
-        """``[n, dim]`` rows of the table; zeros where a row of another process only keeps company, and touches nothing.
+        """``[n, dim]`` rows of the table; zeros for one row of another process, which keeps company and must touch nothing.
 
         Args:
             codes: ``[n]``, of this process.
         """
         size = self.world.size
-        if (codes % size != self.world.rank).any():
-            return self.rows.new_zeros(len(codes), self.rows.shape[1])
+        is_own = codes % size == self.world.rank
+        if len(codes) == 1 and not is_own:
+            return self.rows.new_zeros(1, self.rows.shape[1])
+        assert is_own.all(), "a process was given a query of another"
         return functional.embedding(codes // size, self.rows, sparse=self.tower.sparse_rows)
 
 
@@ -93,12 +117,12 @@ def bring(world: World, own: Tensor, whole: Tensor | None, num_rows: int) -> Non
         whole: ``[num_rows, ...]`` where they go, in the first process.
         num_rows: Of the table.
     """
-    sizes = [len(range(rank, num_rows, world.size)) for rank in range(world.size)]
-    everyone = world.at_first(own.contiguous(), sizes)
-    if everyone is not None:
+
+    def put(rank: int, rows: Tensor) -> None:
         assert whole is not None
-        for rank, rows in enumerate(everyone.split(sizes)):
-            whole[rank :: world.size] = rows
+        whole[rank :: world.size] = rows
+
+    world.at_first(own, [len(range(rank, num_rows, world.size)) for rank in range(world.size)], put)
 
 
 class _Exchanged(torch.autograd.Function):
@@ -136,9 +160,11 @@ def sharded(state: TrainState, world: World, training: TrainingSpec) -> list[Sha
     reason = _uncuttable(state, training)
     if reason is not None:
         raise SpecError(f"training.tables: sharded gives each worker its own rows of a table, but {reason}. Use whole.")
-    places = {id(tower): place_of(state, tower) for tower in model.candidate.id_towers().values()}
-    moving = [tower for tower in model.candidate.id_towers().values() if places[id(tower)] is not None]
-    return [cut(state, Shard(tower, world, places[id(tower)])) for tower in moving]
+    shards = [PooledShard(tower, world, place_of(state, tower)) for tower in model.candidate.id_towers().values()]
+    moving = [shard for shard in shards if shard.place is not None]
+    for shard in moving:
+        give_away(state, shard)
+    return list(moving)
 
 
 def place_of(state: TrainState, tower: IdTower) -> int | None:
@@ -146,23 +172,22 @@ def place_of(state: TrainState, tower: IdTower) -> int | None:
     return next((place for place, own in enumerate(state.optimizer.parameters) if own is tower.table), None)
 
 
-def cut(state: TrainState, shard: Shard) -> Shard:
-    """Let the optimizer move a process's own rows in place of the table, and forget the others.
+def give_away(state: TrainState, shard: Shard) -> None:
+    """Let a process read and move its own rows in place of the table, and forget the others.
 
     Args:
         state: Moved in place.
         shard: Of the table.
     """
-    place, world = shard.place, shard.world
-    if place is not None:
-        remembered = state.optimizer.state()
-        for name, slot in remembered.items():
-            if name.startswith(f"{place}.") and slot.dim():
-                remembered[name] = slot[world.rank :: world.size].clone()
-        state.optimizer.restore(remembered)
-        state.optimizer.parameters[place] = shard.rows
-        state.at_home |= {place}
-    return shard
+    tower, world = shard.tower, shard.world
+    if shard.place is not None:
+        own = {name: slot[world.rank :: world.size].clone() for name, slot in shard.slots(state.optimizer).items()}
+        state.optimizer.restore(state.optimizer.state() | own)
+        state.optimizer.parameters[shard.place] = shard.rows
+        state.at_home |= {shard.place}
+    tower.look_up = shard.look_up
+    if not world.is_first:  # the first process brings the table together, to validate and to write it
+        tower.table.data = tower.table.data[:1].clone()
 
 
 @torch.no_grad()
@@ -176,12 +201,11 @@ def bring_together(state: TrainState, shards: Sequence[Shard]) -> None:
     for shard in shards:
         world, first = shard.world, shard.world.is_first
         bring(world, shard.rows.detach(), shard.tower.table.detach() if first else None, shard.num_rows)
-        for name, slot in sorted(state.optimizer.state().items()):
-            if name.startswith(f"{shard.place}.") and slot.dim():
-                whole = slot.new_empty(shard.num_rows, *slot.shape[1:]) if first else None
-                bring(world, slot, whole, shard.num_rows)
-                if whole is not None:
-                    state.gathered[name] = whole
+        for name, slot in shard.slots(state.optimizer).items():
+            whole = slot.new_empty(shard.num_rows, *slot.shape[1:]) if first else None
+            bring(world, slot, whole, shard.num_rows)
+            if whole is not None:
+                state.gathered[name] = whole
 
 
 def _uncuttable(state: TrainState, training: TrainingSpec) -> str | None:
