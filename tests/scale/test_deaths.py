@@ -3,12 +3,14 @@
 Invariants:
 - a worker that dies when the Run is written already ends nothing: the Run is given, and no checkpoint is left;
 - a Run that was there before is not taken for the one of this training, nor is one that is gone;
+- epochs are told as the workers write them down, with the best one, and of a refit how many there will be;
 - where nothing was saved, nobody is told to resume.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,3 +80,28 @@ def test_deaths_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         train(monkeypatch, tmp_path / "run", [], [lambda job: "gone"] * 2, restarts=1)
     assert "--resume" not in str(caught.value)
     assert "0 s of this attempt are lost" in str(caught.value)
+
+
+class Epochs(Silent):
+    """Notes what is told of the epochs."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int, int, bool]] = []
+
+    def epoch(self, record: Any, *, stage: str, epochs: int, is_best: bool) -> None:
+        self.told.append((stage, record["epoch"], epochs, is_best))
+
+
+def test_epochs_are_told(tmp_path: Path) -> None:
+    spec, progress = spec_of(epochs=3), Epochs()
+    records = [
+        {"stage": "train", "epoch": 1 + i, "validation/ndcg@5": figure} for i, figure in enumerate((0.2, 0.3, 0.1))
+    ]
+    records += [{"stage": "refit", "epoch": 1 + i} for i in range(2)]
+    path = tmp_path / "history.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    dataset = read_dataset(spec.data, seed=spec.training.seed)
+    with ray_train._followed(tmp_path / "gone", spec, dataset, progress) as tell_rest:
+        tell_rest(path)
+    trained = [("train", 1, 3, True), ("train", 2, 3, True), ("train", 3, 3, False)]
+    assert progress.told == [*trained, ("refit", 1, 2, False), ("refit", 2, 2, False)]

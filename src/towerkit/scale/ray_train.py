@@ -25,6 +25,7 @@ from towerkit.scale.session import ray_session
 from towerkit.spec import ExperimentSpec
 from towerkit.storage.atomic import check_target
 from towerkit.training.checkpoint import Checkpoints
+from towerkit.training.loop import Selection
 from towerkit.training.progress import Progress
 
 _LOOK_S = 0.5
@@ -173,7 +174,7 @@ def _followed(
     Yields:
         Tells those that are left in a whole file; the one that is followed goes when the Run is there.
     """
-    over, told, is_best = threading.Event(), 0, _best_so_far(spec, dataset)
+    over, told, best = threading.Event(), 0, _Best(spec, dataset)
 
     def tell(path: Path) -> None:
         nonlocal told
@@ -182,7 +183,9 @@ def _followed(
             whole = [line for line in lines if line.endswith("\n")]
             for line in whole[told:]:
                 record = json.loads(line)
-                progress.epoch(record, stage=record["stage"], epochs=spec.training.epochs, is_best=is_best(record))
+                is_best = best.is_found(record)
+                epochs = best.epoch if record["stage"] == "refit" else spec.training.epochs
+                progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=is_best)
             told = max(told, len(whole))  # workers that are started again write it anew
 
     def follow() -> None:
@@ -204,17 +207,19 @@ def _followed(
         thread.join()
 
 
-def _best_so_far(spec: ExperimentSpec, dataset: Dataset | Log) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether an epoch, told in order, is the one that validation likes best so far."""
-    recipe: Any = log_recipe_of(spec, dataset) if isinstance(dataset, Log) else recipe_of(spec, dataset)
-    best: float | None = None
+class _Best:
+    """The epoch that validation likes best so far."""
 
-    def is_best(record: Mapping[str, Any]) -> bool:
-        nonlocal best
-        figure = record.get(f"validation/{recipe.selection.metric}", math.nan)
-        if record["stage"] != "train" or not recipe.selection.better(figure, best):
+    def __init__(self, spec: ExperimentSpec, dataset: Dataset | Log) -> None:
+        recipe: Any = log_recipe_of(spec, dataset) if isinstance(dataset, Log) else recipe_of(spec, dataset)
+        self.selection: Selection = recipe.selection
+        self.figure: float | None = None
+        self.epoch = spec.training.epochs
+
+    def is_found(self, record: Mapping[str, Any]) -> bool:
+        """Whether it is this one; epochs are told in order."""
+        figure = record.get(f"validation/{self.selection.metric}", math.nan)
+        if record["stage"] != "train" or not self.selection.better(figure, self.figure):
             return False
-        best = figure
+        self.figure, self.epoch = figure, record["epoch"]
         return True
-
-    return is_best
