@@ -8,6 +8,7 @@ Invariants:
   short one out;
 - ``rows: touched`` and ``rows: all`` differ as documented, and are one where every batch touches every row;
 - validation of tasks is the weighted mean over all labelled rows, however they are cut into batches;
+- a training that is resumed tells the epochs that were done as they were told then, of a refit how many there will be;
 - the model that comes back is in evaluation mode.
 """
 
@@ -37,8 +38,9 @@ from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.objectives.balance import FixedBalanceSpec, UncertaintyBalanceSpec
 from towerkit.objectives.retrieval import RetrievalObjectiveSpec
 from towerkit.objectives.tasks import TasksObjective
+from towerkit.training import fit
 from towerkit.training.fit import Trained, batches_of, fit_recipe
-from towerkit.training.loop import Selection, fit_loop
+from towerkit.training.loop import History, Selection, Stretch, fit_loop
 from towerkit.training.progress import Silent
 from towerkit.training.recipes import PredictionRecipe, RetrievalRecipe, pairs_matrix
 from towerkit.training.spec import TrainingSpec
@@ -347,3 +349,17 @@ def test_validation_without_labels_of_a_task() -> None:
     assert np.isnan(found["liked/loss"])
     assert found["loss"] == pytest.approx(2.0 * found["rating/loss"])
     assert EXAMPLE in prepared.encoded.tables
+
+
+def test_epochs_that_were_done_are_told_as_they_were() -> None:
+    told: list[tuple[str, int, int, bool]] = []
+
+    class Told(Silent):
+        def epoch(self, record: Mapping[str, Any], *, stage: str, epochs: int, is_best: bool) -> None:
+            told.append((stage, record["epoch"], epochs, is_best))
+
+    figures = (0.2, 0.3, 0.1)
+    before = History([{"stage": "train", "epoch": 1 + i, "validation/auc": figures[i]} for i in range(3)], 2)
+    refit = Stretch("refit", History([{"stage": "refit", "epoch": 1}]), before=before)
+    fit._replay(refit, Told(), 3, Selection("auc", higher_is_better=True))
+    assert told == [("train", 1, 3, True), ("train", 2, 3, True), ("train", 3, 3, False), ("refit", 1, 2, False)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from towerkit.cli.app import AsJson, Out, RunPath, app, check_out, give, print_json
-from towerkit.cli.scaling import embed_folder
+from towerkit.cli.scaling import Workers, check_workers, embed_folder
 from towerkit.core.errors import SpecError
 
 Many = Annotated[int, typer.Option("-k", min=1, help="How many answers.")]
@@ -164,15 +164,14 @@ def embed(
             "--on", help="A folder of Parquet by workers on Ray: 'local', or a cluster's address.", show_default=False
         ),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="With --on: how many.")] = 1,
+    workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
     """Write vectors: of keys or raw rows of one side, or what the backbone of a tower model makes of raw rows.
 
     A folder of Parquet files becomes one of vectors where --out names a folder: file by file, also by --workers --on a cluster.
     """
-    if on is None and workers > 1:
-        raise typer.BadParameter(f"--workers {workers} goes with --on: 'local', or a Ray cluster's address.")
+    check_workers(on, workers)
     if on is not None or (out is not None and not out.suffix and rows is not None and _is_folder(rows)):
         if rows is None or out is None:
             raise typer.BadParameter("--on embeds a folder of Parquet files into another: give ROWS and --out FOLDER.")

@@ -11,6 +11,7 @@ import typer
 
 from towerkit.cli.answering import Ranking, opened_run
 from towerkit.cli.app import AsJson, RunPath, app, print_json
+from towerkit.cli.scaling import Workers, check_workers
 from towerkit.core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def index(
         str | None,
         typer.Option("--on", help="Fill IVF by workers on Ray: 'local', or a cluster's address.", show_default=False),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="With --on: how many.")] = 1,
+    workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
     """Build an index of a Run's candidates; measure the recall, latency and memory of approximate ones."""
@@ -117,9 +118,8 @@ def _filling(on: str | None, workers: int, specs: list[Any], recall: float | Non
     from towerkit.index.filling import alone, by_shards
     from towerkit.index.specs import FaissIndexSpec
 
+    check_workers(on, workers)
     if on is None:
-        if workers > 1:
-            raise typer.BadParameter(f"--workers {workers} goes with --on: 'local', or a Ray cluster's address.")
         yield alone
         return
     names = [each.factory if isinstance(each, FaissIndexSpec) else each.kind for each in specs]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
 
 from towerkit.cli.app import described, print_json, show_run
 
@@ -13,6 +15,19 @@ if TYPE_CHECKING:
     from towerkit.data.stream.encoding import Encode
     from towerkit.data.stream.log import Log
     from towerkit.spec import ExperimentSpec
+
+
+Workers = Annotated[int, typer.Option("--workers", min=1, help="With --on: how many.")]
+
+
+def check_workers(on: str | None, workers: int) -> None:
+    """Refuse several workers without a place for them.
+
+    Raises:
+        BadParameter: If there are some.
+    """
+    if on is None and workers > 1:
+        raise typer.BadParameter(f"--workers {workers} goes with --on: 'local', or a Ray cluster's address.")
 
 
 def train_by_workers(
@@ -55,9 +70,15 @@ def train_by_workers(
 
 
 def encoder(address: str, workers: int, spec: ExperimentSpec) -> Encode | None:
-    """How a new log is encoded for workers; see :func:`towerkit.scale.pieces.encoder_on`."""
+    """How a new log is encoded for workers, once it is sure that they can train; see :func:`towerkit.scale.pieces.encoder_on`.
+
+    Raises:
+        SpecError: If several workers cannot train the spec.
+    """
+    from towerkit.scale.job import check_shareable
     from towerkit.scale.pieces import encoder_on
 
+    check_shareable(spec, workers)
     return encoder_on(address, workers, spec.data)
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from towerkit.cli.app import AsJson, Base, Overwrite, RunPath, app, described, print_json, run_and_data, show_run
 from towerkit.cli.presets import preset_spec, seconds_of, train_preset
-from towerkit.cli.scaling import encoder, train_by_workers
+from towerkit.cli.scaling import Workers, check_workers, encoder, train_by_workers
+
+if TYPE_CHECKING:
+    from towerkit.data.dataset import Dataset
+    from towerkit.data.stream.log import Log
+    from towerkit.run import Run
+    from towerkit.spec import ExperimentSpec
 
 
 @app.command()
@@ -65,7 +71,7 @@ def train(
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="With --on: how many.")] = 1,
+    workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train a model of any kind, measure it beside its baselines, and write a Run. Ctrl-C saves and stops."""
@@ -73,11 +79,8 @@ def train(
     from towerkit.data.stream.opening import open_data
     from towerkit.experiment import estimates_of
     from towerkit.run import Run
-    from towerkit.run_writer import train_run
-    from towerkit.scale.job import check_shareable
     from towerkit.spec import load_spec
     from towerkit.storage.atomic import check_target
-    from towerkit.training.signals import StopSignals
 
     if run is not None:
         check_target(run, overwrite)
@@ -97,8 +100,7 @@ def train(
         target = None if dry_run else run
         train_preset(start, target, settings=settings or (), budget_s=budget_s, overwrite=overwrite, as_json=as_json)
         return
-    if on is None and workers > 1:
-        raise typer.BadParameter(f"--workers {workers} goes with --on: 'local', or a Ray cluster's address.")
+    check_workers(on, workers)
     if on is not None and base is not None:
         raise typer.BadParameter("--on trains from the start; --from goes without it.")
     given = [name for name, value in of_preset.items() if value is not None]
@@ -108,8 +110,6 @@ def train(
     experiment = load_spec(spec, settings or ())
     before = None if base is None else Run.load(base)
     place, seed = spec.resolve().parent, experiment.training.seed
-    if on is not None:
-        check_shareable(experiment, workers)
     encode = None if on is None else encoder(on, workers, experiment)
     dataset = open_data(experiment.data, base=place, seed=seed, say=console.note, encode=encode)
     if not as_json:
@@ -124,15 +124,33 @@ def train(
             on, workers, run, experiment, dataset, place=place, overwrite=overwrite, resume=resume, as_json=as_json
         )
         return
+    _train_here(run, experiment, dataset, overwrite=overwrite, resume=resume, base=before, as_json=as_json)
+
+
+def _train_here(
+    run: Path,
+    spec: ExperimentSpec,
+    dataset: Dataset | Log,
+    *,
+    overwrite: bool,
+    resume: bool,
+    base: Run | None,
+    as_json: bool,
+) -> None:
+    """Train by this process, and show the Run."""
+    from towerkit import console
+    from towerkit.run_writer import train_run
+    from towerkit.training.signals import StopSignals
+
     with console.ConsoleProgress() as progress:
         written, outcome = train_run(
             run,
-            experiment,
+            spec,
             dataset,
             progress,
             overwrite=overwrite,
             resume=resume,
-            base=before,
+            base=base,
             stop=StopSignals(),
             say=console.note,
         )

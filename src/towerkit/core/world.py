@@ -7,10 +7,13 @@ in the same order, as for any collective operation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T", bound=Any)
+"""A tensor or an array."""
 
 
 class World:
@@ -30,6 +33,27 @@ class World:
     def is_first(self) -> bool:
         """Whether this process is the one that validates, saves and writes."""
         return self.rank == 0
+
+    @property
+    def own(self) -> slice:
+        """The rows of a table that are this process's where each has some: row ``r`` belongs to process ``r mod size``."""
+        return slice(self.rank, None, self.size)
+
+    def owner(self, rows: T) -> T:
+        """The process that each row belongs to.
+
+        Args:
+            rows: Numbers of rows in the table.
+        """
+        return rows % self.size
+
+    def place(self, rows: T) -> T:
+        """Where each row stands among those of its process.
+
+        Args:
+            rows: Numbers of rows in the table.
+        """
+        return rows // self.size
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in each of them to the same bits.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import tempfile
 import threading
 import time
@@ -25,7 +24,7 @@ from towerkit.scale.session import ray_session
 from towerkit.spec import ExperimentSpec
 from towerkit.storage.atomic import check_target
 from towerkit.training.checkpoint import Checkpoints
-from towerkit.training.loop import Selection
+from towerkit.training.loop import Retold
 from towerkit.training.progress import Progress
 
 _LOOK_S = 0.5
@@ -174,7 +173,8 @@ def _followed(
     Yields:
         Tells those that are left in a whole file; the one that is followed goes when the Run is there.
     """
-    over, told, best = threading.Event(), 0, _Best(spec, dataset)
+    recipe: Any = log_recipe_of(spec, dataset) if isinstance(dataset, Log) else recipe_of(spec, dataset)
+    over, told, retold = threading.Event(), 0, Retold(progress, spec.training.epochs, recipe.selection)
 
     def tell(path: Path) -> None:
         nonlocal told
@@ -182,10 +182,7 @@ def _followed(
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             whole = [line for line in lines if line.endswith("\n")]
             for line in whole[told:]:
-                record = json.loads(line)
-                is_best = best.is_found(record)
-                epochs = best.epoch if record["stage"] == "refit" else spec.training.epochs
-                progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=is_best)
+                retold(json.loads(line))
             told = max(told, len(whole))  # workers that are started again write it anew
 
     def follow() -> None:
@@ -205,21 +202,3 @@ def _followed(
     finally:
         over.set()
         thread.join()
-
-
-class _Best:
-    """The epoch that validation likes best so far."""
-
-    def __init__(self, spec: ExperimentSpec, dataset: Dataset | Log) -> None:
-        recipe: Any = log_recipe_of(spec, dataset) if isinstance(dataset, Log) else recipe_of(spec, dataset)
-        self.selection: Selection = recipe.selection
-        self.figure: float | None = None
-        self.epoch = spec.training.epochs
-
-    def is_found(self, record: Mapping[str, Any]) -> bool:
-        """Whether it is this one; epochs are told in order."""
-        figure = record.get(f"validation/{self.selection.metric}", math.nan)
-        if record["stage"] != "train" or not self.selection.better(figure, self.figure):
-            return False
-        self.figure, self.epoch = figure, record["epoch"]
-        return True

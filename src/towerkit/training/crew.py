@@ -133,7 +133,7 @@ class Crew:
             parts = np.array_split(np.arange(len(rows)), size)
             return Shares(self.world.rank, tuple(parts))
         assert prepared.entities is not None
-        owner = self.query_codes[prepared.encoded.index[prepared.entities[0]][rows]] % size
+        owner = self.world.owner(self.query_codes[prepared.encoded.index[prepared.entities[0]][rows]])
         return Shares(self.world.rank, tuple(np.flatnonzero(owner == rank) for rank in range(size)), by_query=True)
 
     def cut(self, prepared: Prepared, rows: Rows, draw: int) -> Batch:
@@ -165,8 +165,8 @@ class Crew:
         """Bring the first process what the others keep at home: vectors of queries, rows of tables, what is remembered of both."""
         bring_together(state, self.shards)
         if self.query_codes is not None and isinstance(state.update, OneBackprop) and state.update.met is not None:
-            met, world = state.update.met, self.world
-            bring(world, met[world.rank :: world.size], met, len(met))
+            met = state.update.met
+            bring(self.world, met[self.world.own], met, len(met))
 
     def told(self, figures: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
         """What the first process finds out, in every process.

@@ -19,7 +19,7 @@ from towerkit.matching.negatives import AllCandidates, Negatives
 from towerkit.training.checkpoint import Checkpoints, Saved
 from towerkit.training.crew import Crew
 from towerkit.training.engines.base import KernelEngine
-from towerkit.training.loop import History, Selection, Stretch, fit_loop
+from towerkit.training.loop import History, Retold, Selection, Stretch, fit_loop
 from towerkit.training.progress import Progress
 from towerkit.training.spec import TrainingSpec
 from towerkit.training.state import LossError, TrainState, seeded_torch
@@ -303,15 +303,10 @@ def save_failure(
 
 def _replay(stretch: Stretch, progress: Progress, epochs: int, selection: Selection) -> None:
     """Tell the epochs that were done before a training was resumed."""
+    tell = Retold(progress, epochs, selection)
     for history in (stretch.before, stretch.history):
-        if history is None:
-            continue
-        best: float | None = None
-        for record in history.records:
-            figure = record.get(f"validation/{selection.metric}", float("nan"))
-            is_best = selection.better(figure, best)
-            best = figure if is_best else best
-            progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=is_best)
+        for record in [] if history is None else history.records:
+            tell(record)
 
 
 def batches_of(

@@ -33,6 +33,34 @@ class Selection:
         return old is None or (new > old if self.higher_is_better else new < old)
 
 
+class Retold:
+    """Tells epochs that are done, from their records: which was the best when it came, and how many a stretch has.
+
+    Args:
+        progress: Told each of them.
+        epochs: At most so many; a refit after them takes as many as were best.
+        selection: Which figure decides.
+    """
+
+    def __init__(self, progress: Progress, epochs: int, selection: Selection) -> None:
+        self.progress, self.epochs, self.selection = progress, epochs, selection
+        self.best: float | None = None
+        self.best_epoch = epochs
+
+    def __call__(self, record: Mapping[str, Any]) -> None:
+        """Tell the next one.
+
+        Args:
+            record: As the history keeps it.
+        """
+        figure = record.get(f"validation/{self.selection.metric}", math.nan)
+        is_best = self.selection.better(figure, self.best)
+        if is_best:
+            self.best, self.best_epoch = figure, record["epoch"]
+        epochs = self.best_epoch if record["stage"] == "refit" else self.epochs
+        self.progress.epoch(record, stage=record["stage"], epochs=epochs, is_best=is_best)
+
+
 @dataclass
 class History:
     """One record per epoch, and the epoch that validation liked best."""

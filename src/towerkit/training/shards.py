@@ -38,7 +38,7 @@ class Shard(ABC):
 
     def __init__(self, tower: IdTower, world: World, place: int | None = None) -> None:
         self.tower, self.world, self.place = tower, world, place
-        own = tower.table.detach()[world.rank :: world.size].clone()
+        own = tower.table.detach()[world.own].clone()
         self.rows = nn.Parameter(own, requires_grad=tower.table.requires_grad)
         """``[own rows, dim]``; row ``i`` is row ``rank + i * size`` of the table."""
         self.num_rows = len(tower.table)
@@ -79,12 +79,12 @@ class PooledShard(Shard):
             codes: ``[n]``.
         """
         size = self.world.size
-        owner = codes % size
+        owner = self.world.owner(codes)
         order = torch.argsort(owner, stable=True)
         given = torch.bincount(owner, minlength=size)  # [processes]
         taken = self.world.all(given[None], [1] * size)[:, self.world.rank].tolist()
         counts: list[int] = given.tolist()
-        asked = self.world.exchange(codes[order] // size, counts, taken)  # places among the own rows
+        asked = self.world.exchange(self.world.place(codes[order]), counts, taken)  # places among the own rows
         own = functional.embedding(asked, self.rows, sparse=self.tower.sparse_rows)  # [asked, dim]
         found: Tensor = _Exchanged.apply(own, self.world, taken, counts)  # type: ignore[no-untyped-call]
         return functional.embedding(torch.argsort(order), found)
@@ -99,12 +99,11 @@ class HomeShard(Shard):
         Args:
             codes: ``[n]``, of this process.
         """
-        size = self.world.size
-        is_own = codes % size == self.world.rank
+        is_own = self.world.owner(codes) == self.world.rank
         if len(codes) == 1 and not is_own:
             return self.rows.new_zeros(1, self.rows.shape[1])
         assert is_own.all(), "a process was given a query of another"
-        return functional.embedding(codes // size, self.rows, sparse=self.tower.sparse_rows)
+        return functional.embedding(self.world.place(codes), self.rows, sparse=self.tower.sparse_rows)
 
 
 @torch.no_grad()
@@ -181,7 +180,7 @@ def give_away(state: TrainState, shard: Shard) -> None:
     """
     tower, world = shard.tower, shard.world
     if shard.place is not None:
-        own = {name: slot[world.rank :: world.size].clone() for name, slot in shard.slots(state.optimizer).items()}
+        own = {name: slot[world.own].clone() for name, slot in shard.slots(state.optimizer).items()}
         state.optimizer.restore(state.optimizer.state() | own)
         state.optimizer.parameters[shard.place] = shard.rows
         state.at_home |= {shard.place}

@@ -105,7 +105,7 @@ class OneBackprop(GradientUpdate):
         codes = torch.cat([self._of_all(each, _codes(model, each)) for each, _ in step])  # [rows]
         weights = [self._of_all(each, each.weights) for each, _ in step if each.weights is not None]
         distinct, owner = torch.unique(codes, return_inverse=True)
-        self._move(self._id_tower(model).table, distinct, owner, targets, torch.cat(weights) if weights else None)
+        self._move(model, distinct, owner, targets, torch.cat(weights) if weights else None)
 
     def _of_all(self, batch: Batch, rows: Tensor) -> Tensor:
         """Something of each row of the batches of all processes; of this one's where all rows of its queries are here."""
@@ -119,13 +119,9 @@ class OneBackprop(GradientUpdate):
     def after_epoch(self, model: TwoTower, encoded: Encoded, rows: Rows) -> None:
         """With ``refresh: epoch``, move every query by all its rows at once."""
         if self.refresh == "epoch":
-            own = rows if self.home is None else self._at_home(model, encoded, rows)
-            self._move(self._id_tower(model).table, *self._everything(model, encoded, own))
-
-    def _at_home(self, model: TwoTower, encoded: Encoded, rows: Rows) -> Rows:
-        """The rows whose queries this process has."""
-        codes = dense(encoded.tables[model.query_entity], "id").numpy()[encoded.index[model.query_entity][rows]]
-        return rows[codes % self.world.size == self.world.rank]
+            if self.home is not None:
+                rows = rows[self.world.owner(_codes_of(model, encoded, rows)).numpy() == self.world.rank]
+            self._move(model, *self._everything(model, encoded, rows))
 
     def state(self) -> dict[str, Tensor]:
         """How much each query has met, where that matters."""
@@ -143,13 +139,11 @@ class OneBackprop(GradientUpdate):
         own, places = np.unique(encoded.index[model.candidate_entity][rows], return_inverse=True)
         vectors = _settled_vectors(model.candidate, encoded.tables[model.candidate_entity], torch.from_numpy(own))
         candidates = model.match.prepare(vectors)  # [distinct candidates, dim]
-        queries = torch.from_numpy(encoded.index[model.query_entity][rows])
-        codes = dense(encoded.tables[model.query_entity], "id")[queries]
-        distinct, owner = torch.unique(codes, return_inverse=True)
+        distinct, owner = torch.unique(_codes_of(model, encoded, rows), return_inverse=True)
         weights = None if encoded.weights is None else torch.from_numpy(encoded.weights[rows])
         return distinct, owner, candidates[torch.from_numpy(places)], weights
 
-    def _move(self, table: Tensor, codes: Tensor, owner: Tensor, targets: Tensor, weights: Tensor | None) -> None:
+    def _move(self, model: TwoTower, codes: Tensor, owner: Tensor, targets: Tensor, weights: Tensor | None) -> None:
         if self.duplicates == "last":
             each = targets.new_ones(len(owner)) if weights is None else weights
             rows = torch.where(each > 0, torch.arange(len(owner), device=owner.device), -1)
@@ -157,9 +151,10 @@ class OneBackprop(GradientUpdate):
             mean, counts = targets[last], torch.where(last >= 0, each[last], 0.0)
         else:
             mean, counts = _grouped(owner, targets, weights, len(codes))
-        places = codes
-        if self.home is not None:
-            table, places = self.home, codes // self.world.size
+        if self.home is None:
+            table, places = self._id_tower(model).table.data, codes
+        else:
+            table, places = self.home, self.world.place(codes)
         kept = (self.beta**counts)[:, None]
         if self.met is not None:
             before = self.met[codes]
@@ -194,6 +189,12 @@ def _targets(model: TwoTower, batch: Batch, parts: Mapping[str, Tensor]) -> Tens
 def _codes(model: TwoTower, batch: Batch) -> Tensor:
     """``[batch]`` the id code of each example's query."""
     return dense(batch.columns[model.query_entity], "id")[batch.index[model.query_entity]]
+
+
+def _codes_of(model: TwoTower, encoded: Encoded, rows: Rows) -> Tensor:
+    """``[rows]`` the id code of each row's query."""
+    queries = torch.from_numpy(encoded.index[model.query_entity][rows])
+    return dense(encoded.tables[model.query_entity], "id")[queries]
 
 
 def _settled_vectors(side: Side, columns: Columns, rows: Tensor) -> Tensor:
