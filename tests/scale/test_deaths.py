@@ -4,7 +4,7 @@ Invariants:
 - a worker that dies when the Run is written already ends nothing: the Run is given, and no checkpoint is left;
 - a Run that was there before is not taken for the one of this training, nor is one that is gone;
 - epochs are told as the workers write them down, with the best one, and of a refit how many there will be;
-- where nothing was saved, nobody is told to resume.
+- where nothing was saved, nobody is told to resume; a checkpoint that is not whole yet is none.
 """
 
 from __future__ import annotations
@@ -73,6 +73,19 @@ def test_a_death_before_an_older_run_was_replaced(tmp_path: Path, monkeypatch: p
     assert not attempts
     assert (found.path / "manifest.json").read_bytes() != before
     assert sum("started again" in text for text in said) == 2
+
+
+def dies_as_it_saves(job: Job) -> str:
+    """A first worker that is killed when its first checkpoint is not whole yet."""
+    half = checkpoint_folder(Path(job.run)) / ".000000001.tmp-1-x"
+    half.mkdir(parents=True)
+    (half / "state.json").write_text("{}")
+    return "gone"
+
+
+def test_a_death_while_the_first_checkpoint_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TrainingError, match="There is no checkpoint yet"):
+        train(monkeypatch, tmp_path / "run", [], [dies_as_it_saves], restarts=0)
 
 
 def test_deaths_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def train(run: Path, progress: Silent, said: list[str], **changes: Any) -> Run:
 def kill_a_worker(checkpoint: Path, killed: list[int]) -> None:
     """Once something is saved, kill one of Ray's training workers."""
     for _ in range(6000):
-        if any(checkpoint.glob("*/state.json")):
+        if any(checkpoint.glob("0*/state.json")):
             for process in Path("/proc").glob("[0-9]*"):
                 try:
                     name = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()

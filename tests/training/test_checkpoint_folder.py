@@ -191,6 +191,21 @@ def test_two_generations_are_kept_and_the_newest_is_loaded(tmp_path: Path) -> No
     checkpoints.remove()  # nothing to remove
 
 
+def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "run.checkpoint", IDENTITY)
+    half = checkpoints.folder / ".000000001.tmp-1-0123456789abcdef"
+    half.mkdir(parents=True)
+    (half / "state.json").write_text("{}")
+    assert not checkpoints.exists
+    assert checkpoints.newest is None
+    checkpoints.part("fusion.0").save(state_of(), Stretch())
+    assert checkpoints.exists
+    assert checkpoints.newest is None
+    checkpoints.save(state_of(), Stretch())
+    checkpoints.save(state_of(), Stretch())
+    assert checkpoints.newest == checkpoints.folder / "000000002"
+
+
 def test_what_killed_writers_left_goes(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path / "run.checkpoint", IDENTITY)
     checkpoints.save(state_of(), Stretch())

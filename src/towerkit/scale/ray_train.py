@@ -157,11 +157,11 @@ def _worker(config: Mapping[str, Any]) -> None:
 
 def _lost(checkpoints: Checkpoints, seconds: float) -> str:
     """What is lost, in time: what was done since the newest checkpoint."""
-    states = sorted(checkpoints.folder.glob("*/state.json"), key=lambda path: path.stat().st_mtime)
-    if not states:
+    newest = checkpoints.newest
+    if newest is None:
         return f"There is no checkpoint yet, so the {seconds:.0f} s of this attempt are lost."
-    since = min(time.time() - states[-1].stat().st_mtime, seconds)
-    return f"The newest checkpoint is {states[-1].parent}; {since:.0f} s of work since then are lost."
+    since = min(time.time() - newest.stat().st_mtime, seconds)
+    return f"The newest checkpoint is {newest}; {since:.0f} s of work since then are lost."
 
 
 @contextlib.contextmanager

@@ -98,13 +98,22 @@ class Checkpoints:
 
     @property
     def exists(self) -> bool:
-        """Whether there is something to go on from.
+        """Whether there is something to go on from; what a process was killed while writing is nothing.
 
         Raises:
             RunError: If the folder cannot be read.
         """
         with as_run_error(f"list the folder {self.folder}"):
-            return any(self.folder.rglob("state.json"))
+            return any(_GENERATION.fullmatch(path.parent.name) for path in self.folder.rglob("state.json"))
+
+    @property
+    def newest(self) -> Path | None:
+        """The folder of the newest checkpoint, whole or not; None where there is none.
+
+        Raises:
+            RunError: If the folder cannot be read.
+        """
+        return (self._generations() or [None])[-1]
 
     def remove(self) -> None:
         """Remove the folder: the Run is written."""
