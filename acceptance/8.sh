@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Past one machine, as far as issue 9 is done: several workers train, tune, encode and embed as one, on Ray and without, and lose nothing when one dies.
+# Past one machine: several workers train, tune, encode and embed as one, on Ray and without, and lose nothing when one dies.
 # Run it from a fresh clone: bash acceptance/8.sh. Gowalla is looked for in TOWERKIT_DATA, else ../shared/data, with random pairs of its size in
 # its place. FULL=1 measures the bytes with 4 workers too and kills 50 workers.
 set -euo pipefail

@@ -350,6 +350,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["frobnicate"], "No such command 'frobnicate'"),
         (["train", "spec.yaml"], "Missing option '--run'"),
         (["recommend", "runs/one", "--query", "u1", "-k", "0"], "'-k'"),
+        (["train", "spec.yaml", "--run", "runs/one", "--workers", "-3"], "-3"),
+        (["serve", "runs/one", "--port", "web"], "'web'"),
     ],
 )
 def test_wrong_words_are_one_object_too(call: Call, words: list[str], part: str) -> None:

@@ -9,6 +9,7 @@ import gc
 import io
 import os
 import sys
+from typing import Any
 
 import typer
 
@@ -75,6 +76,7 @@ _INTERRUPTED = 130
 def _fail_by(error: Exception, wants_json: bool) -> None:
     """End with what is no problem of the data: wrong words on the command line, a full disk, a defect."""
     if hasattr(error, "format_message") and hasattr(error, "show"):  # the command line's library, about wrong words
+        _add_received(error)
         if wants_json:
             _fail("UsageError", error.format_message(), wants_json, status=2)
         error.show()
@@ -90,6 +92,13 @@ def _fail_by(error: Exception, wants_json: bool) -> None:
         f"{where}. This is a defect; TOWERKIT_TRACEBACK=1 shows where, please report it.",
         wants_json,
     )
+
+
+def _add_received(error: Any) -> None:
+    """Say the value of an option that breaks its rule, which the library leaves out."""
+    rule = error.__cause__
+    if hasattr(rule, "errors") and hasattr(error, "message"):
+        error.message += f"; received {rule.errors()[0]['input']!r}."
 
 
 def _mend_standard_streams() -> None:

@@ -113,7 +113,8 @@ class Checkpoints:
         Raises:
             RunError: If the folder cannot be read.
         """
-        return (self._generations() or [None])[-1]
+        generations = self._generations()
+        return generations[-1] if generations else None
 
     def remove(self) -> None:
         """Remove the folder: the Run is written."""
