@@ -66,22 +66,22 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, number: int, statu
 
 @pytest.mark.long
 def test_stopped_resumed_and_written(tmp_path: Path) -> None:
-    ended(train(tmp_path, "--run", "whole", epochs=60), 0)
-    process = train(tmp_path, "--run", "run", epochs=60)
+    ended(train(tmp_path, "--run", "whole", epochs=150), 0)
+    process = train(tmp_path, "--run", "run", epochs=150)
     wait_for(tmp_path / "run.checkpoint" / "history.jsonl")
     process.send_signal(signal.SIGINT)
     ended(process, 130)
-    refused = ended(train(tmp_path, "--run", "run", epochs=60), 1)
+    refused = ended(train(tmp_path, "--run", "run", epochs=150), 1)
     assert "An interrupted training of run is in run.checkpoint. Continue it with --resume" in refused
-    assert "training.epochs was 60 and is 59" in ended(train(tmp_path, "--run", "run", "--resume", epochs=59), 1)
-    ended(train(tmp_path, "--run", "run", "--resume", epochs=60), 0)
+    assert "training.epochs was 150 and is 149" in ended(train(tmp_path, "--run", "run", "--resume", epochs=149), 1)
+    ended(train(tmp_path, "--run", "run", "--resume", epochs=150), 0)
     assert weights(tmp_path, "run") == weights(tmp_path, "whole")
     assert not (tmp_path / "run.checkpoint").exists()
     histories = [
         [{**json.loads(line), "seconds": 0} for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
         for name in ("run", "whole")
     ]
-    assert histories[0] == histories[1] and len(histories[0]) == 60
+    assert histories[0] == histories[1] and len(histories[0]) == 150
     told = ended(train(tmp_path, "--run", "fresh", "--resume", epochs=1), 0)
     assert "There is nothing to resume in fresh.checkpoint" in told
 
