@@ -21,7 +21,7 @@ pytest.importorskip("optuna", reason="needs towerkit[tune]")
 
 from tests.scale.pretended import PretendedRay, WorkerCrashedError
 
-from towerkit.core.errors import DataError, TowerkitError, TrainingError
+from towerkit.core.errors import DataError, TrainingError
 from towerkit.scale.pieces import on_workers
 from towerkit.scale.ray_tune import tune_on
 from towerkit.storage.lock import folder_lock, lock_path
@@ -118,7 +118,7 @@ def test_workers_that_die_too_often(spec_file: Path, tmp_path: Path, monkeypatch
 
 def test_what_a_worker_stops_with_on_purpose(spec_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", PretendedRay(lambda number: (tmp_path / "pairs.csv").unlink()))
-    with pytest.raises(TowerkitError, match=r"there is no file .pairs\.csv"):
+    with pytest.raises(DataError, match=r"there is no file .pairs\.csv"):
         tune_on("local", 1, spec_file, out=tmp_path / "study", trials=2)
 
 

@@ -6,7 +6,7 @@ Invariants:
 - a process that vanishes in the middle of a step ends the other; one process alone goes on from the newest checkpoint, to
   the same end;
 - with the candidates' table in shards the same is written, also where three processes go on with what two have saved;
-- what several workers cannot train is refused with the key and the reason.
+- what several workers cannot train is refused with the key and the reason; errors on purpose reach the driver as what they are.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from typing import Any
 
 import pytest
 
-from towerkit.core.errors import SpecError
+from towerkit.core.errors import DataError, MissingExtraError, SpecError, TowerkitError
 from towerkit.run import Run
 from towerkit.scale.job import Job, check_shareable, error_of
+from towerkit.scale.telling import as_told, from_told
 from towerkit.testing.by_workers import furthest, spec_of, train_alone
+from towerkit.training.signals import TrainingStopped
+from towerkit.training.state import LossError
 
 
 def started(folder: Path, run: Path, *, size: int = 2, dies: bool = False, **training: Any) -> list[int]:
@@ -132,8 +135,18 @@ def test_errors_on_purpose_reach_the_driver(tmp_path: Path) -> None:
     folder = tmp_path / "run.checkpoint"
     folder.mkdir()
     for rank in range(2):
-        (folder / f"error-{rank}.json").write_text(json.dumps({"message": f"worker {rank}: NaN", "status": 3}))
+        told = as_told(TrainingStopped(f"worker {rank}: stopped", 15))
+        (folder / f"error-{rank}.json").write_text(json.dumps(told))
     found = error_of(tmp_path / "run")
-    assert found is not None
-    assert (str(found), found.status) == ("worker 0: NaN", 3)
+    assert type(found) is TrainingStopped
+    assert (str(found), found.status, found.page) == ("worker 0: stopped", 143, "training")
     assert error_of(tmp_path / "run") is None
+
+
+def test_an_error_is_of_the_narrowest_kind_that_the_driver_knows() -> None:
+    assert type(from_told(as_told(LossError("NaN")))) is LossError
+    assert str(from_told(as_told(MissingExtraError("install it")))) == "install it"
+    of_a_plugin = from_told({"kinds": ["ProbeError", "DataError", "TowerkitError"], "message": "row 3", "status": 1})
+    assert type(of_a_plugin) is DataError
+    of_an_older_version = from_told({"message": "NaN", "status": 1})
+    assert type(of_an_older_version) is TowerkitError

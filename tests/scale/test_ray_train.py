@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from towerkit.core.errors import TowerkitError
+from towerkit.core.errors import TrainingError
 from towerkit.data.dataset import read_dataset
 from towerkit.run import Run
 from towerkit.testing.by_workers import furthest, spec_of, train_alone
@@ -92,6 +92,6 @@ def test_a_killed_worker(tmp_path: Path) -> None:
 
 def test_an_error_on_purpose_is_not_tried_again(tmp_path: Path) -> None:
     said: list[str] = []
-    with pytest.raises(TowerkitError, match="must be finite"):
+    with pytest.raises(TrainingError, match="must be finite"):
         train(tmp_path / "run", Silent(), said, optimizer={"kind": "sgd", "lr": 1e6})
     assert not any("started again" in text for text in said), said

@@ -19,6 +19,7 @@ from towerkit.models.tower_model import TowerModelSpec
 from towerkit.models.two_tower import TwoTowerSpec
 from towerkit.presets.fusions import chooses_fusion
 from towerkit.run_writer import train_run
+from towerkit.scale.telling import as_told, from_told
 from towerkit.spec import ExperimentSpec, plain
 from towerkit.storage.hashes import write_json
 from towerkit.training.checkpoint import checkpoint_folder
@@ -98,7 +99,7 @@ def train_here(job: Job, world: World) -> None:
     except TowerkitError as error:
         folder = checkpoint_folder(run)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"error-{world.rank}.json", {"message": str(error), "status": error.status})
+        write_json(folder / f"error-{world.rank}.json", as_told(error))
         raise
 
 
@@ -108,7 +109,5 @@ def error_of(run: Path) -> TowerkitError | None:
     for path in sorted(checkpoint_folder(run).glob("error-*.json")):
         told = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
-        if found is None:
-            found = TowerkitError(told["message"])
-            found.status = told["status"]
+        found = found or from_told(told)
     return found

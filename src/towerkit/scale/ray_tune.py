@@ -16,6 +16,7 @@ import torch
 from towerkit.core.errors import TowerkitError, TrainingError
 from towerkit.core.optional import python_random_kept
 from towerkit.scale.session import first_line, ray_session
+from towerkit.scale.telling import as_told, from_told
 from towerkit.training.progress import Progress, Silent
 from towerkit.tuning.alive import bury, living
 from towerkit.tuning.problem import problem_of, searching
@@ -154,9 +155,7 @@ class _Crew:
         except self._ray.exceptions.RayError as error:
             return first_line(error)
         if told is not None:
-            stopped = TowerkitError(told["message"])
-            stopped.status = told["status"]
-            raise stopped
+            raise from_told(told)
         return ""
 
 
@@ -171,7 +170,7 @@ def _make_trials(job: Mapping[str, Any], name: str, seconds: float) -> dict[str,
             study = opened(folder, problem, searching(problem, asked.sampler, asked.pruner), name)
             search(study, problem, asked.limit, deadline, Silent(), say)
     except TowerkitError as error:
-        return {"message": str(error), "status": error.status}
+        return as_told(error)
     return None
 
 
