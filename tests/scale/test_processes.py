@@ -141,6 +141,7 @@ def test_errors_on_purpose_reach_the_driver(tmp_path: Path) -> None:
     assert type(found) is TrainingStopped
     assert (str(found), found.status, found.page) == ("worker 0: stopped", 143, "training")
     assert error_of(tmp_path / "run") is None
+    assert not folder.exists()
 
 
 def test_an_error_is_of_the_narrowest_kind_that_the_driver_knows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -105,9 +106,12 @@ def train_here(job: Job, world: World) -> None:
 
 def error_of(run: Path) -> TowerkitError | None:
     """What a worker stopped with on purpose, if any did; its note is taken away."""
-    found = None
-    for path in sorted(checkpoint_folder(run).glob("error-*.json")):
+    found, folder = None, checkpoint_folder(run)
+    for path in sorted(folder.glob("error-*.json")):
         told = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
         found = found or from_told(told)
+    if found is not None:
+        with contextlib.suppress(OSError):  # checkpoints are in it
+            folder.rmdir()
     return found
