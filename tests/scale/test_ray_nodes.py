@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ pytestmark = [
 ]
 NODE = {"num_cpus": 1, "num_gpus": 0, "node_ip_address": "127.0.0.2", "object_store_memory": 100 << 20}
 """Ray takes 127.0.0.1 for the address of this machine on its network when it connects, where a loopback cluster does not listen."""
+LONG = {"batch_size": 25, "checkpoint_every": 1}
+"""Some twenty seconds of steps: a node takes a while to be gone, and its worker trains until then."""
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def train(cluster: Any, run: Path, said: list[str]) -> Run:
     from towerkit.scale.ray_train import train_on
 
-    spec = spec_of(checkpoint_every=1)
+    spec = spec_of(**LONG)
     dataset = read_dataset(spec.data, seed=spec.training.seed)
     return train_on(cluster.address, 2, run, spec, dataset, Silent(), place=Path(), say=said.append)
 
@@ -74,13 +75,13 @@ def test_a_node_that_is_lost_and_one_that_comes_back(cluster: Any, tmp_path: Pat
     assert lost.is_set(), "no node was lost"
     assert any("A worker died" in text and "s of work since then are lost" in text for text in said), said
     assert any("The cluster has 1 CPUs left" in text for text in said), said
-    alone = train_alone(tmp_path / "alone")
+    alone = train_alone(tmp_path / "alone", **LONG)
     off = furthest(found, alone)
     assert off["weight"] < 1e-5, off
     assert off["figure"] < 1e-6, off
 
     cluster.add_node(**NODE)
-    time.sleep(5.0)  # until the resources of the new node are known
+    cluster.wait_for_nodes(120)  # the lost one is gone from the count too
     said.clear()
     off = furthest(train(cluster, tmp_path / "again", said), alone)
     assert off["weight"] < 1e-5, off

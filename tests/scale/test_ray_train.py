@@ -31,6 +31,8 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # Ray's own
     pytest.mark.timeout(900),
 ]
+LONG = {"batch_size": 50, "checkpoint_every": 1}
+"""Some ten seconds of steps, so that a worker is found and killed before they end."""
 
 
 class Told(Silent):
@@ -75,10 +77,10 @@ def test_a_killed_worker(tmp_path: Path) -> None:
     told, said, killed = Told(), list[str](), list[int]()
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "run.checkpoint", killed), daemon=True)
     killer.start()
-    found = train(tmp_path / "run", told, said, checkpoint_every=1)
+    found = train(tmp_path / "run", told, said, **LONG)
     assert killed, "nobody was killed"
     assert any("A worker died" in text and "s of work since then are lost" in text for text in said), said
-    off = furthest(found, train_alone(tmp_path / "alone"))
+    off = furthest(found, train_alone(tmp_path / "alone", **LONG))
     assert off["weight"] < 1e-5, off
     assert off["figure"] < 1e-6, off
     assert ("train", 1) in told.epochs

@@ -44,15 +44,16 @@ def spec_of(**training: Any) -> ExperimentSpec:
     return parse(ExperimentSpec, {**SPEC, "training": {**SPEC["training"], **training}})
 
 
-def train_alone(run: Path, *, resume: bool = False, overwrite: bool = False) -> Run:
+def train_alone(run: Path, *, resume: bool = False, overwrite: bool = False, **training: Any) -> Run:
     """The Run that one process writes.
 
     Args:
         run: Its folder.
         resume: Go on where a training of this Run was saved, by however many workers.
         overwrite: Replace an existing Run.
+        training: Other settings of its training.
     """
-    spec = spec_of()
+    spec = spec_of(**training)
     data = read_dataset(spec.data, seed=spec.training.seed)
     return train_run(run, spec, data, Silent(), resume=resume, overwrite=overwrite)[0]
 
