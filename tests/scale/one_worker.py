@@ -1,11 +1,14 @@
-"""One of several processes that train together, for the tests: ``one_worker.py RANK SIZE FOLDER [DIES_AFTER_STEP]``."""
+"""One of several processes that train together, for the tests: ``one_worker.py RANK SIZE FOLDER [die|fail AFTER_STEP]``."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,23 +35,32 @@ def exchanged(world: Processes) -> dict[str, object]:
     }
 
 
-def dies_after(step: int) -> None:
-    """Let this process vanish in the middle of a step, as by ``kill -9``."""
-    reduce = state.reduce_gradients
+def ends_after(step: int, end: Callable[[], None]) -> None:
+    """Let this process end in the middle of a step."""
+    reduce, steps = state.reduce_gradients, itertools.count()
 
-    def reduce_or_die(*arguments: object) -> None:
-        dies_after.seen = getattr(dies_after, "seen", 0) + 1  # type: ignore[attr-defined]
-        if dies_after.seen > step:  # type: ignore[attr-defined]
-            os._exit(9)
-        reduce(*arguments)  # type: ignore[arg-type]
+    def reduce_or_end(*arguments: Any) -> None:
+        if next(steps) == step:
+            end()
+        reduce(*arguments)
 
-    state.reduce_gradients = reduce_or_die  # type: ignore[assignment]
+    state.reduce_gradients = reduce_or_end  # type: ignore[assignment]
+
+
+def die() -> None:
+    """As by ``kill -9``."""
+    os._exit(9)
+
+
+def fail() -> None:
+    """As by a tower with a slip in it."""
+    raise KeyError("colour")
 
 
 if __name__ == "__main__":
     rank, size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     if len(sys.argv) > 4:
-        dies_after(int(sys.argv[4]))
+        ends_after(int(sys.argv[5]), {"die": die, "fail": fail}[sys.argv[4]])
     with connected(rank, size, folder / "meeting") as world:
         if size == 2:
             (folder / f"exchanged-{rank}.json").write_text(json.dumps(exchanged(world)))

@@ -6,13 +6,15 @@ Invariants:
 - a process that vanishes in the middle of a step ends the other; one process alone goes on from the newest checkpoint, to
   the same end;
 - with the candidates' table in shards the same is written, also where three processes go on with what two have saved;
-- what several workers cannot train is refused with the key and the reason; errors on purpose reach the driver as what they are.
+- what several workers cannot train is refused with the key and the reason; errors on purpose reach the driver as what they are,
+  errors of code with what raised them and where, and what a lost process causes in the others is no error.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from towerkit.core.errors import DataError, MissingExtraError, SpecError, TowerkitError
+from towerkit.core.errors import DataError, MissingExtraError, SpecError, TowerkitError, TrainingError
 from towerkit.run import Run
 from towerkit.scale.job import Job, check_shareable, error_of
 from towerkit.scale.telling import as_told, from_told
@@ -30,17 +32,17 @@ from towerkit.training.signals import TrainingStopped
 from towerkit.training.state import LossError
 
 
-def started(folder: Path, run: Path, *, size: int = 2, dies: bool = False, **training: Any) -> list[int]:
-    """Train by several processes; their exit codes."""
+def started(folder: Path, run: Path, *, size: int = 2, ends: str | None = None, **training: Any) -> list[int]:
+    """Train by several processes, of which the second may ``die`` or ``fail`` in its sixth step; their exit codes."""
     folder.mkdir()
     job = Job.of(spec_of(**training), Path(), run, overwrite=True, workers=size)
     (folder / "job.json").write_text(json.dumps(job.as_dict()))
     script, environment = str(Path(__file__).with_name("one_worker.py")), os.environ | {"OMP_NUM_THREADS": "1"}
     each = [
         subprocess.Popen(
-            [sys.executable, script, str(rank), str(size), str(folder), *(["5"] if dies and rank == 1 else [])],
+            [sys.executable, script, str(rank), str(size), str(folder), *([ends, "5"] if ends and rank == 1 else [])],
             env=environment,
-            stderr=subprocess.DEVNULL if dies else None,
+            stderr=subprocess.DEVNULL if ends else None,
         )
         for rank in range(size)
     ]
@@ -92,11 +94,22 @@ def test_two_write_the_run_of_one(two: Path, alone: Run) -> None:
 
 
 def test_one_goes_on_where_two_were_stopped(tmp_path: Path, alone: Run) -> None:
-    codes = started(tmp_path / "workers", tmp_path / "run", dies=True)
+    codes = started(tmp_path / "workers", tmp_path / "run", ends="die")
     assert codes[1] == 9
     assert codes[0] != 0
     (newest,) = sorted((tmp_path / "run.checkpoint").glob("*/state.json"))
     assert json.loads(newest.read_text())["steps"] == 3
+    assert error_of(tmp_path / "run") is None, "a death is no error: it is tried again"
+    assert_same(train_alone(tmp_path / "run", resume=True), alone)
+
+
+def test_an_error_of_code_is_that_of_the_worker_that_met_it(tmp_path: Path, alone: Run) -> None:
+    assert 0 not in started(tmp_path / "workers", tmp_path / "run", ends="fail")
+    assert [path.name for path in (tmp_path / "run.checkpoint").glob("error-*.json")] == ["error-1.json"]
+    found = error_of(tmp_path / "run")
+    assert type(found) is TrainingError
+    assert re.match(r"Worker 1 failed with KeyError: 'colour' \(one_worker\.py, line \d+, in fail\)\. ", str(found))
+    assert "--resume" in str(found)
     assert_same(train_alone(tmp_path / "run", resume=True), alone)
 
 
@@ -107,7 +120,7 @@ def test_tables_in_shards_write_the_run_of_one(tmp_path: Path, alone: Run) -> No
 
 
 def test_tables_are_cut_anew_for_another_number_of_processes(tmp_path: Path, alone: Run) -> None:
-    assert started(tmp_path / "two", tmp_path / "run", dies=True, tables="sharded")[1] == 9
+    assert started(tmp_path / "two", tmp_path / "run", ends="die", tables="sharded")[1] == 9
     assert (tmp_path / "run.checkpoint").exists()
     assert started(tmp_path / "three", tmp_path / "run", size=3, tables="sharded") == [0, 0, 0]
     assert_same(Run.load(tmp_path / "run"), alone)

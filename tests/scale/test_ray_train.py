@@ -3,7 +3,8 @@
 Invariants:
 - two workers that Ray starts, one of which is killed in the middle, write the Run of a single process; the loss of time is said;
 - the epochs are told while they come, and which is the best;
-- an error on purpose ends the training at once, with its own message, in place of being tried again.
+- an error on purpose ends the training at once, with its own message, in place of being tried again;
+- so does an error of code, with what raised it and where.
 """
 
 from __future__ import annotations
@@ -96,4 +97,28 @@ def test_an_error_on_purpose_is_not_tried_again(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(TrainingError, match="must be finite"):
         train(tmp_path / "run", Silent(), said, optimizer={"kind": "sgd", "lr": 1e6})
+    assert not any("started again" in text for text in said), said
+
+
+def test_an_error_of_code_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from towerkit.scale import ray_train
+
+    def breaks(config: Any) -> None:  # within a function, so that Ray sends it whole: workers cannot import a test
+        from towerkit.scale.ray_train import _worker
+        from towerkit.training import state
+
+        reduce, steps = state.reduce_gradients, iter(range(100))
+
+        def reduce_or_break(world: Any, *more: Any) -> None:
+            if world.rank == 1 and next(steps) == 4:
+                raise KeyError("colour")
+            reduce(world, *more)
+
+        state.reduce_gradients = reduce_or_break  # type: ignore[assignment]
+        _worker(config)
+
+    monkeypatch.setattr(ray_train, "_worker", breaks)
+    said: list[str] = []
+    with pytest.raises(TrainingError, match=r"Worker 1 failed with KeyError: 'colour' \(.*, in reduce_or_break\)"):
+        train(tmp_path / "run", Silent(), said, checkpoint_every=1)
     assert not any("started again" in text for text in said), said

@@ -1,7 +1,7 @@
 """Several processes that train together, as one of them sees it: its rank, their number, and the few things that they exchange.
 
 What is exchanged is decided on higher floors; a :class:`World` only carries it. Every process must ask for the same things
-in the same order, as for any collective operation.
+in the same order, as for any collective operation, and meets :class:`LostProcessError` where another one is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Any)
 """A tensor or an array."""
+
+
+class LostProcessError(RuntimeError):
+    """What this process wanted to exchange failed, since another one is gone: no fault of this one, and worth another try."""
 
 
 class World:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any, Self
 
 import torch
 
-from towerkit.core.errors import SpecError, TowerkitError
+from towerkit.core.errors import SpecError, TowerkitError, TrainingError
 from towerkit.core.spec import parse
-from towerkit.core.world import World
+from towerkit.core.world import LostProcessError, World
 from towerkit.data.stream.opening import open_data
 from towerkit.experiment import checkpoints_of, train_beside
 from towerkit.models.tower_model import TowerModelSpec
@@ -87,6 +88,9 @@ def train_here(job: Job, world: World) -> None:
 
     Raises:
         TowerkitError: As a training of one process does; also written beside the checkpoints, where the driver reads it.
+        LostProcessError: If another worker is gone.
+        OSError: If a disk or a network failed. This and a lost worker are worth another try, so the driver reads nothing.
+        Exception: An error of code, towerkit's or a tower's; the driver reads what it was and where.
     """
     torch.set_num_threads(job.threads)
     spec = parse(ExperimentSpec, dict(job.spec), "the spec of the job")
@@ -97,11 +101,25 @@ def train_here(job: Job, world: World) -> None:
             train_run(run, spec, dataset, Silent(), overwrite=job.overwrite, resume=True, world=world)
         else:
             train_beside(spec, dataset, checkpoints_of(run, spec, dataset), world)
-    except TowerkitError as error:
+    except (LostProcessError, OSError):
+        raise
+    except Exception as error:
+        told = error if isinstance(error, TowerkitError) else _error_of_code(error, world.rank)
         folder = checkpoint_folder(run)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"error-{world.rank}.json", as_told(error))
+        write_json(folder / f"error-{world.rank}.json", as_told(told))
         raise
+
+
+def _error_of_code(error: Exception, rank: int) -> TrainingError:
+    """What a person reads of an error that nobody raised on purpose: which, and the innermost place of its traceback."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    return TrainingError(
+        f"Worker {rank} failed with {what} ({Path(place.filename).name}, line {place.lineno}, in {place.name}). An error of code "
+        "is not tried again: mend it, and the same command with --resume goes on, if a checkpoint was saved. Ray's logs, below "
+        "its temporary folder in session_latest/logs, have the whole traceback."
+    )
 
 
 def error_of(run: Path) -> TowerkitError | None:

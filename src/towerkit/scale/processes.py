@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from towerkit.core.world import World
+from towerkit.core.world import LostProcessError, World
 
 _PATIENCE = timedelta(hours=6)
 """The others wait while the first process validates; a process that died is noticed at once, for its connections close."""
@@ -35,13 +35,15 @@ class Processes(World):
     def sum(self, values: Tensor) -> Tensor:
         """See :meth:`World.sum`."""
         self.sent["sum"] += 2 * (self.size - 1) * _bytes(values) // self.size
-        dist.all_reduce(values)
+        with _others_are_there():
+            dist.all_reduce(values)
         return values
 
     def largest(self, values: Tensor) -> Tensor:
         """See :meth:`World.largest`."""
         self.sent["sum"] += 2 * (self.size - 1) * _bytes(values) // self.size
-        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        with _others_are_there():
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
         return values
 
     def all(self, rows: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -51,35 +53,40 @@ class Processes(World):
         padded[: len(rows)] = rows
         self.sent["all"] += (self.size - 1) * _bytes(padded)
         found = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(found, padded)
+        with _others_are_there():
+            dist.all_gather(found, padded)
         return torch.cat([each[:size] for each, size in zip(found, sizes, strict=True)])
 
     def exchange(self, rows: Tensor, given: Sequence[int], taken: Sequence[int]) -> Tensor:
         """See :meth:`World.exchange`."""
         self.sent["exchange"] += (len(rows) - given[self.rank]) * _bytes(rows) // max(1, len(rows))
         found = rows.new_empty(sum(taken), *rows.shape[1:])
-        dist.all_to_all_single(found, rows.contiguous(), list(taken), list(given))
+        with _others_are_there():
+            dist.all_to_all_single(found, rows.contiguous(), list(taken), list(given))
         return found
 
     def at_first(self, rows: Tensor, sizes: Sequence[int], put: Callable[[int, Tensor], None]) -> None:
         """See :meth:`World.at_first`."""
         if not self.is_first:
             self.sent["at_first"] += _bytes(rows)
-            dist.send(rows.contiguous(), 0)
+            with _others_are_there():
+                dist.send(rows.contiguous(), 0)
             return
         put(0, rows)
         for rank, size in enumerate(sizes[1:], 1):
             theirs = rows.new_empty(size, *rows.shape[1:])
-            dist.recv(theirs, rank)
+            with _others_are_there():
+                dist.recv(theirs, rank)
             put(rank, theirs)
 
     def told(self, text: str) -> str:
         """See :meth:`World.told`."""
         content = torch.frombuffer(bytearray(text.encode() or b" "), dtype=torch.uint8)
         length = torch.tensor([len(content)])
-        dist.broadcast(length, 0)
-        content = content if self.is_first else torch.empty(int(length), dtype=torch.uint8)
-        dist.broadcast(content, 0)
+        with _others_are_there():
+            dist.broadcast(length, 0)
+            content = content if self.is_first else torch.empty(int(length), dtype=torch.uint8)
+            dist.broadcast(content, 0)
         self.sent["told"] += _bytes(content) + _bytes(length) if self.is_first else 0
         return bytes(content.tolist()).decode().strip()
 
@@ -99,6 +106,19 @@ def connected(rank: int, size: int, meeting: Path) -> Iterator[Processes]:
         yield Processes()
     finally:
         dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _others_are_there() -> Iterator[None]:
+    """An exchange; what fails in it is told apart from errors of this process.
+
+    Raises:
+        LostProcessError: With what gloo says, for which it has no kind of error of its own.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(str(error)) from error
 
 
 def _bytes(tensor: Tensor) -> int:

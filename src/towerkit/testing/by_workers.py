@@ -51,7 +51,7 @@ def train_alone(run: Path, *, resume: bool = False, overwrite: bool = False, **t
         run: Its folder.
         resume: Go on where a training of this Run was saved, by however many workers.
         overwrite: Replace an existing Run.
-        training: Other settings of its training.
+        **training: Other settings of its training.
     """
     spec = spec_of(**training)
     data = read_dataset(spec.data, seed=spec.training.seed)
