@@ -14,20 +14,27 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from towerkit.core.errors import DataError, MissingExtraError, SpecError, TowerkitError, TrainingError
+from towerkit.core.world import LostProcessError
 from towerkit.run import Run
 from towerkit.scale.job import Job, check_shareable, error_of
+from towerkit.scale.processes import connected
+from towerkit.scale.ray_train import _bury, _reason
 from towerkit.scale.telling import as_told, from_told
+from towerkit.storage.lock import folder_lock, holder_of, lock_path
 from towerkit.testing.by_workers import furthest, spec_of, train_alone
+from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.signals import TrainingStopped
 from towerkit.training.state import LossError
 
@@ -105,7 +112,7 @@ def test_one_goes_on_where_two_were_stopped(tmp_path: Path, alone: Run) -> None:
 
 def test_an_error_of_code_is_that_of_the_worker_that_met_it(tmp_path: Path, alone: Run) -> None:
     assert 0 not in started(tmp_path / "workers", tmp_path / "run", ends="fail")
-    assert [path.name for path in (tmp_path / "run.checkpoint").glob("error-*.json")] == ["error-1.json"]
+    assert [path.name for path in (tmp_path / "run.checkpoint").glob("error-*.json")] == ["error-0-1.json"]
     found = error_of(tmp_path / "run")
     assert type(found) is TrainingError
     assert re.match(r"Worker 1 failed with KeyError: 'colour' \(one_worker\.py, line \d+, in fail\)\. ", str(found))
@@ -149,12 +156,52 @@ def test_errors_on_purpose_reach_the_driver(tmp_path: Path) -> None:
     folder.mkdir()
     for rank in range(2):
         told = as_told(TrainingStopped(f"worker {rank}: stopped", 15))
-        (folder / f"error-{rank}.json").write_text(json.dumps(told))
-    found = error_of(tmp_path / "run")
+        (folder / f"error-1-{rank}.json").write_text(json.dumps(told))
+    (folder / "error-0-0.json").write_text(json.dumps(as_told(TrainingError("of an earlier attempt, told late"))))
+    found = error_of(tmp_path / "run", attempt=1)
     assert type(found) is TrainingStopped
     assert (str(found), found.status, found.page) == ("worker 0: stopped", 143, "training")
-    assert error_of(tmp_path / "run") is None
+    assert error_of(tmp_path / "run", attempt=1) is None
     assert not folder.exists()
+
+
+def test_a_group_that_was_taken_away_is_a_lost_process(tmp_path: Path) -> None:
+    with connected(0, 1, tmp_path / "meeting") as world:
+        assert world.sum(torch.ones(2)).tolist() == [1.0, 1.0]
+    rows = torch.ones(1, 2)
+    exchanges: dict[str, Callable[[], object]] = {
+        "sum": lambda: world.sum(rows),
+        "largest": lambda: world.largest(rows),
+        "all": lambda: world.all(rows, [1]),
+        "exchange": lambda: world.exchange(rows, [1], [1]),
+        "told": lambda: world.told("text"),
+    }
+    for name, exchange in exchanges.items():
+        with pytest.raises(LostProcessError):
+            pytest.fail(f"{name}: {exchange()}")
+    world.rank = 1
+    with pytest.raises(LostProcessError):
+        world.at_first(rows, [1, 1], lambda rank, rows: None)
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere", "a stranger"])
+def test_the_locks_of_a_first_worker_that_is_gone(tmp_path: Path, where: str) -> None:
+    run, folder = tmp_path / "run", tmp_path / "run.checkpoint"
+    (folder / "part").mkdir(parents=True)
+    targets = [folder, run, folder / "part" / "000000003"]
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for target in targets:
+        host = platform.node() if where == "here" else "another-machine"
+        pid = gone.pid + (where == "a stranger" and target == run)
+        lock_path(target).write_text(json.dumps({"pid": pid, "host": host, "token": "0a"}))
+    _bury(run, Checkpoints(folder, {}))
+    left = {target for target in targets if holder_of(target)}
+    assert left == {"here": set(targets), "elsewhere": set(), "a stranger": {run}}[where]
+    if where != "a stranger":
+        for target in targets:
+            with folder_lock(target):
+                pass
 
 
 def test_an_error_is_of_the_narrowest_kind_that_the_driver_knows() -> None:
@@ -164,3 +211,22 @@ def test_an_error_is_of_the_narrowest_kind_that_the_driver_knows() -> None:
     assert type(of_a_plugin) is DataError
     of_an_older_version = from_told({"message": "NaN", "status": 1})
     assert type(of_an_older_version) is TowerkitError
+
+
+class _Failed(Exception):
+    """As Ray tells that workers failed."""
+
+    worker_failures: ClassVar[dict[int, Exception]] = {
+        0: RuntimeError(
+            "Traceback (most recent call last):\n  a line\ntowerkit.core.world.LostProcessError: closed by peer"
+        ),
+        1: RuntimeError("The actor died unexpectedly before finishing this task.\n\tclass_name: Worker"),
+    }
+
+
+def test_what_workers_ended_with_is_told_of_the_one_that_died() -> None:
+    assert _reason(_Failed("Training failed due to worker errors:\nmuch more")) == (
+        "The actor died unexpectedly before finishing this task."
+    )
+    assert _reason(RuntimeError("Training failed due to controller error:\nno such thing\n")) == "no such thing"
+    assert _reason(RuntimeError()) == "RuntimeError"

@@ -26,7 +26,7 @@ import yaml
 pytest.importorskip("optuna", reason="needs towerkit[tune]")
 
 from towerkit.core.errors import RunError, TowerkitError
-from towerkit.storage.lock import holder_of
+from towerkit.storage.lock import holder_of, writer_of
 from towerkit.tuning.problem import problem_of
 from towerkit.tuning.tune import tune
 
@@ -76,25 +76,26 @@ def makers(out: Path) -> list[str]:
     return [each["worker"] for each in told if "worker" in each]
 
 
-def kill_one(out: Path, killed: list[str]) -> None:
+def kill_one(out: Path, killed: list[str], over: threading.Event) -> None:
     """Once two trials were begun, kill the worker that began the last one."""
-    for _ in range(6000):
+    while not over.wait(0.02):
         began = makers(out) if (out / "journal.jsonl").is_file() else []
         holder = holder_of(out / "workers" / began[-1]) if len(began) > 1 else None
         if holder is not None:
             os.kill(holder.pid, signal.SIGKILL)
             killed.append(began[-1])
             return
-        time.sleep(0.02)
 
 
 def test_a_worker_that_is_killed_loses_at_most_its_trial(spec_file: Path, tmp_path: Path) -> None:
     from towerkit.scale.ray_tune import tune_on
 
     out, said, killed = tmp_path / "study", list[str](), list[str]()
-    killer = threading.Thread(target=kill_one, args=(out, killed), daemon=True)
+    over = threading.Event()
+    killer = threading.Thread(target=kill_one, args=(out, killed, over), daemon=True)
     killer.start()
     found = tune_on("local", 2, spec_file, out=out, trials=12, say=said.append)
+    over.set()
     assert killed, "nobody was killed"
     assert any("A worker died" in text and "is started again" in text for text in said), said
     states = [each["state"] for each in found.report["trials"]]
@@ -121,6 +122,9 @@ def test_a_driver_that_is_killed_takes_its_workers_along(spec_file: Path, tmp_pa
         time.sleep(0.05)
     driver.kill()
     driver.wait()
+    workers, deadline = out / "workers", time.monotonic() + 60
+    while any(writer_of(workers / each.name[1:-5]) for each in workers.glob(".*.lock")) and time.monotonic() < deadline:
+        time.sleep(0.05)  # Ray ends them; one that is not gone yet still writes
     states = [each["state"] for each in tune(spec_file, out=out, trials=8).report["trials"]]
     assert states.count("died") <= 2, "what two workers had begun"
     assert len(states) - states.count("died") == 8

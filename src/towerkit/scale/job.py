@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sysconfig
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -39,6 +40,8 @@ class Job:
     overwrite: bool
     threads: int
     """Of each worker."""
+    attempt: int = 0
+    """How often workers were started before."""
 
     @classmethod
     def of(cls, spec: ExperimentSpec, place: Path, run: Path, *, overwrite: bool, workers: int) -> Self:
@@ -89,13 +92,14 @@ def train_here(job: Job, world: World) -> None:
     Raises:
         TowerkitError: As a training of one process does; also written beside the checkpoints, where the driver reads it.
         LostProcessError: If another worker is gone.
-        OSError: If a disk or a network failed. This and a lost worker are worth another try, so the driver reads nothing.
+        OSError: If a disk or a network failed where towerkit has no message of its own for it. This and a lost worker are
+            worth another try, so the driver reads nothing.
         Exception: An error of code, towerkit's or a tower's; the driver reads what it was and where.
     """
     torch.set_num_threads(job.threads)
-    spec = parse(ExperimentSpec, dict(job.spec), "the spec of the job")
     run = Path(job.run)
     try:
+        spec = parse(ExperimentSpec, dict(job.spec), "the spec of the job")
         dataset = open_data(spec.data, base=Path(job.place), seed=spec.training.seed)
         if world.is_first:
             train_run(run, spec, dataset, Silent(), overwrite=job.overwrite, resume=True, world=world)
@@ -107,14 +111,16 @@ def train_here(job: Job, world: World) -> None:
         told = error if isinstance(error, TowerkitError) else _error_of_code(error, world.rank)
         folder = checkpoint_folder(run)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / f"error-{world.rank}.json", as_told(told))
+        write_json(folder / f"error-{job.attempt}-{world.rank}.json", as_told(told))
         raise
 
 
 def _error_of_code(error: Exception, rank: int) -> TrainingError:
-    """What a person reads of an error that nobody raised on purpose: which, and the innermost place of its traceback."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    what = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    """What a person reads of an error that nobody raised on purpose: which, and the innermost place outside of libraries."""
+    places = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[each] for each in ("stdlib", "purelib", "platlib"))
+    place = next((each for each in reversed(places) if not each.filename.startswith(libraries)), places[-1])
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return TrainingError(
         f"Worker {rank} failed with {what} ({Path(place.filename).name}, line {place.lineno}, in {place.name}). An error of code "
         "is not tried again: mend it, and the same command with --resume goes on, if a checkpoint was saved. Ray's logs, below "
@@ -122,13 +128,19 @@ def _error_of_code(error: Exception, rank: int) -> TrainingError:
     )
 
 
-def error_of(run: Path) -> TowerkitError | None:
-    """What a worker stopped with on purpose, if any did; its note is taken away."""
+def error_of(run: Path, attempt: int = 0) -> TowerkitError | None:
+    """What a worker stopped with on purpose or by an error of code, if any did; all notes are taken away.
+
+    Args:
+        run: The Run's folder.
+        attempt: Whose error; that of a worker of an earlier one, which ended late, says nothing of this one.
+    """
     found, folder = None, checkpoint_folder(run)
     for path in sorted(folder.glob("error-*.json")):
         told = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
-        found = found or from_told(told)
+        if path.name.startswith(f"error-{attempt}-"):
+            found = found or from_told(told)
     if found is not None:
         with contextlib.suppress(OSError):  # checkpoints are in it
             folder.rmdir()

@@ -117,8 +117,10 @@ def _others_are_there() -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        raise LostProcessError(str(error)) from error
+    except Exception as error:
+        if isinstance(error, RuntimeError) or not dist.is_initialized():  # Ray takes the group from those that are left
+            raise LostProcessError(str(error)) from error
+        raise
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from towerkit.scale.job import Job, check_shareable, error_of, train_here
 from towerkit.scale.session import ray_session
 from towerkit.spec import ExperimentSpec
 from towerkit.storage.atomic import check_target
+from towerkit.storage.lock import holder_of, process_is_alive, take_from
 from towerkit.training.checkpoint import Checkpoints
 from towerkit.training.loop import Retold
 from towerkit.training.progress import Progress
@@ -30,6 +33,8 @@ from towerkit.training.progress import Progress
 _LOOK_S = 0.5
 _PATIENCE_S = 30.0
 """Until a worker that finds no CPU is one too many; a lost node is noticed within some ten seconds."""
+_DYING_S = 60.0
+"""A process that is killed while its disk is busy is gone when the disk has answered."""
 
 
 def train_on(
@@ -84,7 +89,7 @@ def train_on(
             started, able = time.monotonic(), _able(workers) if attempt else workers
             if able < workers:
                 say(f"The cluster has {able} CPUs left: {able} workers go on with the work of {workers}.")
-            failed = _attempt(job, able)
+            failed = _attempt(replace(job, attempt=attempt), able)
             if failed is None or _written(run) not in (None, before):
                 found = Run.load(run)
                 if failed is not None:
@@ -92,9 +97,10 @@ def train_on(
                     checkpoints.remove()
                 tell_rest(run / "history.jsonl")
                 return found
-            told = error_of(run)
+            told = error_of(run, attempt)
             if told is not None:
                 raise told from None
+            _bury(run, checkpoints)
             lost = _lost(checkpoints, time.monotonic() - started)
             if attempt < restarts:
                 say(f"A worker died ({failed}). {lost} The workers are started again.")
@@ -103,6 +109,23 @@ def train_on(
         f"Workers died {restarts + 1} times, the last time: {failed}. {lost} {again}; Ray's logs are below its temporary "
         "folder, in session_latest/logs."
     )
+
+
+def _bury(run: Path, checkpoints: Checkpoints) -> None:
+    """See that the first worker of an attempt that ended is in nobody's way: wait until it is gone from this machine, or take
+    away its locks if it was on another one, of which only this process knows that it is gone.
+    """
+    folder, deadline = checkpoints.folder, time.monotonic() + _DYING_S
+    gone = holder_of(folder)  # it holds that all along
+    if gone is None:
+        return
+    if gone.host == platform.node():
+        while process_is_alive(gone.pid) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        return
+    inside = [lock.with_name(lock.name[1 : -len(".lock")]) for lock in folder.rglob(".*.lock")]
+    for target in (*inside, run, folder):
+        take_from(target, gone)
 
 
 def _written(run: Path) -> bytes | None:
@@ -142,8 +165,16 @@ def _attempt(job: Job, workers: int) -> str | None:
         try:
             trainer.fit()
         except Exception as error:
-            return str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__
+            return _reason(error)
     return None
+
+
+def _reason(error: Exception) -> str:
+    """What the workers ended with, in one line: of those that are left only that they lost one, where nothing else is known."""
+    each: Mapping[int, Exception] = getattr(error, "worker_failures", {})
+    told = [lines for lines in (str(one).strip().splitlines() for one in (*each.values(), error)) if lines]
+    lines = [one[-1] if "Traceback" in one[0] or one is told[-1] else one[0] for one in told] or [type(error).__name__]
+    return next((line for line in lines if "LostProcessError" not in line), lines[0]).strip()[:300]
 
 
 def _worker(config: Mapping[str, Any]) -> None:
