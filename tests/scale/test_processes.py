@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -216,17 +216,16 @@ def test_an_error_is_of_the_narrowest_kind_that_the_driver_knows() -> None:
 class _Failed(Exception):
     """As Ray tells that workers failed."""
 
-    worker_failures: ClassVar[dict[int, Exception]] = {
-        0: RuntimeError(
-            "Traceback (most recent call last):\n  a line\ntowerkit.core.world.LostProcessError: closed by peer"
-        ),
-        1: RuntimeError("The actor died unexpectedly before finishing this task.\n\tclass_name: Worker"),
-    }
+    def __init__(self, failures: dict[int, Exception]) -> None:
+        super().__init__("Training failed due to worker errors:\nmuch more")
+        self.worker_failures = failures
 
 
 def test_what_workers_ended_with_is_told_of_the_one_that_died() -> None:
-    assert _reason(_Failed("Training failed due to worker errors:\nmuch more")) == (
-        "The actor died unexpectedly before finishing this task."
-    )
+    lost, checked = LostProcessError("closed by peer"), RuntimeError("A worker health check failed.")
+    checked.health_check_failure = OSError("The actor died.\n\tclass_name: Worker")  # type: ignore[attr-defined]
+    assert _reason(_Failed({0: lost, 1: OSError("no such disk")})) == "OSError: no such disk"
+    assert _reason(_Failed({0: lost, 1: checked})) == "OSError: The actor died."
+    assert _reason(_Failed({0: lost})) == "LostProcessError: closed by peer"
     assert _reason(RuntimeError("Training failed due to controller error:\nno such thing\n")) == "no such thing"
     assert _reason(RuntimeError()) == "RuntimeError"

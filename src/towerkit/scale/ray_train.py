@@ -15,6 +15,7 @@ from typing import Any
 
 from towerkit.core.errors import TrainingError
 from towerkit.core.optional import python_random_kept
+from towerkit.core.world import LostProcessError
 from towerkit.data.dataset import Dataset
 from towerkit.data.stream.log import Log
 from towerkit.experiment import checkpoints_of
@@ -22,7 +23,7 @@ from towerkit.outcomes.recipes import log_recipe_of, recipe_of
 from towerkit.run import Run
 from towerkit.run_writer import clear_the_way
 from towerkit.scale.job import Job, check_shareable, error_of, train_here
-from towerkit.scale.session import ray_session
+from towerkit.scale.session import first_line, ray_session
 from towerkit.spec import ExperimentSpec
 from towerkit.storage.atomic import check_target
 from towerkit.storage.lock import holder_of, process_is_alive, take_from
@@ -170,11 +171,13 @@ def _attempt(job: Job, workers: int) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """What the workers ended with, in one line: of those that are left only that they lost one, where nothing else is known."""
-    each: Mapping[int, Exception] = getattr(error, "worker_failures", {})
-    told = [lines for lines in (str(one).strip().splitlines() for one in (*each.values(), error)) if lines]
-    lines = [one[-1] if "Traceback" in one[0] or one is told[-1] else one[0] for one in told] or [type(error).__name__]
-    return next((line for line in lines if "LostProcessError" not in line), lines[0]).strip()[:300]
+    """What a worker ended with, in one line; that others lost one is said only where nothing else is known."""
+    each = list(getattr(error, "worker_failures", {}).values())
+    own = [one for one in each if not isinstance(one, LostProcessError)] or each
+    if not own:
+        return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:300]
+    cause = getattr(own[0], "health_check_failure", own[0])
+    return f"{type(cause).__name__}: {first_line(cause)}"[:300]
 
 
 def _worker(config: Mapping[str, Any]) -> None:
